@@ -1,0 +1,170 @@
+# The project's commands. Each is one line in `make help`; what a target needs, it builds.
+
+CARGO ?= cargo
+GO ?= go
+# Programs for the guest are optimised: its processor is emulated. See [profile.lab] in Cargo.toml.
+PROFILE := lab
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LAB := $(abspath $(TARGET)/$(PROFILE)/lab)
+
+PRODUCT := xpu-agent xpuctl xpu-cni
+PROGRAMS := $(addprefix $(TARGET)/$(PROFILE)/,$(PRODUCT))
+
+PYTHON_CLIENTS := target/conformance/python
+CLIENTS := cnitool drive kubestub multus grpcurl
+
+# A test built with these runs inside the lab's machine.
+IN_LAB := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(LAB) test"
+LAB_TESTS := -p xpu-linux -p xpu-tests --features xpu-linux/lab,xpu-tests/lab \
+	--test lab_linux --test lab_selftest --test e2e
+
+# make test-native T=name, make test-lab T=name: only tests with that in their name.
+T :=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Show the whole path: VFs, pods, gateways, L2 and L3 EVPN to a foreign leaf
+	$(CARGO) build --profile $(PROFILE) -p xpu-tests --bin demo
+	$(LAB) test $(TARGET)/$(PROFILE)/demo
+
+.PHONY: test
+test: lab ## Run every test: unit and property, then in the lab's machine
+	$(MAKE) test-native
+	$(MAKE) test-lab
+
+.PHONY: test-native
+test-native: ## Run the tests that need no lab: unit, property, veth pairs
+	$(CARGO) test --profile $(PROFILE) --workspace -- $(T)
+
+.PHONY: test-lab
+test-lab: build ## Run the tests that need the lab's machine, in it
+	$(IN_LAB) $(CARGO) test --profile $(PROFILE) $(LAB_TESTS) --no-fail-fast -- $(T)
+
+.PHONY: conformance
+conformance: build conformance-tools ## Drive plugin and agent by clients that are not ours (needs Go and pip)
+	$(IN_LAB) $(CARGO) test --profile $(PROFILE) -p xpu-tests --features lab \
+		--test conformance --test api_clients --no-fail-fast \
+		-- $(T)
+
+# The clients that are not ours; tests/conformance has their versions.
+.PHONY: conformance-tools
+conformance-tools: lab-tools $(PYTHON_CLIENTS)/.done
+	cd tests/conformance && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' \
+		-o $(abspath $(TARGET))/conformance/ tool ./...
+	cd tests/conformance/api && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' \
+		-o $(abspath $(TARGET))/conformance/ tool
+	$(LAB) push $(addprefix $(TARGET)/conformance/,$(CLIENTS))
+
+# For the guest's Python, whatever the host's is. Below the work tree, which the guest sees.
+$(PYTHON_CLIENTS)/.done: tests/conformance/api/requirements.txt
+	rm -rf $(@D)
+	python3 -m pip install --quiet --no-deps --target $(@D) --requirement $< --python-version 3.13 \
+		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 --only-binary=:all:
+	touch $@
+
+# Fuzz targets, each a file of src/bin, are a workspace of their own: all that they link is
+# instrumented. make fuzz FUZZ_SECONDS=900 T=cni_env
+FUZZ := $(abspath $(TARGET))/fuzz
+FUZZ_SECONDS := 30
+FUZZ_TARGETS := $(notdir $(basename $(wildcard tests/fuzz/src/bin/*.rs)))
+FUZZ_RUNS := $(addprefix fuzz-,$(if $(T),$(foreach it,$(FUZZ_TARGETS),$(if $(findstring $(T),$(it)),$(it))),$(FUZZ_TARGETS)))
+
+.PHONY: fuzz
+fuzz: fuzz-build ## Fuzz every target for FUZZ_SECONDS (30), as many at a time as there are processors
+	+@$(MAKE) --no-print-directory --keep-going --jobs=$$(nproc) $(FUZZ_RUNS)
+
+.PHONY: fuzz-build
+fuzz-build:
+	cd tests/fuzz && $(CARGO) build --release --locked --target-dir $(FUZZ)
+
+.PHONY: $(FUZZ_RUNS)
+$(FUZZ_RUNS): fuzz-%:
+	@tests/fuzz/run $* $(FUZZ) $(FUZZ_SECONDS)
+
+.PHONY: lint
+lint: ## Check format, lints (warnings are errors) and who may import whom
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
+	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --manifest-path tests/fuzz/Cargo.toml --locked --target-dir $(FUZZ) -- -D warnings
+	$(CARGO) metadata --format-version 1 --locked \
+		| $(CARGO) run --quiet --profile $(PROFILE) -p xpu-tests --bin import-rule
+
+.PHONY: build
+build: lab-tools ## Build the product's programs and put them into the lab's PATH
+	$(CARGO) build --profile $(PROFILE) $(addprefix -p ,$(PRODUCT)) --bins
+	$(LAB) push $(PROGRAMS)
+
+# The plugin as it is installed: one static program, since it is started once per pod interface.
+CNI := $(CARGO) rustc --profile cni -p xpu-cni
+STATIC := -C target-feature=+crt-static -C relocation-model=static
+
+.PHONY: cni
+cni: ## Build the CNI plugin as it is installed
+	$(CNI) --bin xpu-cni -- $(STATIC)
+
+.PHONY: gates
+gates: bench-tools ## Count what the plugin asks of the kernel; fail where that is more than it may
+	CHECK=1 $(BENCH_CNI) counts
+
+.PHONY: bench-cni
+bench-cni: build bench-tools bench-peers ## Measure the CNI plugin against floors and other plugins (needs Go)
+	$(BENCH_CNI) $(BENCH)
+
+# Which parts and how many samples: `make bench-cni BENCH='native --samples 10'`; see its --help.
+BENCH :=
+BENCH_CNI := $(TARGET)/$(PROFILE)/bench-cni
+
+.PHONY: bench-api
+bench-api: ## Measure the API under many clients, good and bad ones
+	$(CARGO) run --profile $(PROFILE) -p xpu-tests --features api --bin bench-api -- run
+
+.PHONY: bench-tools
+bench-tools: cni
+	$(CNI) --bin xpu-cni-testbed -- $(STATIC)
+	$(CARGO) build --profile $(PROFILE) -p xpu-tests --bin bench-cni --bin lab --bin lab-guest
+	mkdir -p $(TARGET)/bench
+	$(CC) -O2 -static -o $(TARGET)/bench/least tests/bench/least.c
+
+# The plugins that are not ours; tests/bench/go.mod has their versions.
+.PHONY: bench-peers
+bench-peers:
+	cd tests/bench && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' \
+		-o $(abspath $(TARGET))/bench/ tool
+
+PREFIX ?= /usr/local
+CNI_BIN ?= /opt/cni/bin
+
+.PHONY: install
+install: cni ## Install the programs into PREFIX and CNI_BIN, below DESTDIR
+	$(CARGO) build --release -p xpu-agent -p xpuctl --bins
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(CNI_BIN)
+	install -m 0755 $(TARGET)/release/xpu-agent $(TARGET)/release/xpuctl $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	$(TARGET)/release/xpuctl man --dir $(DESTDIR)$(PREFIX)/share/man/man1
+	$(TARGET)/cni/xpu-cni install --bin-dir $(DESTDIR)$(CNI_BIN)
+
+.PHONY: lab-tools
+lab-tools:
+	$(CARGO) build --profile $(PROFILE) -p xpu-tests --bin lab --bin lab-guest
+
+.PHONY: lab
+lab: lab-tools ## Boot the lab's machine (builds its image, installs what that takes)
+	$(LAB) up
+
+.PHONY: lab-image
+lab-image: lab-tools ## Build the lab's guest image only
+	$(LAB) image
+
+.PHONY: lab-shell
+lab-shell: lab ## Open a shell in the lab's machine
+	$(LAB) shell
+
+.PHONY: lab-down
+lab-down: lab-tools ## End the lab's machine
+	$(LAB) down
