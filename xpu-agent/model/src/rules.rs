@@ -1,0 +1,194 @@
+//! The rules between objects, and what it is called when one is broken.
+//!
+//! Tombstones count as holders of their numbers: until every backend has let go of a VLAN or a
+//! VNI, nobody else can have it.
+
+use crate::{
+    intent::Intent,
+    mac::Mac,
+    name::{Id, ObjectKey},
+    number::{VlanId, Vni},
+    shown::listed,
+    spec::{BridgePortSpec, LogicalBridgeSpec, PortMode, Spec, SviSpec, VrfSpec},
+};
+
+/// One field that is wrong, for `google.rpc.BadRequest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// The field's path in the request, like `spec.vlan_id`.
+    pub field: String,
+    /// What is wrong, with the value and what would be right.
+    pub description: String,
+}
+
+/// Why a change of the intent is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// The id is taken by an object with another spec.
+    #[error("{key} exists with another spec; update it, or choose another id")]
+    AlreadyExists {
+        /// The object.
+        key: ObjectKey,
+    },
+    /// No such object.
+    #[error("{key} does not exist")]
+    NotFound {
+        /// The object.
+        key: ObjectKey,
+    },
+    /// Others refer to the object.
+    #[error("{key} is in use by {}; delete or change them first", listed(by))]
+    Referenced {
+        /// The object.
+        key: ObjectKey,
+        /// Those that refer to it.
+        by: Vec<ObjectKey>,
+    },
+    /// The object refers to one that does not exist.
+    #[error("{field}: {key} does not exist; create it first")]
+    MissingReference {
+        /// The field that refers.
+        field: &'static str,
+        /// The object meant.
+        key: ObjectKey,
+    },
+    /// A value that must be unique is taken.
+    #[error("{field}: {value} is in use by {holder}; choose another")]
+    Conflict {
+        /// The field.
+        field: &'static str,
+        /// The value.
+        value: String,
+        /// Who has it.
+        holder: ObjectKey,
+    },
+    /// A range of numbers is used up.
+    #[error("no free {what} is left in {range}; widen the range in the agent's configuration")]
+    Exhausted {
+        /// What is used up.
+        what: &'static str,
+        /// The range, as text.
+        range: String,
+    },
+}
+
+/// The reference names a live object.
+pub(crate) fn exists<S: Spec>(
+    field: &'static str,
+    id: &Id,
+    intent: &Intent,
+) -> Result<(), RuleError> {
+    match intent.get::<S>(id) {
+        Some(_) => Ok(()),
+        None => Err(RuleError::MissingReference {
+            field,
+            key: S::key(id),
+        }),
+    }
+}
+
+/// No other LogicalBridge has the VLAN.
+pub(crate) fn vlan_is_free(vlan: VlanId, id: &Id, intent: &Intent) -> Result<(), RuleError> {
+    let holder = intent
+        .logical_bridges
+        .values()
+        .find(|lb| lb.id != *id && lb.spec.vlan == vlan);
+    conflict("spec.vlan_id", vlan, holder.map(|lb| lb.key()))
+}
+
+/// No other LogicalBridge or Vrf has the VNI.
+pub(crate) fn vni_is_free(
+    vni: Option<Vni>,
+    key: &ObjectKey,
+    intent: &Intent,
+) -> Result<(), RuleError> {
+    let Some(vni) = vni else { return Ok(()) };
+    let bridges = intent
+        .logical_bridges
+        .values()
+        .filter(|lb| lb.spec.vni == Some(vni));
+    let vrfs = intent.vrfs.values().filter(|vrf| vrf.spec.vni == Some(vni));
+    let mut holders = bridges.map(|lb| lb.key()).chain(vrfs.map(|vrf| vrf.key()));
+    conflict("spec.vni", vni, holders.find(|holder| holder != key))
+}
+
+/// No other port has the MAC in a LogicalBridge that this one carries.
+pub(crate) fn mac_is_free(
+    spec: &BridgePortSpec,
+    id: &Id,
+    intent: &Intent,
+) -> Result<(), RuleError> {
+    let meets = |other: &BridgePortSpec| match (&spec.mode, &other.mode) {
+        (PortMode::TransparentTrunk, _) | (_, PortMode::TransparentTrunk) => true,
+        (mode, other) => mode.named().into_iter().any(|lb| other.carries(lb)),
+    };
+    let same_mac = |mac: Mac| mac == spec.mac;
+    let holder = intent
+        .bridge_ports
+        .values()
+        .find(|port| port.id != *id && same_mac(port.spec.mac) && meets(&port.spec));
+    conflict("spec.mac_address", spec.mac, holder.map(|port| port.key()))
+}
+
+/// A LogicalBridge has one Svi at most.
+pub(crate) fn logical_bridge_has_no_other_svi(
+    spec: &SviSpec,
+    id: &Id,
+    intent: &Intent,
+) -> Result<(), RuleError> {
+    let holder = intent
+        .svis
+        .values()
+        .find(|svi| svi.id != *id && svi.spec.logical_bridge == spec.logical_bridge);
+    let value = LogicalBridgeSpec::key(&spec.logical_bridge);
+    conflict("spec.logical_bridge", value, holder.map(|svi| svi.key()))
+}
+
+/// The gateways' subnets are disjoint from every other Svi's in the same Vrf.
+pub(crate) fn gateways_do_not_overlap(
+    spec: &SviSpec,
+    id: &Id,
+    intent: &Intent,
+) -> Result<(), RuleError> {
+    debug_assert!(
+        !spec.gateways.is_empty(),
+        "the API's edge refuses a Svi without gateways"
+    );
+    let neighbours = intent
+        .svis
+        .values()
+        .filter(|svi| svi.id != *id && svi.spec.vrf == spec.vrf);
+    for svi in neighbours {
+        for gateway in &spec.gateways {
+            let overlaps = |other: &crate::IfAddr| other.subnet().overlaps(gateway.subnet());
+            if svi.spec.gateways.iter().any(overlaps) {
+                return conflict("spec.gw_ip_prefix", gateway, Some(svi.key()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn conflict(
+    field: &'static str,
+    value: impl ToString,
+    holder: Option<ObjectKey>,
+) -> Result<(), RuleError> {
+    match holder {
+        None => Ok(()),
+        Some(holder) => Err(RuleError::Conflict {
+            field,
+            value: value.to_string(),
+            holder,
+        }),
+    }
+}
+
+/// Whether a Vrf's device name is another Vrf's already; names are looked up in the kernel and
+/// in FRR, so they are unique per node.
+pub(crate) fn vrf_device_is_free(device: &crate::IfName, id: &Id, intent: &Intent) -> bool {
+    let takes = |vrf: &std::sync::Arc<crate::Object<VrfSpec>>| {
+        vrf.id != *id && vrf.allocation.device == *device
+    };
+    !intent.vrfs.values().any(takes)
+}

@@ -1,0 +1,291 @@
+//! What a user may ask for: the specs of the four kinds.
+//!
+//! A spec that exists is valid in itself; rules that need other objects are in [`crate::rules`].
+
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    addr::IfAddr,
+    alloc::{self, AllocationRules, VrfAllocation},
+    intent::{Intent, Objects},
+    mac::Mac,
+    name::{Id, Kind, ObjectKey},
+    number::{Asn, VlanId, Vni},
+    rules::{self, RuleError},
+};
+
+/// An L3 tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrfSpec {
+    /// The L3VNI; none: the Vrf is local to this node.
+    pub vni: Option<Vni>,
+    /// The Vrf's own address; an IPv4 one is its router id and the base of its RD.
+    pub loopback: IfAddr,
+    /// The local VTEP; none: the node's default.
+    pub vtep: Option<IfAddr>,
+}
+
+/// An L2 tenant network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogicalBridgeSpec {
+    /// The VLAN on the tenant bridge; unique per node.
+    pub vlan: VlanId,
+    /// The L2VNI; none: the network is local to this node.
+    pub vni: Option<Vni>,
+    /// The local VTEP; none: the node's default.
+    pub vtep: Option<IfAddr>,
+}
+
+/// Where a VF meets the bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgePortSpec {
+    /// The VF's address.
+    pub mac: Mac,
+    /// Which LogicalBridges it carries, and how.
+    pub mode: PortMode,
+}
+
+/// How a port carries LogicalBridges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PortMode {
+    /// One LogicalBridge, untagged.
+    Access(Id),
+    /// These LogicalBridges, tagged; never empty ([`BridgePortSpec::trunk`] sees to it).
+    Trunk(BTreeSet<Id>),
+    /// Every LogicalBridge, tagged, those made later too.
+    TransparentTrunk,
+}
+
+/// The gateway of a LogicalBridge in a Vrf.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SviSpec {
+    /// The Vrf that routes.
+    pub vrf: Id,
+    /// The LogicalBridge that gets a gateway; one Svi each.
+    pub logical_bridge: Id,
+    /// The gateway's address, usually the same on every node (anycast gateway).
+    pub mac: Mac,
+    /// The gateway's IP addresses, at least one.
+    pub gateways: Vec<IfAddr>,
+    /// A BGP session with the tenant's own router, if wanted.
+    pub bgp: Option<SviBgp>,
+}
+
+/// BGP with tenant routers in an Svi's subnets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SviBgp {
+    /// The tenant's AS number.
+    pub remote_as: Asn,
+}
+
+impl PortMode {
+    /// A trunk of the named LogicalBridges; transparent when none is named.
+    #[must_use]
+    pub fn trunk(logical_bridges: BTreeSet<Id>) -> Self {
+        if logical_bridges.is_empty() {
+            Self::TransparentTrunk
+        } else {
+            Self::Trunk(logical_bridges)
+        }
+    }
+
+    /// Whether the port carries `logical_bridge`.
+    #[must_use]
+    pub fn carries(&self, logical_bridge: &Id) -> bool {
+        match self {
+            Self::Access(id) => id == logical_bridge,
+            Self::Trunk(ids) => ids.contains(logical_bridge),
+            Self::TransparentTrunk => true,
+        }
+    }
+
+    /// The LogicalBridges named; a transparent trunk names none.
+    #[must_use]
+    pub fn named(&self) -> Vec<&Id> {
+        match self {
+            Self::Access(id) => vec![id],
+            Self::Trunk(ids) => ids.iter().collect(),
+            Self::TransparentTrunk => Vec::new(),
+        }
+    }
+}
+
+/// What all four specs have in common; [`Intent`]'s operations are written over it.
+pub trait Spec:
+    Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// Which kind this is the spec of.
+    const KIND: Kind;
+
+    /// What the agent chooses for an object and keeps as long as the object lives.
+    type Allocation: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync;
+
+    /// This kind's objects in an intent.
+    fn objects(intent: &Intent) -> &Objects<Self>;
+
+    /// The same, to change.
+    fn objects_mut(intent: &mut Intent) -> &mut Objects<Self>;
+
+    /// Rules that need the other objects: references exist, numbers are free.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError>;
+
+    /// The objects that refer to `id`; while there is one, `id` cannot be deleted.
+    fn referrers(id: &Id, intent: &Intent) -> Vec<ObjectKey>;
+
+    /// Chooses what the kernel needs, keeping what `previous` has.
+    ///
+    /// # Errors
+    /// [`RuleError::Exhausted`] when a range has no free number.
+    fn allocate(
+        &self,
+        id: &Id,
+        intent: &Intent,
+        rules: &AllocationRules,
+        previous: Option<&Self::Allocation>,
+    ) -> Result<Self::Allocation, RuleError>;
+
+    /// The key of the object `id` of this kind.
+    #[must_use]
+    fn key(id: &Id) -> ObjectKey {
+        ObjectKey::new(Self::KIND, id.clone())
+    }
+}
+
+macro_rules! nothing_allocated {
+    () => {
+        type Allocation = ();
+
+        fn allocate(
+            &self,
+            _: &Id,
+            _: &Intent,
+            _: &AllocationRules,
+            _: Option<&()>,
+        ) -> Result<(), RuleError> {
+            Ok(())
+        }
+    };
+}
+
+macro_rules! stored_in {
+    ($field:ident) => {
+        fn objects(intent: &Intent) -> &Objects<Self> {
+            &intent.$field
+        }
+
+        fn objects_mut(intent: &mut Intent) -> &mut Objects<Self> {
+            Arc::make_mut(&mut intent.$field)
+        }
+    };
+}
+
+impl Spec for VrfSpec {
+    const KIND: Kind = Kind::Vrf;
+    type Allocation = VrfAllocation;
+    stored_in!(vrfs);
+
+    fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
+        rules::vni_is_free(self.vni, &Self::key(id), intent)
+    }
+
+    fn referrers(id: &Id, intent: &Intent) -> Vec<ObjectKey> {
+        let uses = |svi: &&Arc<crate::Object<SviSpec>>| svi.spec.vrf == *id;
+        intent
+            .svis
+            .values()
+            .filter(uses)
+            .map(|svi| svi.key())
+            .collect()
+    }
+
+    fn allocate(
+        &self,
+        id: &Id,
+        intent: &Intent,
+        rules: &AllocationRules,
+        previous: Option<&VrfAllocation>,
+    ) -> Result<VrfAllocation, RuleError> {
+        alloc::vrf(self, id, intent, rules, previous)
+    }
+}
+
+impl Spec for LogicalBridgeSpec {
+    const KIND: Kind = Kind::LogicalBridge;
+    stored_in!(logical_bridges);
+    nothing_allocated!();
+
+    fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
+        rules::vlan_is_free(self.vlan, id, intent)?;
+        rules::vni_is_free(self.vni, &Self::key(id), intent)
+    }
+
+    fn referrers(id: &Id, intent: &Intent) -> Vec<ObjectKey> {
+        let ports = intent
+            .bridge_ports
+            .values()
+            .filter(|port| port.spec.mode.named().contains(&id));
+        let svis = intent
+            .svis
+            .values()
+            .filter(|svi| svi.spec.logical_bridge == *id);
+        ports
+            .map(|port| port.key())
+            .chain(svis.map(|svi| svi.key()))
+            .collect()
+    }
+}
+
+impl Spec for BridgePortSpec {
+    const KIND: Kind = Kind::BridgePort;
+    stored_in!(bridge_ports);
+    nothing_allocated!();
+
+    fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
+        for logical_bridge in self.mode.named() {
+            rules::exists::<LogicalBridgeSpec>("spec.logical_bridges", logical_bridge, intent)?;
+        }
+        rules::mac_is_free(self, id, intent)
+    }
+
+    fn referrers(_: &Id, _: &Intent) -> Vec<ObjectKey> {
+        Vec::new()
+    }
+}
+
+impl Spec for SviSpec {
+    const KIND: Kind = Kind::Svi;
+    stored_in!(svis);
+    nothing_allocated!();
+
+    fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
+        rules::exists::<VrfSpec>("spec.vrf", &self.vrf, intent)?;
+        rules::exists::<LogicalBridgeSpec>("spec.logical_bridge", &self.logical_bridge, intent)?;
+        rules::logical_bridge_has_no_other_svi(self, id, intent)?;
+        rules::gateways_do_not_overlap(self, id, intent)
+    }
+
+    fn referrers(_: &Id, _: &Intent) -> Vec<ObjectKey> {
+        Vec::new()
+    }
+}
+
+impl VrfSpec {
+    /// The local VTEP's address: the Vrf's own, else the node's.
+    #[must_use]
+    pub fn vtep_or(&self, node: Option<IpAddr>) -> Option<IpAddr> {
+        self.vtep.map(IfAddr::addr).or(node)
+    }
+}
+
+impl LogicalBridgeSpec {
+    /// The local VTEP's address: the LogicalBridge's own, else the node's.
+    #[must_use]
+    pub fn vtep_or(&self, node: Option<IpAddr>) -> Option<IpAddr> {
+        self.vtep.map(IfAddr::addr).or(node)
+    }
+}
