@@ -1,0 +1,178 @@
+//! FRR's running configuration as a set of lines, each with the contexts it stands in.
+//!
+//! FRR prints contexts by indentation (`show running-config`); the order of lines within a
+//! context carries no meaning for what the agent writes, so a set compares right.
+
+use std::{collections::BTreeSet, fmt};
+
+/// The daemons the agent configures, each over a vty socket of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Daemon {
+    /// Interfaces, VRFs and which L3VNI a VRF has.
+    Zebra,
+    /// BGP.
+    Bgpd,
+}
+
+impl Daemon {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Zebra, Self::Bgpd];
+
+    /// The daemon's name, which is that of its socket.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zebra => "zebra",
+            Self::Bgpd => "bgpd",
+        }
+    }
+}
+
+impl fmt::Display for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One line with the contexts around it, outermost first. A context is a line too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Line {
+    /// Whose configuration.
+    pub daemon: Daemon,
+    /// `router bgp 65001 vrf blue`, `address-family l2vpn evpn`.
+    pub path: Vec<String>,
+    /// `advertise ipv4 unicast`.
+    pub text: String,
+}
+
+impl Line {
+    /// A line in these contexts.
+    #[must_use]
+    pub fn new(daemon: Daemon, path: &[&str], text: impl Into<String>) -> Self {
+        let path = path.iter().map(|&context| context.to_owned()).collect();
+        Self {
+            daemon,
+            path,
+            text: text.into(),
+        }
+    }
+
+    /// Whether the line is `context` itself or stands somewhere in it.
+    #[must_use]
+    pub fn is_within(&self, context: &str) -> bool {
+        match self.path.first() {
+            Some(outermost) => outermost == context,
+            None => self.text == context,
+        }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.daemon)?;
+        for context in &self.path {
+            write!(f, "{context} / ")?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// A configuration: all its lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The lines.
+    pub lines: BTreeSet<Line>,
+}
+
+/// Words that end a context and say nothing else.
+const ENDS: [&str; 5] = ["exit", "exit-vrf", "exit-address-family", "exit-vni", "end"];
+
+/// Whether a line of a configuration says nothing: empty, or a comment.
+pub(super) fn is_remark(line: &str) -> bool {
+    let text = line.trim();
+    text.is_empty() || text.starts_with('!') || text.starts_with('#')
+}
+
+/// Whether a line only ends a context.
+pub(super) fn is_end(line: &str) -> bool {
+    ENDS.contains(&line.trim())
+}
+
+impl Config {
+    /// Reads a daemon's `show running-config`. Never fails: what is no line of a configuration
+    /// (`Building configuration...`) ends up as one that nobody looks for.
+    pub fn read(&mut self, daemon: Daemon, text: &str) {
+        // The indentation of each open context, and its line.
+        let mut open: Vec<(usize, String)> = Vec::new();
+        for line in text.lines() {
+            let content = line.trim_start();
+            let indent = line.len() - content.len();
+            let content = content.trim_end();
+            if is_remark(content) || is_end(content) {
+                continue;
+            }
+            while open.last().is_some_and(|(outer, _)| *outer >= indent) {
+                open.pop();
+            }
+            let path = open.iter().map(|(_, context)| context.clone()).collect();
+            self.lines.insert(Line {
+                daemon,
+                path,
+                text: content.to_owned(),
+            });
+            open.push((indent, content.to_owned()));
+        }
+    }
+
+    /// Whether a line of this text stands outside of all contexts.
+    #[must_use]
+    pub fn has_context(&self, daemon: Daemon, text: &str) -> bool {
+        self.lines.contains(&Line::new(daemon, &[], text))
+    }
+
+    /// The lines directly in a context.
+    pub fn in_context<'a>(
+        &'a self,
+        daemon: Daemon,
+        path: &'a [&'a str],
+    ) -> impl Iterator<Item = &'a str> {
+        self.lines
+            .iter()
+            .filter(move |line| line.daemon == daemon && line.path == path)
+            .map(|line| line.text.as_str())
+    }
+
+    /// The outermost contexts and lines of a daemon.
+    pub fn outermost(&self, daemon: Daemon) -> impl Iterator<Item = &str> {
+        self.in_context(daemon, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BGPD: &str = "Building configuration...\n\nCurrent configuration:\n!\nfrr version 10.3\n\
+        frr defaults datacenter\n!\nrouter bgp 65001\n bgp router-id 10.0.0.1\n \
+        neighbor 10.1.0.0 remote-as external\n !\n address-family l2vpn evpn\n  \
+        neighbor 10.1.0.0 activate\n  advertise-all-vni\n exit-address-family\nexit\n!\n\
+        router bgp 65001 vrf blue\n !\n address-family ipv4 unicast\n  \
+        redistribute connected\n exit-address-family\nexit\n!\nend\n";
+
+    #[test]
+    fn contexts_are_read_by_indentation() {
+        let mut config = Config::default();
+        config.read(Daemon::Bgpd, BGPD);
+        let evpn = ["router bgp 65001", "address-family l2vpn evpn"];
+        let lines: Vec<_> = config.in_context(Daemon::Bgpd, &evpn).collect();
+        assert_eq!(lines, ["advertise-all-vni", "neighbor 10.1.0.0 activate"]);
+        let blue = ["router bgp 65001 vrf blue", "address-family ipv4 unicast"];
+        assert!(
+            config
+                .lines
+                .contains(&Line::new(Daemon::Bgpd, &blue, "redistribute connected"))
+        );
+        assert!(config.has_context(Daemon::Bgpd, "frr defaults datacenter"));
+        assert!(!config.has_context(Daemon::Bgpd, "bgp router-id 10.0.0.1"));
+    }
+}

@@ -1,0 +1,232 @@
+//! What FRR should have: the lines that the intent and the node's settings come to.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use xpu_model::{
+    IfAddr, LogicalBridgeSpec, Object, SviSpec, VrfSpec,
+    node::{BgpBase, BgpPeer, PeerAddress, RemoteAs, RouteTargets},
+};
+
+use super::{
+    Inputs,
+    config::{Daemon, Line},
+    observed::Observed,
+};
+use crate::ownership;
+
+/// The address families of tenants.
+pub(super) const FAMILIES: [&str; 2] =
+    ["address-family ipv4 unicast", "address-family ipv6 unicast"];
+/// The EVPN family.
+pub(super) const EVPN: &str = "address-family l2vpn evpn";
+
+/// Stands in every instance that the agent made, whatever FRR's profile.
+pub(super) const MADE_BY_US: &str = "no bgp default ipv4-unicast";
+
+/// The lines, and the Vrfs that cannot have theirs yet.
+#[derive(Debug, Default)]
+pub(super) struct Desired {
+    pub(super) lines: BTreeSet<Line>,
+}
+
+impl Desired {
+    pub(super) fn new(inputs: &Inputs<'_>, observed: &Observed) -> Self {
+        let mut desired = Self::default();
+        if let Some(bgp) = &inputs.node.bgp {
+            desired.base(bgp, inputs.node.vtep, observed);
+        }
+        let vrfs = inputs.intent.live::<VrfSpec>();
+        for vrf in vrfs.filter(|vrf| !inputs.is_foreign(vrf)) {
+            desired.vrf(vrf, inputs, observed);
+        }
+        // A line of the configuration cannot be without its contexts.
+        let contexts: Vec<Line> = desired.lines.iter().flat_map(contexts).collect();
+        desired.lines.extend(contexts);
+        desired
+    }
+
+    fn add(&mut self, path: &[&str], text: impl Into<String>) {
+        self.lines.insert(Line::new(Daemon::Bgpd, path, text));
+    }
+
+    /// What every instance of ours has; the profile `datacenter` has some of it by default and
+    /// does not show it.
+    fn common(&mut self, instance: &str, observed: &Observed) {
+        self.add(&[instance], MADE_BY_US);
+        if !observed.is_datacenter() {
+            self.add(&[instance], "no bgp ebgp-requires-policy");
+        }
+    }
+
+    fn base(&mut self, bgp: &BgpBase, vtep: Option<IpAddr>, observed: &Observed) {
+        let BgpBase {
+            asn,
+            router_id,
+            peers,
+            timers,
+        } = bgp;
+        let instance = format!("router bgp {asn}");
+        self.common(&instance, observed);
+        self.add(&[&instance], format!("bgp router-id {router_id}"));
+        self.add(&[&instance], "bgp bestpath as-path multipath-relax");
+        // The profile's defaults are not shown, and need saying only to replace others.
+        let set = observed.has_timers(&instance);
+        if let Some(timers) = timers
+            && (set || (timers.keepalive, timers.hold) != observed.default_timers())
+        {
+            let line = format!("timers bgp {} {}", timers.keepalive, timers.hold);
+            self.add(&[&instance], line);
+        }
+        for peer in peers {
+            self.peer(&instance, peer);
+        }
+        match vtep {
+            Some(IpAddr::V4(vtep)) => {
+                self.add(&[&instance, FAMILIES[0]], format!("network {vtep}/32"));
+            }
+            Some(IpAddr::V6(vtep)) => {
+                self.add(&[&instance, FAMILIES[1]], format!("network {vtep}/128"));
+            }
+            None => {}
+        }
+        self.add(&[&instance, EVPN], "advertise-all-vni");
+    }
+
+    fn peer(&mut self, instance: &str, peer: &BgpPeer) {
+        let BgpPeer { at, remote_as, bfd } = peer;
+        let remote_as = match remote_as {
+            RemoteAs::External => "external".to_owned(),
+            RemoteAs::Internal => "internal".to_owned(),
+            RemoteAs::Is(asn) => asn.to_string(),
+        };
+        let (name, family) = match at {
+            PeerAddress::Ip(address @ IpAddr::V4(_)) => (address.to_string(), FAMILIES[0]),
+            PeerAddress::Ip(address @ IpAddr::V6(_)) => (address.to_string(), FAMILIES[1]),
+            PeerAddress::Interface(interface) => (interface.to_string(), FAMILIES[0]),
+        };
+        let line = match at {
+            PeerAddress::Ip(_) => format!("neighbor {name} remote-as {remote_as}"),
+            PeerAddress::Interface(_) => format!("neighbor {name} interface remote-as {remote_as}"),
+        };
+        self.add(&[instance], line);
+        if *bfd {
+            self.add(&[instance], format!("neighbor {name} bfd"));
+        }
+        self.add(&[instance, family], format!("neighbor {name} activate"));
+        self.add(&[instance, EVPN], format!("neighbor {name} activate"));
+    }
+
+    fn vrf(&mut self, vrf: &Object<VrfSpec>, inputs: &Inputs<'_>, observed: &Observed) {
+        let device = &vrf.allocation.device;
+        let peers: Vec<_> = bgp_svis(vrf, inputs).collect();
+        if let Some(vni) = vrf.spec.vni {
+            let context = format!("vrf {device}");
+            self.lines
+                .insert(Line::new(Daemon::Zebra, &[&context], format!("vni {vni}")));
+        } else if peers.is_empty() {
+            return;
+        }
+        let Some(asn) = inputs.asn(observed) else {
+            return;
+        };
+        let instance = format!("router bgp {asn} vrf {device}");
+        self.common(&instance, observed);
+        let router_id = router_id(vrf, inputs, observed);
+        if let Some(router_id) = router_id {
+            self.add(&[&instance], format!("bgp router-id {router_id}"));
+        }
+        for family in FAMILIES {
+            self.add(&[&instance, family], "redistribute connected");
+            self.add(&[&instance, family], "redistribute static");
+        }
+        if let Some(vni) = vrf.spec.vni {
+            let evpn = [instance.as_str(), EVPN];
+            if let Some(rd) = distinguisher(vrf, inputs, observed) {
+                self.add(&evpn, format!("rd {rd}"));
+            }
+            self.add(&evpn, "advertise ipv4 unicast");
+            self.add(&evpn, "advertise ipv6 unicast");
+            if let RouteTargets::Fixed(asn) = inputs.node.route_targets {
+                self.add(&evpn, format!("route-target import {asn}:{vni}"));
+                self.add(&evpn, format!("route-target export {asn}:{vni}"));
+            }
+        }
+        for (svi, bridge) in peers {
+            self.svi(&instance, svi, bridge);
+        }
+    }
+
+    /// Sessions with tenant routers in the gateway's subnets.
+    fn svi(&mut self, instance: &str, svi: &Object<SviSpec>, bridge: &Object<LogicalBridgeSpec>) {
+        let Some(bgp) = svi.spec.bgp else { return };
+        let group = ownership::svi_device(bridge.spec.vlan);
+        self.add(&[instance], format!("neighbor {group} peer-group"));
+        self.add(
+            &[instance],
+            format!("neighbor {group} remote-as {}", bgp.remote_as),
+        );
+        for subnet in svi.spec.gateways.iter().copied().map(IfAddr::subnet) {
+            self.add(
+                &[instance],
+                format!("bgp listen range {subnet} peer-group {group}"),
+            );
+        }
+        for family in FAMILIES {
+            self.add(&[instance, family], format!("neighbor {group} activate"));
+            self.add(&[instance, family], format!("neighbor {group} as-override"));
+        }
+    }
+}
+
+fn router_id(vrf: &Object<VrfSpec>, inputs: &Inputs<'_>, observed: &Observed) -> Option<Ipv4Addr> {
+    match vrf.spec.loopback.addr() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => inputs.router_id(observed),
+    }
+}
+
+/// The route distinguisher of a Vrf's L3VNI. The table tells Vrfs with the same loopback apart
+/// (RFC 4364 section 4.2: two bytes after an address).
+pub(super) fn distinguisher(
+    vrf: &Object<VrfSpec>,
+    inputs: &Inputs<'_>,
+    observed: &Observed,
+) -> Option<String> {
+    let router_id = router_id(vrf, inputs, observed)?;
+    let number = vrf.allocation.table.get() & 0xffff;
+    Some(format!("{router_id}:{number}"))
+}
+
+/// Whether the line is a context that has to be entered for others.
+pub(super) fn is_context(line: &Line) -> bool {
+    let text = line.text.as_str();
+    let outermost = text.starts_with("vrf ") || text.starts_with("router bgp ");
+    (line.path.is_empty() && outermost) || FAMILIES.contains(&text) || text == EVPN
+}
+
+/// The Svis of a Vrf that want BGP, with their LogicalBridges.
+pub(super) fn bgp_svis<'a>(
+    vrf: &'a Object<VrfSpec>,
+    inputs: &Inputs<'a>,
+) -> impl Iterator<Item = (&'a Object<SviSpec>, &'a Object<LogicalBridgeSpec>)> {
+    let intent = inputs.intent;
+    intent.live::<SviSpec>().filter_map(move |svi| {
+        let bridge = intent.get::<LogicalBridgeSpec>(&svi.spec.logical_bridge)?;
+        let wanted = svi.spec.vrf == vrf.id && svi.spec.bgp.is_some();
+        wanted.then_some((svi.as_ref(), bridge.as_ref()))
+    })
+}
+
+/// The contexts that a line stands in, as lines.
+fn contexts(line: &Line) -> Vec<Line> {
+    (0..line.path.len())
+        .map(|depth| Line {
+            daemon: line.daemon,
+            path: line.path[..depth].to_vec(),
+            text: line.path[depth].clone(),
+        })
+        .collect()
+}

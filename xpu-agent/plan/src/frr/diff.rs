@@ -1,0 +1,206 @@
+//! The way from the lines FRR has to those it should have.
+
+use std::collections::BTreeSet;
+
+use xpu_model::{IfName, Object, Vni, VrfSpec};
+
+use super::{
+    Command, FrrPlan, Inputs, base,
+    config::{Daemon, Line},
+    desired::{Desired, MADE_BY_US, distinguisher, is_context},
+    observed::Observed,
+};
+
+/// Plans the way from what is observed to what is wanted: removals, then additions, zebra
+/// before bgpd in both.
+#[must_use]
+pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
+    let desired = Desired::new(inputs, observed).lines;
+    let mut commands = Vec::new();
+    let mut leaving = BTreeSet::new();
+    let vrfs = inputs.intent.vrfs.values();
+    for vrf in vrfs.filter(|vrf| !inputs.is_foreign(vrf)) {
+        let device = &vrf.allocation.device;
+        let wanted_vni = (!vrf.deleting).then_some(vrf.spec.vni).flatten();
+        let vni = observed
+            .configured_vni(device)
+            .filter(|vni| wanted_vni != Some(*vni));
+        if let Some(vni) = vni {
+            let context = format!("vrf {device}");
+            remove(
+                &mut commands,
+                Line::new(Daemon::Zebra, &[&context], format!("vni {vni}")),
+            );
+            leaving.insert(device);
+        } else {
+            stale(device, &desired, observed, &mut commands);
+            if !vrf.deleting && held_vni(vrf, inputs, observed).is_some() {
+                leaving.insert(device);
+            }
+        }
+    }
+    base::stale(inputs, &desired, observed, &mut commands);
+    let missing = desired
+        .into_iter()
+        .filter(|line| !observed.config.lines.contains(line))
+        // Contexts are entered on the way to their lines; alone they need no command.
+        .filter(|line| !is_context(line))
+        // FRR has to let go of the old VNI before it hears of a new one.
+        .filter(|line| {
+            !leaving
+                .iter()
+                .any(|device| line.is_within(&format!("vrf {device}")))
+        });
+    let mut additions: Vec<_> = missing.map(|line| Command { line, add: true }).collect();
+    additions.sort_by_key(|command| rank(&command.line));
+    commands.extend(additions);
+    FrrPlan { commands }
+}
+
+/// A VNI that FRR has been told to give up for a Vrf and still works with (FRR issues 5791, 21756:
+/// a new one in its place would find the old one's state).
+pub(super) fn held_vni(
+    vrf: &Object<VrfSpec>,
+    inputs: &Inputs<'_>,
+    observed: &Observed,
+) -> Option<Vni> {
+    let device = &vrf.allocation.device;
+    if observed.configured_vni(device).is_some() {
+        return None;
+    }
+    let zebra = observed.l3vnis.get(device).map(|l3| l3.vni);
+    let rd = distinguisher(vrf, inputs, observed)?;
+    let mut bgpd = observed.bgp_vnis.iter();
+    let bgpd = bgpd.find(|(_, vni)| vni.is_l3 && vni.rd.as_ref() == Some(&rd));
+    let held = zebra.or_else(|| bgpd.map(|(vni, _)| *vni));
+    held.filter(|held| vrf.spec.vni.is_some_and(|vni| vni != *held))
+}
+
+/// What stands in the contexts of one Vrf and should not.
+fn stale(
+    device: &IfName,
+    desired: &BTreeSet<Line>,
+    observed: &Observed,
+    commands: &mut Vec<Command>,
+) {
+    if let Some(instance) = observed.bgp_instance(device) {
+        let context = Line::new(Daemon::Bgpd, &[], instance);
+        let in_it: Vec<_> = lines_in(observed, &context).collect();
+        if desired.contains(&context) {
+            let stale = |line: &&Line| is_of_our_shape(line) && !desired.contains(line);
+            for line in in_it.into_iter().filter(stale) {
+                remove(commands, line.clone());
+            }
+        } else {
+            remove_instance(&context, &in_it, commands);
+        }
+    }
+    // A VRF whose device is gone stays in zebra as configuration, until it is told otherwise.
+    let context = Line::new(Daemon::Zebra, &[], format!("vrf {device}"));
+    if observed.inactive_vrfs.contains(device)
+        && observed.config.lines.contains(&context)
+        && !desired.contains(&context)
+        && lines_in(observed, &context).next().is_none()
+    {
+        remove(commands, context);
+    }
+}
+
+/// Takes away an instance that should not be, if we made it: what an operator wrote into it
+/// stays, and so does the context around that.
+fn remove_instance(context: &Line, in_it: &[&Line], commands: &mut Vec<Command>) {
+    if !in_it.iter().any(|line| line.text == MADE_BY_US) {
+        return;
+    }
+    let may_be_ours = |line: &&&Line| is_context(line) || is_ever_ours(line);
+    if in_it.iter().filter(may_be_ours).count() == in_it.len() {
+        // bgpd refuses while it still knows of the L3VNI, which it hears from zebra.
+        remove(commands, context.clone());
+        return;
+    }
+    let mut lines: Vec<_> = in_it.iter().filter(|line| is_ever_ours(line)).collect();
+    // What names a peer group before the group; last the line that the rest is known by.
+    lines.sort_by_key(|line| (line.text == MADE_BY_US, std::cmp::Reverse(rank(line))));
+    for line in lines {
+        remove(commands, (*line).clone());
+    }
+}
+
+fn lines_in<'a>(observed: &'a Observed, context: &'a Line) -> impl Iterator<Item = &'a Line> {
+    observed
+        .config
+        .lines
+        .iter()
+        .filter(|line| line.daemon == context.daemon && line.path.first() == Some(&context.text))
+}
+
+pub(super) fn remove(commands: &mut Vec<Command>, line: Line) {
+    commands.push(Command { line, add: false });
+}
+
+/// Whether `desired` may have written the line; an operator's additions to our instances are
+/// of other shapes and stay.
+fn is_of_our_shape(line: &Line) -> bool {
+    let text = line.text.as_str();
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
+    match line.path.len() {
+        1 => {
+            starts(&["bgp router-id ", "neighbor svi-"])
+                || (text.starts_with("bgp listen range ") && text.contains(" peer-group svi-"))
+        }
+        2 => {
+            starts(&[
+                "rd ",
+                "route-target import ",
+                "route-target export ",
+                "neighbor svi-",
+            ]) || text.starts_with("advertise ipv")
+        }
+        _ => false,
+    }
+}
+
+/// Whether `desired` may have written the line in an instance, now or under another intent; more
+/// than [`is_of_our_shape`], which leaves out what stands in every instance of ours.
+fn is_ever_ours(line: &Line) -> bool {
+    const EVERYWHERE: [&str; 4] = [
+        MADE_BY_US,
+        "no bgp ebgp-requires-policy",
+        "redistribute connected",
+        "redistribute static",
+    ];
+    is_of_our_shape(line) || EVERYWHERE.contains(&line.text.as_str())
+}
+
+/// Zebra first; in bgpd a peer group before what names it, instances before their families.
+pub(super) fn rank(line: &Line) -> (Daemon, usize, u8, Vec<String>, String) {
+    let text = line.text.as_str();
+    let kind = if text.ends_with(" peer-group") || text.contains(" interface remote-as ") {
+        0
+    } else if text.contains(" remote-as ") {
+        1
+    } else if text.ends_with(" activate") {
+        2
+    } else {
+        3
+    };
+    (
+        line.daemon,
+        line.path.len(),
+        kind,
+        line.path.clone(),
+        line.text.clone(),
+    )
+}
+
+/// Whether FRR still has anything of a deleted Vrf that is to go, by what is left to do. What
+/// others wrote under its name is no trace of it.
+pub(super) fn has_trace(vrf: &Object<VrfSpec>, left: &FrrPlan) -> bool {
+    let device = &vrf.allocation.device;
+    let suffix = format!(" vrf {device}");
+    left.commands.iter().any(|command| {
+        let line = &command.line;
+        let context = line.path.first().unwrap_or(&line.text);
+        !command.add && format!(" {context}").ends_with(&suffix)
+    })
+}

@@ -1,0 +1,159 @@
+//! The FRR planner: which lines zebra and bgpd should have, and the commands that lead there.
+//!
+//! What is ours: in the contexts named after the devices of our Vrfs (tombstones included), the
+//! lines that [`desired`] can write, and the context itself once nothing else is in it; in the base
+//! BGP instance the lines that this agent put there, which it keeps account of ([`made`]), since an
+//! operator may have written the same. Everything else in FRR is somebody's and stays. A Vrf whose device's name somebody else's device has in the kernel has nothing in FRR:
+//! the contexts of that name are about the other's VRF.
+//!
+//! FRR must know `vrf X` / `vni N` before the L3VNI's devices appear (FRR issues 17342, 19756):
+//! [`facts`] tells the Linux planner. A VNI is changed in two passes: first `no vni`, then, once
+//! FRR has let go, the new one (FRR issues 5791, 21756).
+
+mod base;
+pub mod config;
+mod desired;
+mod diff;
+pub mod observed;
+mod report;
+pub mod startup;
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use xpu_model::{Asn, IfName, Intent, Node, Object, ObjectKey, VrfSpec};
+
+pub use base::made;
+pub use config::{Config, Daemon, Line};
+pub use diff::plan;
+pub use observed::{Observed, Version};
+pub use report::{LEAST as LEAST_VERSION, report, unmanaged};
+
+use crate::FrrFacts;
+
+/// What the planner works from, beside what it observes.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// What users asked for.
+    pub intent: &'a Intent,
+    /// The node's settings.
+    pub node: &'a Node,
+    /// The devices in the kernel that are not ours, as Linux observed them.
+    pub foreign: &'a BTreeSet<IfName>,
+    /// The lines of the base BGP instance that this agent put there: what [`made`] gave last.
+    pub made: &'a BTreeSet<Line>,
+}
+
+impl Inputs<'_> {
+    /// Whether the Vrf's name in FRR stands for somebody else's VRF.
+    fn is_foreign(&self, vrf: &Object<VrfSpec>) -> bool {
+        self.foreign.contains(&vrf.allocation.device)
+    }
+
+    /// This node's AS: the configured one, else that of the operator's base instance.
+    fn asn(&self, observed: &Observed) -> Option<Asn> {
+        self.node
+            .bgp
+            .as_ref()
+            .map(|bgp| bgp.asn)
+            .or_else(|| observed.base_asn())
+    }
+
+    fn router_id(&self, observed: &Observed) -> Option<Ipv4Addr> {
+        self.node
+            .bgp
+            .as_ref()
+            .map(|bgp| bgp.router_id)
+            .or_else(|| observed.base_router_id())
+    }
+}
+
+/// One command, with the contexts to enter before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The line added or taken away.
+    pub line: Line,
+    /// False: `no` goes before it.
+    pub add: bool,
+}
+
+impl Command {
+    /// The command's own text: the line, with or without `no`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if self.add {
+            return self.line.text.clone();
+        }
+        match self.line.text.strip_prefix("no ") {
+            Some(positive) => positive.to_owned(),
+            None => format!("no {}", self.line.text),
+        }
+    }
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FrrPlan {
+    /// The commands.
+    pub commands: Vec<Command>,
+}
+
+impl FrrPlan {
+    /// Whether FRR is as far as it can be brought now.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// How many commands it has.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.commands.len()
+    }
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The command.
+    pub command: Command,
+    /// FRR's words, if it refused.
+    pub result: Result<(), String>,
+}
+
+/// The objects that FRR has a part in: Vrfs and LogicalBridges with a VNI, Svis with BGP. Deleted
+/// Vrfs are among them in any case: an Svi's BGP, or a VNI since taken away, may have left an
+/// instance.
+#[must_use]
+pub fn concerned(intent: &Intent) -> Vec<ObjectKey> {
+    let vrfs = intent
+        .vrfs
+        .values()
+        .filter(|it| it.spec.vni.is_some() || it.deleting)
+        .map(|it| it.key());
+    let bridges = intent
+        .logical_bridges
+        .values()
+        .filter(|it| it.spec.vni.is_some());
+    let svis = intent
+        .svis
+        .values()
+        .filter(|it| it.spec.bgp.is_some())
+        .map(|it| it.key());
+    vrfs.chain(bridges.map(|it| it.key())).chain(svis).collect()
+}
+
+/// What the Linux planner has to know of FRR.
+#[must_use]
+pub fn facts(inputs: &Inputs<'_>, observed: &Observed) -> FrrFacts {
+    let ours = |vrf: &&std::sync::Arc<Object<VrfSpec>>| !inputs.is_foreign(vrf);
+    let known = inputs.intent.live().filter(ours).filter_map(|vrf| {
+        let vni = observed.configured_vni(&vrf.allocation.device)?;
+        Some((vrf.id.clone(), vni))
+    });
+    FrrFacts::Known {
+        l3vni: known.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! What FRR says about each object.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use xpu_model::{
+    IfAddr, Intent, LogicalBridgeSpec, Object, SviSpec, VrfSpec,
+    status::{Component, PassReport, State},
+};
+
+use super::{
+    FrrPlan, Inputs, Outcome,
+    diff::{self, has_trace, plan},
+    observed::{Observed, Version},
+};
+
+/// Single VXLAN devices (FRR release notes, 9.0).
+pub const LEAST: Version = Version { major: 9, minor: 0 };
+/// IPv6 VTEPs (FRR release notes, 10.6); 10.3 shows `Local VTEP IP: 0.0.0.0`.
+const LEAST_V6_VTEP: Version = Version {
+    major: 10,
+    minor: 6,
+};
+
+/// Reports on every object that concerns FRR: Vrfs and LogicalBridges with a VNI, Svis with BGP,
+/// and tombstones of which FRR has traces.
+#[must_use]
+pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) -> PassReport {
+    let intent = inputs.intent;
+    let mut report = PassReport {
+        generation: intent.generation,
+        planned: outcomes.len(),
+        failed: outcomes
+            .iter()
+            .filter(|outcome| outcome.result.is_err())
+            .count(),
+        ..PassReport::default()
+    };
+    let reporter = Reporter {
+        inputs,
+        observed,
+        outcomes,
+        left: plan(inputs, observed),
+    };
+    report
+        .node
+        .extend(reporter.version_trouble(inputs.node.vtep));
+    let vrfs = intent
+        .vrfs
+        .values()
+        .map(|vrf| (vrf.key(), reporter.vrf(vrf)));
+    let bridges = intent
+        .logical_bridges
+        .values()
+        .map(|it| (it.key(), reporter.bridge(it)));
+    let svis = intent
+        .svis
+        .values()
+        .map(|svi| (svi.key(), reporter.svi(svi)));
+    report.objects = vrfs
+        .chain(bridges)
+        .chain(svis)
+        .filter_map(|(key, component)| Some((key, component?)))
+        .collect::<BTreeMap<_, _>>();
+    report
+}
+
+/// Reports where no FRR is managed: what needs it is refused, and has no trace once deleted.
+#[must_use]
+pub fn unmanaged(intent: &Intent) -> PassReport {
+    let refused = |what: &str| {
+        let reason = format!(
+            "{what} needs FRR, and frr.enabled is false in the agent's configuration; set it to \
+             true, or leave {what} out"
+        );
+        Component::new(State::Refused(reason))
+    };
+    let vrfs = intent.live::<VrfSpec>().filter_map(|vrf| {
+        let vni = vrf.spec.vni?;
+        Some((vrf.key(), refused(&format!("VNI {vni}"))))
+    });
+    let bridges = intent.live::<LogicalBridgeSpec>().filter_map(|bridge| {
+        let vni = bridge.spec.vni?;
+        Some((bridge.key(), refused(&format!("VNI {vni}"))))
+    });
+    let svis = intent.live::<SviSpec>();
+    let svis = svis.filter(|svi| svi.spec.bgp.is_some());
+    let svis = svis.map(|svi| (svi.key(), refused("enable_bgp")));
+    PassReport {
+        generation: intent.generation,
+        objects: vrfs.chain(bridges).chain(svis).collect(),
+        ..PassReport::default()
+    }
+}
+
+struct Reporter<'a> {
+    inputs: &'a Inputs<'a>,
+    observed: &'a Observed,
+    outcomes: &'a [Outcome],
+    /// What a next pass would still do.
+    left: FrrPlan,
+}
+
+impl Reporter<'_> {
+    /// What this FRR cannot do at all for VNIs behind this VTEP.
+    fn version_trouble(&self, vtep: Option<IpAddr>) -> Option<String> {
+        let version = self.observed.version;
+        let v6 = matches!(vtep, Some(IpAddr::V6(_)));
+        if version < LEAST {
+            Some(format!(
+                "FRR {version} has no single VXLAN devices; install {LEAST} or later"
+            ))
+        } else if v6 && version < LEAST_V6_VTEP {
+            Some(format!(
+                "FRR {version} has no IPv6 VTEPs; install {LEAST_V6_VTEP} or later"
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// Refuses a VNI that this FRR cannot have; `own` is the VTEP that its object brings.
+    fn refusal(&self, own: Option<IfAddr>) -> Option<State> {
+        let vtep = own
+            .map(IfAddr::addr)
+            .or(self.inputs.node.vtep)
+            .or_else(|| self.brought());
+        self.version_trouble(vtep).map(State::Refused)
+    }
+
+    /// The VTEP that objects bring where the node has none: one serves all.
+    fn brought(&self) -> Option<IpAddr> {
+        let intent = self.inputs.intent;
+        let bridges = intent
+            .live::<LogicalBridgeSpec>()
+            .filter_map(|it| it.spec.vni.and(it.spec.vtep));
+        let vrfs = intent
+            .live::<VrfSpec>()
+            .filter_map(|it| it.spec.vni.and(it.spec.vtep));
+        bridges.chain(vrfs).map(IfAddr::addr).next()
+    }
+
+    /// Why nothing is told FRR about a Vrf.
+    fn foreign(&self, vrf: &Object<VrfSpec>) -> Option<State> {
+        let device = &vrf.allocation.device;
+        self.inputs.is_foreign(vrf).then(|| {
+            State::Error(format!(
+                "FRR's vrf {device} is left alone, for a device {device} exists that this agent \
+                 did not make; rename or delete it"
+            ))
+        })
+    }
+
+    fn no_base(&self) -> Option<State> {
+        let reason = "bgpd has no base instance; set [bgp] in the agent's configuration, or \
+                      configure `router bgp` in FRR";
+        match self.inputs.asn(self.observed) {
+            None => Some(State::Pending(reason.to_owned())),
+            Some(_) => None,
+        }
+    }
+
+    fn vrf(&self, vrf: &Object<VrfSpec>) -> Option<Component> {
+        let device = vrf.allocation.device.as_str();
+        if vrf.deleting {
+            let letting_go = State::Pending(format!("FRR has not let go of vrf {device} yet"));
+            return has_trace(vrf, &self.left).then(|| Component::new(letting_go));
+        }
+        let vni = vrf.spec.vni?;
+        let hopeless = self.refusal(vrf.spec.vtep).or_else(|| self.foreign(vrf));
+        if let Some(state) = hopeless {
+            return Some(Component::new(state));
+        }
+        let l3 = self
+            .observed
+            .l3vnis
+            .get(&vrf.allocation.device)
+            .filter(|l3| l3.vni == vni);
+        let held = diff::held_vni(vrf, self.inputs, self.observed);
+        let held = held.map(|held| {
+            State::Pending(format!(
+                "FRR has not let go of VNI {held} of vrf {device} yet"
+            ))
+        });
+        let trouble = held
+            .or_else(|| self.trouble(&format!(" vrf {device}")))
+            .or_else(|| self.no_base());
+        let state = trouble.unwrap_or_else(|| match l3 {
+            None => State::Pending(format!("zebra does not show L3VNI {vni} yet")),
+            Some(l3) if l3.up => State::Success,
+            Some(l3) => {
+                let missing = match (&l3.vxlan, &l3.svi) {
+                    (None, _) => "it has no VXLAN device yet",
+                    (_, None) => "it has no routing device yet",
+                    _ => "a device of it is down",
+                };
+                State::Pending(format!("L3VNI {vni} is not up in zebra: {missing}"))
+            }
+        });
+        let mut component = Component::new(state);
+        if let Some(asn) = self.inputs.asn(self.observed) {
+            component = component.fact("localAS", asn.get());
+        }
+        if let Some(rmac) = l3.and_then(|l3| l3.router_mac.as_deref()) {
+            component = component.fact("rmac", rmac);
+        }
+        if let Some(bgp) = self.observed.bgp_vnis.get(&vni) {
+            if let Some(rd) = &bgp.rd {
+                component = component.fact("rd", rd.as_str());
+            }
+            component = component
+                .fact("importRts", bgp.import.clone())
+                .fact("exportRts", bgp.export.clone());
+        }
+        Some(component)
+    }
+
+    fn bridge(&self, bridge: &Object<LogicalBridgeSpec>) -> Option<Component> {
+        let vni = bridge.spec.vni?;
+        let known = self.observed.l2vnis.contains(&vni);
+        match (bridge.deleting, known) {
+            (true, false) => None,
+            (true, true) => {
+                let reason = format!("zebra has not let go of VNI {vni} yet");
+                Some(Component::new(State::Pending(reason)))
+            }
+            (false, known) => {
+                let state = self.refusal(bridge.spec.vtep).unwrap_or_else(|| {
+                    if known {
+                        self.base_trouble().unwrap_or(State::Success)
+                    } else {
+                        State::Pending(format!("zebra does not show VNI {vni} yet"))
+                    }
+                });
+                Some(Component::new(state))
+            }
+        }
+    }
+
+    fn svi(&self, svi: &Object<SviSpec>) -> Option<Component> {
+        svi.spec.bgp.filter(|_| !svi.deleting)?;
+        let vrf = self.inputs.intent.get::<VrfSpec>(&svi.spec.vrf)?;
+        let context = format!(" vrf {}", vrf.allocation.device);
+        let state = self
+            .foreign(vrf)
+            .or_else(|| self.trouble(&context))
+            .or_else(|| self.no_base());
+        Some(Component::new(state.unwrap_or(State::Success)))
+    }
+
+    /// Trouble with the lines of the base instance, which every VNI needs.
+    fn base_trouble(&self) -> Option<State> {
+        let base = self.inputs.node.bgp.as_ref()?;
+        self.trouble_in(|context| context == format!("router bgp {}", base.asn))
+    }
+
+    /// What failed, or is left to do, in the contexts that end like this.
+    fn trouble(&self, suffix: &str) -> Option<State> {
+        self.trouble_in(|context| format!(" {context}").ends_with(suffix))
+    }
+
+    fn trouble_in(&self, concerns: impl Fn(&str) -> bool) -> Option<State> {
+        let concerns = |line: &super::Line| {
+            let outermost = line.path.first().unwrap_or(&line.text);
+            concerns(outermost)
+        };
+        let failed = self
+            .outcomes
+            .iter()
+            .find(|outcome| outcome.result.is_err() && concerns(&outcome.command.line));
+        let left = self
+            .left
+            .commands
+            .iter()
+            .find(|command| concerns(&command.line));
+        match (failed, left) {
+            (
+                Some(Outcome {
+                    command,
+                    result: Err(reason),
+                }),
+                Some(_),
+            ) => Some(State::Error(format!(
+                "FRR refuses `{}`: {reason}",
+                command.text()
+            ))),
+            (_, Some(command)) => Some(State::Pending(format!(
+                "`{}` is to be told FRR",
+                command.text()
+            ))),
+            _ => None,
+        }
+    }
+}

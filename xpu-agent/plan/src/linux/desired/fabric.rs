@@ -1,0 +1,201 @@
+//! The node's own devices: two bridges, and a single VXLAN device on each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use xpu_model::{IfAddr, IfName, LogicalBridgeSpec, Spec, VlanId, Vni};
+
+use super::{Builder, Hold, LinkKind, Observed, VlanEntry, WantedLink};
+use crate::{
+    linux::link::{BridgeParams, PortFlags, Setting, Settings, VxlanParams},
+    ownership::{self, Mark},
+};
+
+impl Builder<'_> {
+    /// The bridges always; the VXLAN devices where there is a VTEP.
+    pub(super) fn fabric(&mut self) {
+        use ownership::{L2_VXLAN, L3_BRIDGE, L3_VXLAN, TENANT_BRIDGE};
+        for (bridge, vxlan) in [(TENANT_BRIDGE, L2_VXLAN), (L3_BRIDGE, L3_VXLAN)] {
+            let bridge = ownership::fixed(bridge);
+            let link = WantedLink {
+                mtu: Some(self.mtu),
+                settings: self.no_ip(),
+                ..WantedLink::new(Mark::Node, LinkKind::Bridge(BridgeParams::OURS))
+            };
+            if let Err(hold) = self.link(bridge.clone(), link) {
+                self.hold(Mark::Node, hold);
+                continue;
+            }
+            self.out.vlans.entry(bridge.clone()).or_default();
+            if let Some(vtep) = self.vtep {
+                self.vxlan(ownership::fixed(vxlan), bridge, vtep);
+            }
+        }
+    }
+
+    fn vxlan(&mut self, name: IfName, bridge: IfName, vtep: IpAddr) {
+        let link = WantedLink {
+            mtu: Some(self.mtu),
+            master: Some(bridge),
+            port: Some(PortFlags::VXLAN),
+            settings: self.no_ip(),
+            ..WantedLink::new(Mark::Node, LinkKind::Vxlan(VxlanParams::ours(vtep)))
+        };
+        match self.link(name.clone(), link) {
+            Err(hold) => self.hold(Mark::Node, hold),
+            Ok(()) => {
+                self.out.vlans.entry(name.clone()).or_default();
+                self.out.vnis.entry(name).or_default();
+            }
+        }
+    }
+
+    pub(super) fn logical_bridges(&mut self) {
+        let device = ownership::fixed(ownership::L2_VXLAN);
+        let tenant = ownership::fixed(ownership::TENANT_BRIDGE);
+        let intent = self.inputs.intent;
+        for bridge in intent.live::<LogicalBridgeSpec>() {
+            let owner = Mark::Object(LogicalBridgeSpec::key(&bridge.id));
+            if !self.out.links.contains_key(&tenant) {
+                self.hold(owner, Hold::ForeignDevice(tenant.clone()));
+                continue;
+            }
+            let Some(vni) = bridge.spec.vni else { continue };
+            match self.vxlan_for(&device, vni, bridge.spec.vtep) {
+                Ok(()) => {
+                    self.tunnel(&device, bridge.spec.vlan, vni, &owner);
+                    if let Err(hold) = self.vtep_is_here() {
+                        self.hold(owner, hold);
+                    }
+                }
+                Err(hold) => self.hold(owner, hold),
+            }
+        }
+    }
+
+    /// Bridges and VXLAN devices carry frames and have no addresses. With IPv6 on, every device
+    /// that joins makes the kernel walk them all.
+    fn no_ip(&self) -> Settings {
+        let off = self.has_ipv6().then_some((Setting::DisableIpv6, 1));
+        off.into_iter().collect()
+    }
+
+    /// Whether an object with this VNI and VTEP can have its place on `device`.
+    pub(super) fn vxlan_for(
+        &self,
+        device: &IfName,
+        vni: Vni,
+        vtep: Option<IfAddr>,
+    ) -> Result<(), Hold> {
+        let wanted = vtep.map(IfAddr::addr).or(self.inputs.node.vtep);
+        let (Some(wanted), Some(used)) = (wanted, self.vtep) else {
+            return Err(Hold::NoVtep(vni));
+        };
+        if wanted != used {
+            return Err(Hold::OtherVtep { wanted, used });
+        }
+        if !self.out.links.contains_key(device) {
+            return Err(self.fabric_hold(device));
+        }
+        Ok(())
+    }
+
+    /// Without its address on the node, the kernel sends nothing from a VTEP.
+    pub(super) fn vtep_is_here(&self) -> Result<(), Hold> {
+        let Some(vtep) = self.vtep else { return Ok(()) };
+        let mut addresses = self
+            .observed
+            .links
+            .values()
+            .flat_map(|link| &link.addresses);
+        if addresses.any(|addr| addr.addr() == vtep) {
+            Ok(())
+        } else {
+            Err(Hold::VtepAbsent(vtep))
+        }
+    }
+
+    /// One mapping per VXLAN device that stays as long as the device: zebra does not notice
+    /// the last mapping going, and would keep its VNI for ever. The VNI is not admitted, so
+    /// nothing is received on it, and no port has the VLAN, so nothing is sent.
+    pub(super) fn sentinels(&mut self) {
+        let intent = self.inputs.intent;
+        let l2 = intent
+            .logical_bridges
+            .values()
+            .map(|lb| lb.spec.vlan)
+            .collect();
+        let l3 = intent
+            .vrfs
+            .values()
+            .map(|vrf| vrf.allocation.l3_vlan)
+            .collect();
+        let bridges = intent.logical_bridges.values().filter_map(|lb| lb.spec.vni);
+        let vrfs = intent.vrfs.values().filter_map(|vrf| vrf.spec.vni);
+        let vnis: BTreeSet<Vni> = bridges.chain(vrfs).collect();
+        for (place, device, vlans) in [(0, ownership::L2_VXLAN, l2), (1, ownership::L3_VXLAN, l3)] {
+            let device = ownership::fixed(device);
+            if !self.out.links.contains_key(&device) {
+                continue;
+            }
+            // With all 4094 VLANs in use there is a mapping that stays anyway.
+            if let Some((vlan, vni)) = self.sentinel(&device, place, &vlans, &vnis) {
+                let entry = VlanEntry {
+                    tunnel: Some(vni),
+                    ..VlanEntry::default()
+                };
+                self.vlan(&device, vlan, entry, &Mark::Node);
+            }
+        }
+    }
+
+    /// The sentinel that is there if nobody needs its numbers, else the highest place that is
+    /// free in the intent and on the device: a new one can be made before the old one goes.
+    fn sentinel(
+        &self,
+        device: &IfName,
+        place: u32,
+        vlans: &BTreeSet<VlanId>,
+        vnis: &BTreeSet<Vni>,
+    ) -> Option<(VlanId, Vni)> {
+        let found = self
+            .observed
+            .ours(device)
+            .and_then(|_| self.observed.vlans.get(device));
+        let mapped: BTreeMap<VlanId, Option<Vni>> = found
+            .into_iter()
+            .flatten()
+            .map(|(vlan, entry)| (*vlan, entry.tunnel))
+            .collect();
+        let places = || {
+            let unused = |(vlan, vni): &(VlanId, Vni)| !vlans.contains(vlan) && !vnis.contains(vni);
+            let vlans = (1..=4094)
+                .rev()
+                .filter_map(|vlan| VlanId::try_from(vlan).ok());
+            vlans
+                .filter_map(move |vlan| Some((vlan, sentinel_vni(vlan, place)?)))
+                .filter(unused)
+        };
+        let stands = |(vlan, vni): &(VlanId, Vni)| mapped.get(vlan) == Some(&Some(*vni));
+        let taken: BTreeSet<Vni> = mapped.values().copied().flatten().collect();
+        let is_free =
+            |(vlan, vni): &(VlanId, Vni)| !mapped.contains_key(vlan) && !taken.contains(vni);
+        places().find(stands).or_else(|| places().find(is_free))
+    }
+}
+
+/// The VNI of a sentinel at a VLAN: different for each VLAN and device, from the highest down.
+fn sentinel_vni(vlan: VlanId, place: u32) -> Option<Vni> {
+    let down = 2 * u32::from(4094 - vlan.get()) + place;
+    Vni::try_from(Vni::MAX.get() - down).ok()
+}
+
+/// The VTEP that our VXLAN devices stand at now.
+pub(super) fn vtep_in_use(observed: &Observed) -> Option<IpAddr> {
+    match observed.ours(&ownership::fixed(ownership::L2_VXLAN))?.kind {
+        LinkKind::Vxlan(VxlanParams { local, .. }) => local,
+        _ => None,
+    }
+}

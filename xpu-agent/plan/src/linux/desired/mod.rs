@@ -1,0 +1,190 @@
+//! What the kernel should have for an intent.
+//!
+//! Looks at the observation for three things only: foreign devices in the way, which netdevs of
+//! ports are there, and whether an L3VNI that FRR says nothing of exists already.
+
+mod fabric;
+mod port;
+mod routed;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use xpu_model::{
+    IfAddr, IfName, LogicalBridgeSpec, Mac, Mtu, Node, ObjectKey, VlanId, Vni, VrfSpec,
+};
+
+use super::{
+    FdbEntry, Hold, Inputs, LinkKind, Observed, UnreachableDefault,
+    link::{PortFlags, Settings, VlanEntry},
+};
+use crate::ownership::{self, Mark};
+
+/// The least MTU at which a link has IPv6 (RFC 8200 section 5).
+pub(super) const IPV6_MIN_MTU: u16 = 1280;
+
+/// Everything that should be there, by where it is, with whose it is.
+#[derive(Debug, Default)]
+pub(super) struct Desired {
+    pub links: BTreeMap<IfName, WantedLink>,
+    pub ports: BTreeMap<IfName, ObjectKey>,
+    pub vlans: BTreeMap<IfName, BTreeMap<VlanId, (VlanEntry, Mark)>>,
+    pub vnis: BTreeMap<IfName, BTreeMap<Vni, Mark>>,
+    pub fdb: BTreeMap<FdbEntry, Mark>,
+    pub routes: BTreeMap<UnreachableDefault, Mark>,
+    pub holds: BTreeMap<Mark, Hold>,
+}
+
+/// A device that should be there.
+#[derive(Debug)]
+pub(super) struct WantedLink {
+    pub owner: Mark,
+    pub kind: LinkKind,
+    pub mtu: Option<Mtu>,
+    pub mac: Option<Mac>,
+    pub master: Option<IfName>,
+    pub port: Option<PortFlags>,
+    pub settings: Settings,
+    pub addresses: BTreeSet<IfAddr>,
+    /// Comes up after everything else: FRR takes an L3VNI's device for ready when it is up.
+    pub up_last: bool,
+}
+
+impl WantedLink {
+    fn new(owner: Mark, kind: LinkKind) -> Self {
+        Self {
+            owner,
+            kind,
+            mtu: None,
+            mac: None,
+            master: None,
+            port: None,
+            settings: Settings::new(),
+            addresses: BTreeSet::new(),
+            up_last: false,
+        }
+    }
+}
+
+/// Fills a [`Desired`], kind by kind.
+struct Builder<'a> {
+    inputs: &'a Inputs<'a>,
+    observed: &'a Observed,
+    vtep: Option<IpAddr>,
+    mtu: Mtu,
+    out: Desired,
+}
+
+impl Desired {
+    pub fn new(inputs: &Inputs<'_>, observed: &Observed) -> Self {
+        let vtep = vtep(inputs, observed);
+        let mut builder = Builder {
+            inputs,
+            observed,
+            vtep,
+            mtu: mtu(inputs, vtep),
+            out: Self::default(),
+        };
+        builder.fabric();
+        builder.vrfs();
+        builder.logical_bridges();
+        builder.svis();
+        builder.ports();
+        builder.sentinels();
+        builder.out
+    }
+}
+
+/// The tenants' MTU at the VTEP in use.
+pub(super) fn mtu(inputs: &Inputs<'_>, vtep: Option<IpAddr>) -> Mtu {
+    if inputs.node.vtep == vtep {
+        inputs.node.overlay_mtu()
+    } else {
+        Node {
+            vtep,
+            ..inputs.node.clone()
+        }
+        .overlay_mtu()
+    }
+}
+
+/// The one VTEP of the node: the configured one, else one that objects bring. Of several of
+/// those the one in use stays, so that an object that comes later takes nothing away.
+pub(super) fn vtep(inputs: &Inputs<'_>, observed: &Observed) -> Option<IpAddr> {
+    if inputs.node.vtep.is_some() {
+        return inputs.node.vtep;
+    }
+    let intent = inputs.intent;
+    let bridges = intent
+        .live::<LogicalBridgeSpec>()
+        .filter_map(|lb| lb.spec.vni.and(lb.spec.vtep));
+    let vrfs = intent
+        .live::<VrfSpec>()
+        .filter_map(|vrf| vrf.spec.vni.and(vrf.spec.vtep));
+    let brought: Vec<IpAddr> = bridges.chain(vrfs).map(IfAddr::addr).collect();
+    let in_use = fabric::vtep_in_use(observed).filter(|vtep| brought.contains(vtep));
+    in_use.or_else(|| brought.first().copied())
+}
+
+impl Builder<'_> {
+    /// Holds an object; the first reason stands.
+    fn hold(&mut self, owner: Mark, hold: Hold) {
+        self.out.holds.entry(owner).or_insert(hold);
+    }
+
+    /// Plans a device, unless a foreign one has its name.
+    fn link(&mut self, name: IfName, link: WantedLink) -> Result<(), Hold> {
+        if self
+            .observed
+            .links
+            .get(&name)
+            .is_some_and(|found| !found.is_ours())
+        {
+            return Err(Hold::ForeignDevice(name));
+        }
+        self.out.links.insert(name, link);
+        Ok(())
+    }
+
+    fn vlan(&mut self, device: &IfName, vlan: VlanId, entry: VlanEntry, owner: &Mark) {
+        let vlans = self.out.vlans.entry(device.clone()).or_default();
+        vlans.insert(vlan, (entry, owner.clone()));
+    }
+
+    /// Maps a VLAN to a VNI on a VXLAN device and admits the VNI.
+    fn tunnel(&mut self, device: &IfName, vlan: VlanId, vni: Vni, owner: &Mark) {
+        let entry = VlanEntry {
+            tunnel: Some(vni),
+            ..VlanEntry::default()
+        };
+        self.vlan(device, vlan, entry, owner);
+        self.out
+            .vnis
+            .entry(device.clone())
+            .or_default()
+            .insert(vni, owner.clone());
+    }
+
+    /// Whether a device at the tenants' MTU has IPv6.
+    fn has_ipv6(&self) -> bool {
+        !self.observed.no_ipv6 && self.mtu.get() >= IPV6_MIN_MTU
+    }
+
+    /// Why a device of the node's is not among those planned: it, or the bridge it belongs to,
+    /// is somebody else's.
+    fn fabric_hold(&self, device: &IfName) -> Hold {
+        let bridge = ownership::fixed(if device.as_str() == ownership::L3_VXLAN {
+            ownership::L3_BRIDGE
+        } else {
+            ownership::TENANT_BRIDGE
+        });
+        let missing = |name: &IfName| !self.out.links.contains_key(name);
+        Hold::ForeignDevice(if missing(&bridge) {
+            bridge
+        } else {
+            device.clone()
+        })
+    }
+}

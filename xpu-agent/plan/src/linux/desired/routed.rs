@@ -1,0 +1,214 @@
+//! Vrfs with their L3VNIs, and Svis.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use xpu_model::{
+    IfAddr, LogicalBridgeSpec, Object, ObjectKey, Spec, SviSpec, VlanId, Vni, VrfSpec,
+};
+
+use super::{Builder, FdbEntry, Hold, LinkKind, UnreachableDefault, VlanEntry, WantedLink};
+use crate::{
+    linux::link::{Family, Setting, Settings},
+    ownership::{self, Mark},
+};
+
+impl Builder<'_> {
+    pub(super) fn vrfs(&mut self) {
+        let intent = self.inputs.intent;
+        for vrf in intent.live::<VrfSpec>() {
+            let owner = Mark::Object(vrf.key());
+            if let Err(hold) = self.vrf(vrf, &owner) {
+                self.hold(owner, hold);
+            }
+        }
+    }
+
+    /// The Vrf's device, its loopback address, and no way out of its table into another.
+    fn vrf(&mut self, vrf: &Object<VrfSpec>, owner: &Mark) -> Result<(), Hold> {
+        let allocation = &vrf.allocation;
+        let table = allocation.table;
+        let holder = self
+            .observed
+            .links
+            .iter()
+            .find(|(_, link)| !link.is_ours() && link.kind == LinkKind::Vrf(table));
+        if let Some((device, _)) = holder {
+            return Err(Hold::ForeignTable {
+                table,
+                device: device.clone(),
+            });
+        }
+        let no_ipv6 = self.observed.no_ipv6;
+        let can_have = |addr: &IfAddr| addr.addr().is_ipv4() || !no_ipv6;
+        let loopback = Some(vrf.spec.loopback).filter(can_have);
+        let link = WantedLink {
+            addresses: loopback.into_iter().collect(),
+            settings: (!no_ipv6).then_some(IPV6_ON).into_iter().collect(),
+            ..WantedLink::new(owner.clone(), LinkKind::Vrf(table))
+        };
+        self.link(allocation.device.clone(), link)?;
+        let families = Family::ALL.into_iter();
+        for family in families.filter(|family| *family == Family::V4 || !no_ipv6) {
+            self.out
+                .routes
+                .insert(UnreachableDefault { table, family }, owner.clone());
+        }
+        if let Some(vni) = vrf.spec.vni {
+            self.l3vni(vrf, vni, owner)?;
+        }
+        loopback.map_or(Err(Hold::NoIpv6(vrf.spec.loopback)), |_| Ok(()))
+    }
+
+    /// The L3VNI: a VLAN of the L3 bridge mapped to it, and the VLAN's device in the Vrf.
+    fn l3vni(&mut self, vrf: &Object<VrfSpec>, vni: Vni, owner: &Mark) -> Result<(), Hold> {
+        let vxlan = ownership::fixed(ownership::L3_VXLAN);
+        let bridge = ownership::fixed(ownership::L3_BRIDGE);
+        self.vxlan_for(&vxlan, vni, vrf.spec.vtep)?;
+        let allocation = &vrf.allocation;
+        let vlan = allocation.l3_vlan;
+        let waits = !self.inputs.frr.is_ready(&vrf.id, vni);
+        let hold = Hold::Frr {
+            vrf: allocation.device.clone(),
+            vni,
+        };
+        if waits && !self.is_mapped(vlan, vni) {
+            return Err(hold);
+        }
+        let link = WantedLink {
+            mtu: Some(self.mtu),
+            mac: Some(allocation.router_mac),
+            master: Some(allocation.device.clone()),
+            settings: self.routed([(Setting::RpFilter, 0)]),
+            up_last: true,
+            ..WantedLink::new(
+                owner.clone(),
+                LinkKind::Vlan {
+                    parent: Some(bridge.clone()),
+                    vlan,
+                },
+            )
+        };
+        self.link(ownership::l3_device(vlan), link)?;
+        self.vlan(&bridge, vlan, VlanEntry::default(), owner);
+        self.tunnel(&vxlan, vlan, vni, owner);
+        // What exists is kept while FRR is silent, and the object still says what it waits for.
+        if waits {
+            Err(hold)
+        } else {
+            self.vtep_is_here()
+        }
+    }
+
+    fn is_mapped(&self, vlan: VlanId, vni: Vni) -> bool {
+        let vxlan = ownership::fixed(ownership::L3_VXLAN);
+        let entry = self
+            .observed
+            .vlans
+            .get(&vxlan)
+            .and_then(|vlans| vlans.get(&vlan));
+        self.observed.ours(&vxlan).is_some() && entry.and_then(|entry| entry.tunnel) == Some(vni)
+    }
+
+    pub(super) fn svis(&mut self) {
+        let intent = self.inputs.intent;
+        for svi in intent.live::<SviSpec>() {
+            let owner = Mark::Object(svi.key());
+            if let Err(hold) = self.svi(svi, &owner) {
+                self.hold(owner, hold);
+            }
+        }
+    }
+
+    /// The gateway's device, its VLAN on the bridge itself, and the entry without which frames
+    /// for the gateway would be flooded.
+    fn svi(&mut self, svi: &Object<SviSpec>, owner: &Mark) -> Result<(), Hold> {
+        let spec = &svi.spec;
+        let needs = |key: ObjectKey| Hold::DependsOn(key);
+        let intent = self.inputs.intent;
+        let vrf = intent
+            .get::<VrfSpec>(&spec.vrf)
+            .ok_or_else(|| needs(VrfSpec::key(&spec.vrf)))?;
+        let bridge = intent
+            .get::<LogicalBridgeSpec>(&spec.logical_bridge)
+            .ok_or_else(|| needs(LogicalBridgeSpec::key(&spec.logical_bridge)))?;
+        let master = vrf.allocation.device.clone();
+        if !self.out.links.contains_key(&master) {
+            return Err(needs(vrf.key()));
+        }
+        let tenant = ownership::fixed(ownership::TENANT_BRIDGE);
+        if !self.out.links.contains_key(&tenant) {
+            return Err(self.fabric_hold(&tenant));
+        }
+        let vlan = bridge.spec.vlan;
+        let (addresses, without) = self.gateways(&spec.gateways);
+        let link = WantedLink {
+            mtu: Some(self.mtu),
+            mac: Some(spec.mac),
+            master: Some(master),
+            settings: self.gateway_settings(),
+            addresses,
+            ..WantedLink::new(
+                owner.clone(),
+                LinkKind::Vlan {
+                    parent: Some(tenant.clone()),
+                    vlan,
+                },
+            )
+        };
+        self.link(ownership::svi_device(vlan), link)?;
+        self.vlan(&tenant, vlan, VlanEntry::default(), owner);
+        self.out.fdb.insert(
+            FdbEntry {
+                vlan,
+                mac: spec.mac,
+            },
+            owner.clone(),
+        );
+        match without {
+            None => Ok(()),
+            Some(addr) if self.observed.no_ipv6 => Err(Hold::NoIpv6(addr)),
+            Some(_) => Err(Hold::MtuBelowIpv6(self.mtu)),
+        }
+    }
+
+    /// The addresses of a gateway's device, and one that can't be had without IPv6.
+    fn gateways(&self, gateways: &[IfAddr]) -> (BTreeSet<IfAddr>, Option<IfAddr>) {
+        let fits = |addr: &IfAddr| addr.addr().is_ipv4() || self.has_ipv6();
+        let mut addresses: BTreeSet<IfAddr> = gateways.iter().copied().filter(fits).collect();
+        if self.has_ipv6() {
+            // Without a link-local address the kernel has no source for neighbour
+            // solicitations, and IPv6 to hosts not yet known fails.
+            addresses.extend(link_local());
+        }
+        (addresses, gateways.iter().copied().find(|addr| !fits(addr)))
+    }
+
+    /// Hosts that announce themselves become neighbours, so that a silent host behind another
+    /// node's gateway of the same address is found.
+    fn gateway_settings(&self) -> Settings {
+        let mut settings = self.routed([(Setting::ArpAccept, 1), (Setting::RpFilter, 0)]);
+        if self.has_ipv6() {
+            settings.insert(Setting::AcceptUntrackedNa, 2);
+        }
+        settings
+    }
+
+    /// Settings of a device at the tenants' MTU that routes both families.
+    fn routed<const N: usize>(&self, settings: [(Setting, i32); N]) -> Settings {
+        let ipv6 = self.has_ipv6().then_some(IPV6_ON);
+        settings.into_iter().chain(ipv6).collect()
+    }
+}
+
+/// Said, since a node may have IPv6 off by default (`net.ipv6.conf.default.disable_ipv6`). An
+/// L3VNI's device needs it too: IPv6 routes go by an IPv4 VTEP in IPv6 form.
+const IPV6_ON: (Setting, i32) = (Setting::DisableIpv6, 0);
+
+/// `fe80::1/64`, the anycast gateway's link-local address on every node.
+fn link_local() -> Option<IfAddr> {
+    let addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    IfAddr::new(IpAddr::V6(addr), 64).ok()
+}

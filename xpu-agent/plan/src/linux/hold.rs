@@ -1,0 +1,178 @@
+//! Why something is not planned although it was asked for.
+
+use std::{fmt, net::IpAddr};
+
+use xpu_model::{IfAddr, IfName, Mac, Mtu, ObjectKey, TableId, Vni};
+
+/// Something that stands in an object's way. What can be done for it all the same is planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// A device that is not ours has the name we need.
+    ForeignDevice(IfName),
+    /// A VRF device that is not ours has the routing table.
+    ForeignTable {
+        /// The table.
+        table: TableId,
+        /// The device.
+        device: IfName,
+    },
+    /// Another object that this one needs can't be had.
+    DependsOn(ObjectKey),
+    /// A VNI, and no VTEP.
+    NoVtep(Vni),
+    /// Another VTEP than the node's.
+    OtherVtep {
+        /// The object's.
+        wanted: IpAddr,
+        /// The one in use.
+        used: IpAddr,
+    },
+    /// No device of the node has the VTEP's address.
+    VtepAbsent(IpAddr),
+    /// An IPv6 gateway on links too small for IPv6.
+    MtuBelowIpv6(Mtu),
+    /// An IPv6 address on a kernel without IPv6.
+    NoIpv6(IfAddr),
+    /// FRR doesn't know the L3VNI yet.
+    Frr {
+        /// The Vrf's name in FRR.
+        vrf: IfName,
+        /// The L3VNI.
+        vni: Vni,
+    },
+    /// The port's netdev isn't there yet.
+    NetdevMissing(IfName),
+    /// The node's settings name no netdev for the port.
+    NetdevUnknown(Mac),
+    /// Another port has the netdev.
+    NetdevTaken {
+        /// The netdev.
+        device: IfName,
+        /// Who has it.
+        by: ObjectKey,
+    },
+    /// The netdev is one of the agent's own devices.
+    NetdevOurs(IfName),
+    /// The node itself uses the netdev.
+    NetdevInUse {
+        /// The netdev.
+        device: IfName,
+        /// What for.
+        by: NodeUse,
+    },
+    /// The netdev belongs to a bridge, bond or VRF that is not ours.
+    NetdevEnslaved {
+        /// The netdev.
+        device: IfName,
+        /// Its master.
+        master: IfName,
+    },
+}
+
+/// How a netdev shows that the node uses it, so that making it a port would cut the node off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeUse {
+    /// It has an address.
+    Address(IfAddr),
+    /// Routes go by it.
+    Routes,
+    /// It is the master of a device.
+    MasterOf(IfName),
+    /// A VLAN device stands on it.
+    Below(IfName),
+    /// It is a bridge, a VRF or a VXLAN device.
+    Kind(&'static str),
+    /// The configuration's BGP has a peer on it.
+    BgpPeer,
+}
+
+impl fmt::Display for NodeUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(addr) => write!(f, "has the address {addr}"),
+            Self::Routes => f.write_str("has routes"),
+            Self::MasterOf(device) => write!(f, "is the master of {device}"),
+            Self::Below(device) => write!(f, "carries the VLAN device {device}"),
+            Self::Kind(kind) => write!(f, "is a {kind}"),
+            Self::BgpPeer => f.write_str("has a peer of bgp.peers on it"),
+        }
+    }
+}
+
+impl Hold {
+    /// Whether it goes away by itself, so that the object waits rather than fails.
+    #[must_use]
+    pub const fn is_wait(&self) -> bool {
+        matches!(self, Self::Frr { .. } | Self::NetdevMissing(_))
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForeignDevice(device) => write!(
+                f,
+                "a device {device} exists that this agent did not make; rename or delete it"
+            ),
+            Self::ForeignTable { table, device } => write!(
+                f,
+                "routing table {table} belongs to the VRF device {device}, which this agent did \
+                 not make; delete it, or change the range of tables in the configuration"
+            ),
+            Self::DependsOn(key) => write!(f, "{key} can't be had; see its status"),
+            Self::NoVtep(vni) => write!(
+                f,
+                "VNI {vni} needs a local VTEP; set underlay.vtep in the agent's configuration, \
+                 or the object's vtep_ip_prefix"
+            ),
+            Self::OtherVtep { wanted, used } => write!(
+                f,
+                "VTEP {wanted} differs from this node's, {used}; one VTEP per node is supported \
+                 today"
+            ),
+            Self::VtepAbsent(vtep) => {
+                let length = if vtep.is_ipv4() { 32 } else { 128 };
+                write!(
+                    f,
+                    "no device of this node has the VTEP's address {vtep}; add it (`ip addr add \
+                     {vtep}/{length} dev lo`), or correct the VTEP"
+                )
+            }
+            Self::NoIpv6(addr) => write!(
+                f,
+                "{addr} can't be had: this kernel has no IPv6; start it without ipv6.disable=1"
+            ),
+            Self::MtuBelowIpv6(mtu) => write!(
+                f,
+                "the tenants' MTU is {mtu}, and IPv6 needs 1280; raise underlay.mtu"
+            ),
+            Self::Frr { vrf, vni } => {
+                write!(f, "waits for FRR to know vrf {vrf} with vni {vni}")
+            }
+            Self::NetdevMissing(device) => write!(f, "netdev {device} isn't there yet"),
+            Self::NetdevUnknown(mac) => write!(
+                f,
+                "no netdev is known for this port; its id is no device name, or the \
+                 configuration's ports have neither its id nor {mac}"
+            ),
+            Self::NetdevTaken { device, by } => {
+                write!(f, "netdev {device} is {by}'s; give each port its own")
+            }
+            Self::NetdevOurs(device) => {
+                write!(
+                    f,
+                    "{device} is one of the agent's own devices and can't be a port"
+                )
+            }
+            Self::NetdevInUse { device, by } => write!(
+                f,
+                "netdev {device} is in use by the node: it {by}; name the port's own netdev, or \
+                 free this one"
+            ),
+            Self::NetdevEnslaved { device, master } => write!(
+                f,
+                "netdev {device} belongs to {master}, which is not this agent's; release it first"
+            ),
+        }
+    }
+}

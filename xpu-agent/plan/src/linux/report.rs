@@ -1,0 +1,240 @@
+//! What the kernel's state says about each object, after a plan was applied.
+
+use std::collections::BTreeMap;
+
+use xpu_model::{
+    BridgePortSpec, IfName, LogicalBridgeSpec, Mtu, Object, ObjectKey, Spec, SviSpec, VrfSpec,
+    intent::Objects,
+    status::{Component, PassReport, State},
+};
+
+use super::{Action, Hold, Inputs, LinuxPlan, Observed, Outcome, Step, desired, plan};
+use crate::ownership::{self, L2_VXLAN, L3_BRIDGE, L3_VXLAN, Mark, TENANT_BRIDGE};
+
+/// Reports on every object: a live one by what a next pass would still do for it, a deleted one
+/// as long as something of it is left to remove. What failed explains what is left.
+#[must_use]
+pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) -> PassReport {
+    let reporter = Reporter {
+        inputs,
+        observed,
+        mtu: desired::mtu(inputs, desired::vtep(inputs, observed)),
+        left: Left::new(plan(inputs, observed), outcomes),
+    };
+    let intent = inputs.intent;
+    let mut report = PassReport {
+        generation: intent.generation,
+        planned: outcomes.len(),
+        failed: outcomes
+            .iter()
+            .filter(|outcome| outcome.result.is_err())
+            .count(),
+        objects: BTreeMap::new(),
+        node: reporter.left.node(),
+        unobserved: None,
+    };
+    let of_vrf = |vrf: &VrfSpec| match vrf.vni {
+        Some(_) => &[L3_BRIDGE, L3_VXLAN][..],
+        None => &[],
+    };
+    reporter.kind(&intent.vrfs, &mut report, of_vrf, Reporter::vrf);
+    let of_bridge = |bridge: &LogicalBridgeSpec| match bridge.vni {
+        Some(_) => &[TENANT_BRIDGE, L2_VXLAN][..],
+        None => &[TENANT_BRIDGE],
+    };
+    reporter.kind(
+        &intent.logical_bridges,
+        &mut report,
+        of_bridge,
+        Reporter::logical_bridge,
+    );
+    reporter.kind(
+        &intent.bridge_ports,
+        &mut report,
+        |_| &[TENANT_BRIDGE],
+        Reporter::bridge_port,
+    );
+    reporter.kind(
+        &intent.svis,
+        &mut report,
+        |_| &[TENANT_BRIDGE],
+        Reporter::svi,
+    );
+    report
+}
+
+/// What is left to do, by on whose account.
+struct Left {
+    plan: LinuxPlan,
+    actions: BTreeMap<Mark, Action>,
+    failures: BTreeMap<Mark, String>,
+    /// What failed on each device.
+    broken: BTreeMap<IfName, String>,
+}
+
+impl Left {
+    fn new(plan: LinuxPlan, outcomes: &[Outcome]) -> Self {
+        let mut actions = BTreeMap::new();
+        for step in &plan.steps {
+            for owner in &step.owners {
+                actions
+                    .entry(owner.clone())
+                    .or_insert_with(|| step.action.clone());
+            }
+        }
+        let (mut failures, mut broken) = (BTreeMap::new(), BTreeMap::new());
+        for outcome in outcomes {
+            let Err(reason) = &outcome.result else {
+                continue;
+            };
+            let told = || format!("can't {}: {reason}", outcome.step.action);
+            for owner in &outcome.step.owners {
+                failures.entry(owner.clone()).or_insert_with(told);
+            }
+            if let Some(device) = outcome.step.action.device() {
+                broken.entry(device.clone()).or_insert_with(told);
+            }
+        }
+        Self {
+            plan,
+            actions,
+            failures,
+            broken,
+        }
+    }
+
+    /// Why an owner's part is not as asked; none if it is.
+    fn reason(&self, owner: &Mark) -> Option<State> {
+        let hold = self.plan.holds.get(owner);
+        if let Some(hold) = hold.filter(|hold| !hold.is_wait()) {
+            return Some(State::Error(hold.to_string()));
+        }
+        match (self.actions.get(owner), self.failures.get(owner)) {
+            (Some(_), Some(failure)) => Some(State::Error(failure.clone())),
+            (Some(action), None) => Some(State::Pending(format!("still to do: {action}"))),
+            (None, _) => hold.map(|hold| State::Pending(hold.to_string())),
+        }
+    }
+
+    fn node(&self) -> Vec<String> {
+        let reason = self.reason(&Mark::Node);
+        reason
+            .as_ref()
+            .and_then(State::reason)
+            .map(ToOwned::to_owned)
+            .into_iter()
+            .collect()
+    }
+}
+
+struct Reporter<'a> {
+    inputs: &'a Inputs<'a>,
+    observed: &'a Observed,
+    mtu: Mtu,
+    left: Left,
+}
+
+impl Reporter<'_> {
+    /// What is wrong with a device of the node's; none if packets can pass it.
+    fn fabric(&self, device: &str) -> Option<State> {
+        let device = ownership::fixed(device);
+        let wrong = match self.observed.links.get(&device) {
+            Some(link) if !link.is_ours() => {
+                return Some(State::Error(Hold::ForeignDevice(device).to_string()));
+            }
+            None => format!("the node's device {device} isn't there"),
+            Some(link) if !link.up => format!("the node's device {device} is down"),
+            Some(_) => {
+                let of_node = |step: &&Step| {
+                    step.owners.contains(&Mark::Node) && step.action.device() == Some(&device)
+                };
+                let step = self.left.plan.steps.iter().find(of_node)?;
+                format!("the node's device {device}: still to do: {}", step.action)
+            }
+        };
+        Some(match self.left.broken.get(&device) {
+            Some(failure) => State::Error(format!("{wrong}: {failure}")),
+            None => State::Pending(wrong),
+        })
+    }
+
+    /// Reports on a kind; `fabric` names the node's devices that an object's packets pass.
+    fn kind<S: Spec>(
+        &self,
+        objects: &Objects<S>,
+        report: &mut PassReport,
+        fabric: impl Fn(&S) -> &'static [&'static str],
+        facts: impl Fn(&Self, &Object<S>, Component) -> Component,
+    ) {
+        for object in objects.values() {
+            let key: ObjectKey = object.key();
+            let reason = self.left.reason(&Mark::Object(key.clone()));
+            let component = match (object.deleting, reason) {
+                (false, reason) => {
+                    let mut fabric = fabric(&object.spec).iter();
+                    let state = reason.or_else(|| fabric.find_map(|device| self.fabric(device)));
+                    let component = Component::new(state.unwrap_or(State::Success));
+                    Some(facts(self, object, component))
+                }
+                (true, reason) => reason.map(Component::new),
+            };
+            report
+                .objects
+                .extend(component.map(|component| (key, component)));
+        }
+    }
+
+    fn vrf(&self, vrf: &Object<VrfSpec>, component: Component) -> Component {
+        let allocation = &vrf.allocation;
+        let component = component
+            .fact("routingTable", allocation.table.get())
+            .fact("device", allocation.device.as_str());
+        if vrf.spec.vni.is_none() {
+            return component;
+        }
+        component
+            .fact(
+                "l3Device",
+                ownership::l3_device(allocation.l3_vlan).as_str(),
+            )
+            .fact("routerMac", allocation.router_mac.to_string())
+            .fact("mtu", self.mtu.get())
+    }
+
+    fn logical_bridge(
+        &self,
+        bridge: &Object<LogicalBridgeSpec>,
+        component: Component,
+    ) -> Component {
+        let component = component
+            .fact("vlan", bridge.spec.vlan.get())
+            .fact("mtu", self.mtu.get());
+        match bridge.spec.vni {
+            None => component,
+            Some(vni) => component
+                .fact("vni", vni.get())
+                .fact("device", ownership::L2_VXLAN),
+        }
+    }
+
+    fn bridge_port(&self, port: &Object<BridgePortSpec>, component: Component) -> Component {
+        let Some(netdev) = self.inputs.node.ports.resolve(&port.id, port.spec.mac) else {
+            return component;
+        };
+        let component = component.fact("netdev", netdev.as_str());
+        match self.observed.links.get(&netdev) {
+            None => component,
+            Some(link) => component.fact("carrier", link.carrier),
+        }
+    }
+
+    fn svi(&self, svi: &Object<SviSpec>, component: Component) -> Component {
+        let bridges = &self.inputs.intent.logical_bridges;
+        let Some(bridge) = bridges.get(&svi.spec.logical_bridge) else {
+            return component;
+        };
+        component
+            .fact("device", ownership::svi_device(bridge.spec.vlan).as_str())
+            .fact("mtu", self.mtu.get())
+    }
+}

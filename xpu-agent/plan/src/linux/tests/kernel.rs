@@ -1,0 +1,547 @@
+//! A model of the kernel: does what an action asks, or refuses it as the kernel does. It also
+//! refuses what the kernel would allow and the agent must never do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xpu_model::{IfAddr, IfName, Mtu, VlanId, Vni};
+
+use crate::{
+    linux::{
+        Action, Family, Inputs, Link, LinkKind, LinuxPlan, NewLink, Observed, Probes, Setting,
+        link::{PortFlags, Settings, VlanEntry},
+        plan,
+        range::VlanRange,
+    },
+    ownership::{self, fixed},
+};
+
+/// What went wrong, as text for a failing test.
+pub(super) type Refused = String;
+
+const IPV6_MIN_MTU: u32 = 1280;
+
+/// The kernel's state; of FDB entries it has all, an observation only those probed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kernel(pub Observed);
+
+macro_rules! ensure {
+    ($condition:expr, $($why:tt)*) => {
+        if !$condition {
+            return Err(format!($($why)*));
+        }
+    };
+}
+
+impl Kernel {
+    /// What an observation for `inputs` sees.
+    pub(super) fn observe(&self, inputs: &Inputs<'_>) -> Observed {
+        let probes = Probes::new(inputs, &self.0.links);
+        let mut observed = self.0.clone();
+        observed.fdb.retain(|entry| probes.fdb.contains(entry));
+        observed
+    }
+
+    /// One pass; every action has to succeed.
+    pub(super) fn pass(&mut self, inputs: &Inputs<'_>) -> Result<LinuxPlan, Refused> {
+        let plan = plan(inputs, &self.observe(inputs));
+        self.apply(&plan).map(|()| plan)
+    }
+
+    /// Applies a plan; every action has to succeed.
+    pub(super) fn apply(&mut self, plan: &LinuxPlan) -> Result<(), Refused> {
+        for step in &plan.steps {
+            assert!(!step.owners.is_empty(), "nobody's: {}", step.action);
+            self.action(&step.action).map_err(|why| {
+                let steps: Vec<_> = plan
+                    .steps
+                    .iter()
+                    .map(|step| step.action.to_string())
+                    .collect();
+                format!("{}: {why}\nin {steps:#?}", step.action)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn action(&mut self, action: &Action) -> Result<(), Refused> {
+        let mapped = [ownership::L2_VXLAN, ownership::L3_VXLAN].map(|name| self.is_mapped(name));
+        match action {
+            Action::Forward(family) => {
+                ensure!(self.has(*family), "ENOENT: no IPv6");
+                ensure!(self.0.forwarding.insert(*family), "forwarded already");
+            }
+            Action::PutVrfFirst(family) => {
+                ensure!(self.has(*family), "EAFNOSUPPORT");
+                ensure!(self.0.vrf_first.insert(*family), "first already");
+                self.0.local_moved.insert(*family);
+            }
+            Action::PutLocalFirst(family) => {
+                ensure!(self.0.local_moved.remove(family), "not moved by us");
+                self.0.vrf_first.remove(family);
+            }
+            Action::CreateLink(new) => self.create(new)?,
+            Action::RemoveLink { device } => self.remove(device)?,
+            Action::EnslavePort { device } => self.enslave(device)?,
+            Action::ReleasePort { device } => self.release(device)?,
+            Action::SetUp { device } => {
+                let needs = self.l3_needs(device);
+                let link = self.link(device)?;
+                ensure!(!link.up, "up already");
+                link.up = true;
+                ensure!(needs, "up before its VLAN is mapped");
+            }
+            Action::SetAddrGenNone { device } => {
+                let link = self.link(device)?;
+                let v6 = link.settings.contains_key(&Setting::DisableIpv6);
+                ensure!(v6, "EAFNOSUPPORT: no IPv6 here");
+                ensure!(!link.addr_gen_none, "as asked already");
+                link.addr_gen_none = true;
+            }
+            Action::AddVlans {
+                device,
+                vlans,
+                pvid,
+            } => self.add_vlans(device, *vlans, *pvid)?,
+            Action::RemoveVlans { device, vlans } => {
+                let entries = self.vlans(device)?;
+                for vlan in vlans.numbers() {
+                    ensure!(entries.remove(&vlan).is_some(), "ENOENT {vlan}");
+                }
+            }
+            Action::AddFdb(entry) => {
+                ensure!(self.bridge_has(entry.vlan), "EINVAL: no such VLAN");
+                ensure!(self.0.fdb.insert(*entry), "there already");
+            }
+            Action::RemoveFdb(entry) => {
+                ensure!(self.bridge_has(entry.vlan), "EINVAL: no such VLAN");
+                ensure!(self.0.fdb.remove(entry), "ENOENT");
+            }
+            Action::AddRoute(route) => {
+                ensure!(self.has(route.family), "EAFNOSUPPORT");
+                ensure!(self.0.routes.insert(*route), "EEXIST");
+            }
+            Action::RemoveRoute(route) => ensure!(self.0.routes.remove(route), "ESRCH"),
+            _ => self.change(action)?,
+        }
+        for (name, before) in [ownership::L2_VXLAN, ownership::L3_VXLAN]
+            .into_iter()
+            .zip(mapped)
+        {
+            let lives = self.0.links.contains_key(&fixed(name));
+            ensure!(
+                !before || !lives || self.is_mapped(name),
+                "{name} lost its last mapping"
+            );
+        }
+        Ok(())
+    }
+
+    /// Actions on one device of ours.
+    fn change(&mut self, action: &Action) -> Result<(), Refused> {
+        match action {
+            Action::AddTunnels {
+                device,
+                vlans,
+                vnis,
+            } => {
+                let pairs: Vec<_> = vlans.numbers().zip(vnis.numbers()).collect();
+                ensure!(
+                    vlans.numbers().count() == vnis.numbers().count(),
+                    "EINVAL: lengths"
+                );
+                self.ours(device)?;
+                self.add_tunnels(device, &pairs)
+            }
+            Action::RemoveTunnels { device, vlans } => {
+                self.ours(device)?;
+                let entries = self.vlans(device)?;
+                for vlan in vlans.numbers() {
+                    let entry = entries.get_mut(&vlan).and_then(|entry| entry.tunnel.take());
+                    ensure!(entry.is_some(), "ENOENT {vlan}");
+                }
+                Ok(())
+            }
+            Action::AddVnis { device, vnis } => {
+                self.ours(device)?;
+                for vni in vnis.numbers() {
+                    let taken = self.0.vnis.values().any(|vnis| vnis.contains(&vni));
+                    ensure!(!taken, "EEXIST {vni}");
+                    self.vnis(device)?.insert(vni);
+                }
+                Ok(())
+            }
+            Action::RemoveVnis { device, vnis } => {
+                self.ours(device)?;
+                for vni in vnis.numbers() {
+                    ensure!(self.vnis(device)?.remove(&vni), "ENOENT {vni}");
+                }
+                Ok(())
+            }
+            Action::SetMaster { device, master } => self.set_master(device, master),
+            Action::SetMtu { device, mtu } => self.set_mtu(device, *mtu),
+            Action::AddAddress { device, addr } => {
+                let link = self.ours(device)?;
+                let v6 = link.settings.get(&Setting::DisableIpv6) == Some(&0);
+                ensure!(addr.addr().is_ipv4() || v6, "EACCES: no IPv6 here");
+                ensure!(link.addresses.insert(*addr), "EEXIST");
+                Ok(())
+            }
+            Action::RemoveAddress { device, addr } => {
+                ensure!(self.ours(device)?.addresses.remove(addr), "EADDRNOTAVAIL");
+                Ok(())
+            }
+            Action::Tune {
+                device,
+                setting,
+                value,
+            } => {
+                let now = self.ours(device)?.settings.get_mut(setting);
+                let now = now.ok_or("ENOENT")?;
+                ensure!(now != value, "as asked already");
+                *now = *value;
+                Ok(())
+            }
+            Action::SetBridge { device, params } => {
+                let link = self.ours(device)?;
+                ensure!(matches!(link.kind, LinkKind::Bridge(_)), "EOPNOTSUPP");
+                link.kind = LinkKind::Bridge(*params);
+                Ok(())
+            }
+            Action::SetMac { device, mac } => {
+                self.ours(device)?.mac = Some(*mac);
+                Ok(())
+            }
+            Action::SetPort { device, flags } => {
+                let link = self.ours(device)?;
+                ensure!(
+                    link.port.is_some_and(|now| now != *flags),
+                    "no port, or as asked already"
+                );
+                link.port = Some(*flags);
+                Ok(())
+            }
+            _ => Err("not a change of one device".to_owned()),
+        }
+    }
+
+    fn has(&self, family: Family) -> bool {
+        family == Family::V4 || !self.0.no_ipv6
+    }
+
+    fn create(&mut self, new: &NewLink) -> Result<(), Refused> {
+        ensure!(!self.0.links.contains_key(&new.name), "EEXIST");
+        let mtu = new.mtu.map_or(65_575, u32::from);
+        if let LinkKind::Vlan { parent, vlan } = &new.kind {
+            let parent = self.0.links.get(parent.as_ref().ok_or("no parent")?);
+            ensure!(
+                parent.is_some_and(|parent| mtu <= parent.mtu),
+                "no parent, or ERANGE"
+            );
+            let twin = |link: &Link| link.kind == new.kind;
+            ensure!(
+                !self.0.links.values().any(twin),
+                "EEXIST: VLAN {vlan} has a device"
+            );
+        }
+        let mut link = Link {
+            kind: new.kind.clone(),
+            mark: Some(new.mark.clone()),
+            mac: new.mac,
+            mtu,
+            up: false,
+            carrier: false,
+            master: None,
+            port: None,
+            addr_gen_none: true,
+            settings: Settings::from([(Setting::ArpAccept, 0), (Setting::RpFilter, 2)]),
+            addresses: BTreeSet::new(),
+        };
+        if mtu >= IPV6_MIN_MTU && !self.0.no_ipv6 {
+            // Neither on nor off: nobody may count on a node's defaults.
+            link.settings
+                .extend([(Setting::DisableIpv6, 2), (Setting::AcceptUntrackedNa, 0)]);
+        }
+        self.0.links.insert(new.name.clone(), link);
+        match &new.kind {
+            LinkKind::Bridge(params) => {
+                assert_eq!(params.default_pvid, 0);
+                self.0.vlans.insert(new.name.clone(), BTreeMap::new());
+            }
+            LinkKind::Vxlan(params) if params.vnifilter => {
+                self.0.vnis.insert(new.name.clone(), BTreeSet::new());
+            }
+            _ => {}
+        }
+        match &new.master {
+            Some(master) => self.join(&new.name, master),
+            None => Ok(()),
+        }
+    }
+
+    /// The device becomes a port of a bridge or an interface of a VRF.
+    fn join(&mut self, device: &IfName, master: &IfName) -> Result<(), Refused> {
+        let kind = self
+            .0
+            .links
+            .get(master)
+            .ok_or("ENODEV: no such master")?
+            .kind
+            .clone();
+        self.leave(device);
+        let link = self.link(device)?;
+        link.master = Some(master.clone());
+        match kind {
+            LinkKind::Bridge(_) => {
+                link.port = Some(PortFlags {
+                    vlan_tunnel: false,
+                    learning: true,
+                    neigh_suppress: false,
+                });
+                self.0.vlans.insert(device.clone(), BTreeMap::new());
+            }
+            LinkKind::Vrf(_) => link.addresses.retain(|addr| addr.addr().is_ipv4()),
+            kind => return Err(format!("EINVAL: {kind:?} has no slaves")),
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, device: &IfName) {
+        if let Some(link) = self.0.links.get_mut(device) {
+            if link.port.take().is_some() {
+                self.0.vlans.remove(device);
+            }
+            if link.master.take().is_some() {
+                link.addresses.retain(|addr| addr.addr().is_ipv4());
+            }
+        }
+    }
+
+    fn remove(&mut self, device: &IfName) -> Result<(), Refused> {
+        self.ours(device)?;
+        let above = |link: &Link| matches!(&link.kind, LinkKind::Vlan { parent: Some(parent), .. } if parent == device);
+        ensure!(
+            !self.0.links.values().any(above),
+            "a VLAN device still stands on it"
+        );
+        let slaves: Vec<IfName> = self
+            .0
+            .links
+            .iter()
+            .filter(|(_, link)| link.master.as_ref() == Some(device))
+            .map(|(name, _)| name.clone())
+            .collect();
+        slaves.iter().for_each(|slave| self.leave(slave));
+        self.0.links.remove(device);
+        self.0.vlans.remove(device);
+        self.0.vnis.remove(device);
+        if device.as_str() == ownership::TENANT_BRIDGE {
+            self.0.fdb.clear();
+        }
+        Ok(())
+    }
+
+    fn enslave(&mut self, device: &IfName) -> Result<(), Refused> {
+        let bridge = fixed(ownership::TENANT_BRIDGE);
+        self.ours(&bridge)?;
+        let link = self.link(device)?;
+        ensure!(!link.is_ours(), "one of our own devices as a port");
+        ensure!(link.master.is_none(), "taken from its master");
+        ensure!(link.addresses.is_empty(), "the node is cut off");
+        self.join(device, &bridge)
+    }
+
+    fn release(&mut self, device: &IfName) -> Result<(), Refused> {
+        let bridge = fixed(ownership::TENANT_BRIDGE);
+        let link = self.link(device)?;
+        ensure!(link.master.as_ref() == Some(&bridge), "not a port of ours");
+        link.up = false;
+        self.leave(device);
+        Ok(())
+    }
+
+    fn set_master(&mut self, device: &IfName, master: &IfName) -> Result<(), Refused> {
+        let link = self.ours(device)?;
+        ensure!(link.master.as_ref() != Some(master), "there already");
+        self.ours(master)?;
+        self.join(device, master)
+    }
+
+    fn set_mtu(&mut self, device: &IfName, mtu: Mtu) -> Result<(), Refused> {
+        let mtu = u32::from(mtu);
+        let kind = self.ours(device)?.kind.clone();
+        if let LinkKind::Vlan {
+            parent: Some(parent),
+            ..
+        } = kind
+        {
+            let parent = self.link(&parent)?.mtu;
+            ensure!(mtu <= parent, "ERANGE: above its parent's {parent}");
+        }
+        let on_it = |link: &Link| matches!(&link.kind, LinkKind::Vlan { parent: Some(parent), .. } if parent == device);
+        for (name, link) in &mut self.0.links {
+            if name == device || (on_it(link) && link.mtu > mtu) {
+                if link.mtu < IPV6_MIN_MTU && mtu >= IPV6_MIN_MTU && !self.0.no_ipv6 {
+                    let fresh = [(Setting::DisableIpv6, 2), (Setting::AcceptUntrackedNa, 0)];
+                    link.settings.extend(fresh);
+                    link.addr_gen_none = false;
+                }
+                link.mtu = mtu;
+                if mtu < IPV6_MIN_MTU {
+                    link.settings.remove(&Setting::DisableIpv6);
+                    link.settings.remove(&Setting::AcceptUntrackedNa);
+                    link.addresses.retain(|addr| addr.addr().is_ipv4());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_vlans(&mut self, device: &IfName, vlans: VlanRange, pvid: bool) -> Result<(), Refused> {
+        let entries = self.vlans(device)?;
+        for vlan in vlans.numbers() {
+            if pvid {
+                entries.values_mut().for_each(|entry| entry.pvid = false);
+            }
+            let tunnel = entries.get(&vlan).and_then(|entry| entry.tunnel);
+            let entry = VlanEntry {
+                pvid,
+                untagged: pvid,
+                tunnel,
+            };
+            ensure!(
+                entries.insert(vlan, entry) != Some(entry),
+                "{vlan} is there already"
+            );
+        }
+        Ok(())
+    }
+
+    fn add_tunnels(&mut self, device: &IfName, pairs: &[(VlanId, Vni)]) -> Result<(), Refused> {
+        let flags = self.link(device)?.port.ok_or("EINVAL: no port")?;
+        ensure!(flags.vlan_tunnel, "EINVAL: vlan_tunnel is off");
+        let entries = self.vlans(device)?;
+        for (vlan, vni) in pairs {
+            let taken = entries.values().any(|entry| entry.tunnel == Some(*vni));
+            ensure!(!taken, "EEXIST: {vni} is mapped");
+            let entry = entries.get_mut(vlan).ok_or("EINVAL: no such VLAN")?;
+            ensure!(entry.tunnel.is_none(), "EEXIST: {vlan} is mapped");
+            entry.tunnel = Some(*vni);
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, device: &IfName) -> Result<&mut Link, Refused> {
+        self.0
+            .links
+            .get_mut(device)
+            .ok_or_else(|| format!("ENODEV {device}"))
+    }
+
+    fn ours(&mut self, device: &IfName) -> Result<&mut Link, Refused> {
+        let link = self.link(device)?;
+        ensure!(link.is_ours(), "{device} is not ours");
+        Ok(link)
+    }
+
+    /// The VLANs of our bridges and of their ports; nobody else's are to be touched.
+    fn vlans(&mut self, device: &IfName) -> Result<&mut BTreeMap<VlanId, VlanEntry>, Refused> {
+        let link = self.link(device)?;
+        let on_ours = link.master.as_ref().is_some_and(|master| {
+            [ownership::TENANT_BRIDGE, ownership::L3_BRIDGE].contains(&master.as_str())
+        });
+        ensure!(link.is_ours() || on_ours, "{device}'s VLANs are not ours");
+        self.0
+            .vlans
+            .get_mut(device)
+            .ok_or_else(|| format!("EOPNOTSUPP: {device} has no VLANs"))
+    }
+
+    fn vnis(&mut self, device: &IfName) -> Result<&mut BTreeSet<Vni>, Refused> {
+        self.0
+            .vnis
+            .get_mut(device)
+            .ok_or_else(|| format!("EOPNOTSUPP: {device} has no filter"))
+    }
+
+    fn bridge_has(&self, vlan: VlanId) -> bool {
+        let vlans = self.0.vlans.get(&fixed(ownership::TENANT_BRIDGE));
+        vlans.is_some_and(|vlans| vlans.contains_key(&vlan))
+    }
+
+    fn is_mapped(&self, device: &str) -> bool {
+        let vlans = self.0.vlans.get(&fixed(device));
+        vlans.is_some_and(|vlans| vlans.values().any(|entry| entry.tunnel.is_some()))
+    }
+
+    /// An L3VNI's device comes up after its VLAN is mapped.
+    fn l3_needs(&self, device: &IfName) -> bool {
+        let Some(vlan) = device
+            .as_str()
+            .strip_prefix("l3-")
+            .and_then(|vlan| vlan.parse().ok())
+        else {
+            return true;
+        };
+        let vlan = u32::try_into(vlan);
+        let vlans = self.0.vlans.get(&fixed(ownership::L3_VXLAN));
+        vlan.is_ok_and(|vlan: VlanId| {
+            vlans
+                .and_then(|vlans| vlans.get(&vlan))
+                .is_some_and(|entry| entry.tunnel.is_some())
+        })
+    }
+
+    /// Everything that is not ours, for showing that it stays as it was. A netdev that was a
+    /// port keeps that it is down and without a link-local address; all else of it is its owner's.
+    pub(super) fn foreign(&self) -> Observed {
+        let tenant = fixed(ownership::TENANT_BRIDGE);
+        let mut foreign = self.0.clone();
+        let ports: BTreeSet<IfName> = self
+            .0
+            .links
+            .iter()
+            .filter(|(_, link)| !link.is_ours() && link.master.as_ref() == Some(&tenant))
+            .map(|(name, _)| name.clone())
+            .collect();
+        foreign.links.retain(|_, link| !link.is_ours());
+        let links = foreign.links.clone();
+        foreign
+            .vlans
+            .retain(|name, _| links.contains_key(name) && !ports.contains(name));
+        foreign.vnis.retain(|name, _| links.contains_key(name));
+        foreign.routes.clear();
+        foreign.fdb.clear();
+        foreign.forwarding.clear();
+        foreign.vrf_first.clear();
+        foreign.local_moved.clear();
+        foreign
+    }
+
+    /// What is ours, for comparing two ways to the same intent. Sentinels may stand anywhere.
+    pub(super) fn ours_only(&self) -> Observed {
+        let tenant = fixed(ownership::TENANT_BRIDGE);
+        let mut ours = self.0.clone();
+        ours.links
+            .retain(|_, link| link.is_ours() || link.master.as_ref() == Some(&tenant));
+        let links = ours.links.clone();
+        ours.vlans.retain(|name, _| links.contains_key(name));
+        ours.vnis.retain(|name, _| links.contains_key(name));
+        for (name, vnis) in &ours.vnis {
+            let admitted = |entry: &VlanEntry| entry.tunnel.is_none_or(|vni| vnis.contains(&vni));
+            ours.vlans
+                .entry(name.clone())
+                .or_default()
+                .retain(|_, entry| admitted(entry));
+        }
+        ours
+    }
+
+    /// Addresses of a device, for tests of single cases.
+    pub(super) fn addresses(&self, device: &str) -> Vec<IfAddr> {
+        self.0.links[&fixed(device)]
+            .addresses
+            .iter()
+            .copied()
+            .collect()
+    }
+}

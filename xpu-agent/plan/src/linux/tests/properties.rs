@@ -1,0 +1,303 @@
+//! What holds for every node, user and neighbourhood.
+
+use proptest::prelude::*;
+use xpu_model::{Intent, Node, status::State};
+
+use super::{
+    generate::{self, Frr, Op, drift, frr, neighbours, node, ops, perform},
+    kernel::Kernel,
+};
+use crate::{
+    linux::{Inputs, plan, purge, report},
+    ownership::Mark,
+};
+
+/// One pass that must succeed in every action, and leave nothing to do.
+fn reach(kernel: &mut Kernel, intent: &Intent, node: &Node, frr: Frr) -> Result<(), TestCaseError> {
+    let facts = frr.facts(intent);
+    let inputs = Inputs {
+        intent,
+        node,
+        frr: &facts,
+    };
+    kernel.pass(&inputs).map_err(TestCaseError::fail)?;
+    let again = plan(&inputs, &kernel.observe(&inputs));
+    prop_assert!(
+        again.is_empty(),
+        "a second pass would still do {:#?}",
+        again.steps
+    );
+    Ok(())
+}
+
+fn intent(ops: &[Op]) -> Intent {
+    let mut intent = Intent::default();
+    perform(&mut intent, ops);
+    intent
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// From any intent to any other, in one pass, and then nothing is left to do.
+    #[test]
+    fn every_intent_is_reached_from_every_other(
+        node in node(),
+        mut kernel in neighbours(),
+        (first, second) in (ops(), ops()),
+        (before, after) in (frr(), frr()),
+        is_new_user: bool,
+    ) {
+        let mut wanted = intent(&first);
+        reach(&mut kernel, &wanted, &node, before)?;
+        if is_new_user {
+            wanted = Intent::default();
+        }
+        perform(&mut wanted, &second);
+        reach(&mut kernel, &wanted, &node, after)?;
+    }
+
+    /// The way does not matter: an intent is the same kernel state, whatever was there before.
+    #[test]
+    fn an_intent_is_one_state(
+        node in node(),
+        clean in neighbours(),
+        (first, second) in (ops(), ops()),
+    ) {
+        let mut travelled = clean.clone();
+        reach(&mut travelled, &intent(&first), &node, Frr::Unmanaged)?;
+        // Without a VTEP of the node's, the first that is brought stays.
+        prop_assume!(node.vtep.is_some());
+        let wanted = intent(&second);
+        reach(&mut travelled, &wanted, &node, Frr::Unmanaged)?;
+        let mut direct = clean;
+        reach(&mut direct, &wanted, &node, Frr::Unmanaged)?;
+        let forget_ports = |kernel: &Kernel| {
+            let mut ours = kernel.ours_only();
+            ours.links.values_mut().for_each(|link| {
+                if !link.is_ours() {
+                    link.addr_gen_none = true;
+                }
+            });
+            ours
+        };
+        prop_assert_eq!(forget_ports(&travelled), forget_ports(&direct));
+    }
+
+    /// In which order objects came does not matter: the same objects, the same plan.
+    #[test]
+    fn the_order_of_objects_does_not_matter(
+        node in node(),
+        kernel in neighbours(),
+        ops in ops(),
+        frr in frr(),
+    ) {
+        let intent = intent(&ops);
+        let mut reversed = Intent::default();
+        let Intent { vrfs, logical_bridges, bridge_ports, svis, .. } = &intent;
+        svis.values().rev().for_each(|it| reversed.restore(it.as_ref().clone()));
+        bridge_ports.values().rev().for_each(|it| reversed.restore(it.as_ref().clone()));
+        logical_bridges.values().rev().for_each(|it| reversed.restore(it.as_ref().clone()));
+        vrfs.values().rev().for_each(|it| reversed.restore(it.as_ref().clone()));
+        let facts = frr.facts(&intent);
+        let planned = |intent: &Intent| {
+            let inputs = Inputs { intent, node: &node, frr: &facts };
+            plan(&inputs, &kernel.observe(&inputs))
+        };
+        prop_assert_eq!(planned(&intent), planned(&reversed));
+    }
+
+    /// Nothing foreign is ever changed, but for the netdevs of ports, which give and get back
+    /// their master, and stay down.
+    #[test]
+    fn foreign_things_stay(
+        node in node(),
+        mut kernel in neighbours(),
+        (first, second) in (ops(), ops()),
+        frr in frr(),
+    ) {
+        let before = kernel.foreign();
+        reach(&mut kernel, &intent(&first), &node, frr)?;
+        reach(&mut kernel, &intent(&second), &node, frr)?;
+        reach(&mut kernel, &Intent::default(), &node, frr)?;
+        let mut after = kernel.foreign();
+        for (name, link) in &mut after.links {
+            let was = &before.links[name];
+            if link.addr_gen_none && !was.addr_gen_none {
+                prop_assert!(name.as_str().starts_with("port"), "{name} was no port");
+                link.addr_gen_none = false;
+                link.up = was.up;
+            }
+        }
+        prop_assert_eq!(after, before);
+    }
+
+    /// A purge leaves nothing of ours, whatever the intent says, and everything else.
+    #[test]
+    fn a_purge_takes_all_that_is_ours_and_nothing_else(
+        node in node(),
+        mut kernel in neighbours(),
+        (first, second) in (ops(), ops()),
+        frr in frr(),
+    ) {
+        let before = kernel.foreign();
+        reach(&mut kernel, &intent(&first), &node, frr)?;
+        let wanted = intent(&second);
+        let facts = frr.facts(&wanted);
+        let inputs = Inputs { intent: &wanted, node: &node, frr: &facts };
+        let plan = purge(&inputs, &kernel.observe(&inputs));
+        kernel.apply(&plan).map_err(TestCaseError::fail)?;
+        prop_assert!(purge(&inputs, &kernel.observe(&inputs)).is_empty());
+        let left: Vec<_> = kernel.0.all_ours().map(|(name, _)| name.to_string()).collect();
+        prop_assert!(left.is_empty(), "{left:?}");
+        prop_assert!(kernel.0.routes.is_empty() && kernel.0.fdb.is_empty());
+        prop_assert!(kernel.0.vrf_first.is_empty() && kernel.0.local_moved.is_empty());
+        for (name, link) in kernel.foreign().links {
+            let was = &before.links[&name];
+            let is_same = (&link.kind, &link.master, &link.addresses, &link.mark)
+                == (&was.kind, &was.master, &was.addresses, &was.mark);
+            prop_assert!(is_same, "{name}: {link:?}, was {was:?}");
+        }
+    }
+
+    /// Whatever happens to our devices is repaired in one pass.
+    #[test]
+    fn drift_is_repaired(
+        node in node(),
+        mut kernel in neighbours(),
+        ops in ops(),
+        happenings in proptest::collection::vec(drift(), 1..4),
+    ) {
+        let wanted = intent(&ops);
+        reach(&mut kernel, &wanted, &node, Frr::Unmanaged)?;
+        for (drift, index) in happenings {
+            if kernel.0.all_ours().next().is_none() {
+                break;
+            }
+            drift.happen(index, &mut kernel);
+        }
+        reach(&mut kernel, &wanted, &node, Frr::Unmanaged)?;
+    }
+
+    /// An L3VNI that exists is not torn down because FRR is silent or has forgotten it.
+    #[test]
+    fn silence_of_frr_takes_nothing_away(
+        node in node(),
+        mut kernel in neighbours(),
+        ops in ops(),
+        silence in prop_oneof![Just(Frr::Unknown), Just(Frr::Empty)],
+    ) {
+        let wanted = intent(&ops);
+        reach(&mut kernel, &wanted, &node, Frr::UpToDate)?;
+        let before = kernel.clone();
+        reach(&mut kernel, &wanted, &node, silence)?;
+        prop_assert_eq!(kernel, before);
+    }
+
+    /// Every live object is reported; a deleted one until it has gone, and never after.
+    #[test]
+    fn reports_are_complete(
+        node in node(),
+        mut kernel in neighbours(),
+        (first, second) in (ops(), ops()),
+        frr in frr(),
+    ) {
+        let mut wanted = intent(&first);
+        reach(&mut kernel, &wanted, &node, frr)?;
+        perform(&mut wanted, &second);
+        let facts = frr.facts(&wanted);
+        let inputs = Inputs { intent: &wanted, node: &node, frr: &facts };
+        let observed = kernel.observe(&inputs);
+        let early = report(&inputs, &observed, &[]);
+        let todo = plan(&inputs, &observed);
+        for (key, deleting) in keys(&wanted) {
+            let word = early.objects.get(&key);
+            let owner = Mark::Object(key.clone());
+            let has_work = todo.steps.iter().any(|step| step.owners.contains(&owner));
+            prop_assert_eq!(word.is_some(), !deleting || has_work, "{}", key);
+            let is_done = word.is_none_or(|word| word.state == State::Success);
+            prop_assert!(!has_work || !is_done, "{key} has work left and no word of it");
+        }
+        kernel.pass(&inputs).map_err(TestCaseError::fail)?;
+        let late = report(&inputs, &kernel.observe(&inputs), &[]);
+        for (key, deleting) in keys(&wanted) {
+            prop_assert_eq!(late.objects.contains_key(&key), !deleting, "{}", key);
+            let held = todo.holds.contains_key(&Mark::Object(key.clone()));
+            if let Some(word) = late.objects.get(&key) {
+                prop_assert_eq!(word.state == State::Success, !held, "{}: {:?}", key, word);
+            }
+        }
+    }
+}
+
+fn keys(intent: &Intent) -> Vec<(xpu_model::ObjectKey, bool)> {
+    let mut keys = Vec::new();
+    keys.extend(
+        intent
+            .vrfs
+            .values()
+            .map(|object| (object.key(), object.deleting)),
+    );
+    keys.extend(
+        intent
+            .logical_bridges
+            .values()
+            .map(|object| (object.key(), object.deleting)),
+    );
+    keys.extend(
+        intent
+            .bridge_ports
+            .values()
+            .map(|object| (object.key(), object.deleting)),
+    );
+    keys.extend(
+        intent
+            .svis
+            .values()
+            .map(|object| (object.key(), object.deleting)),
+    );
+    keys
+}
+
+/// The generator does make what the properties are about.
+#[test]
+fn generated_worlds_are_worth_testing() {
+    use proptest::{strategy::ValueTree, test_runner::TestRunner};
+    let mut runner = TestRunner::deterministic();
+    let (mut svis, mut l3, mut tunnels, mut ports) = (0, 0, 0, 0);
+    for _ in 0..200 {
+        let tree = (node(), neighbours(), ops()).new_tree(&mut runner).unwrap();
+        let (node, mut kernel, ops) = tree.current();
+        let wanted = generate_intent(&ops);
+        let facts = Frr::Unmanaged.facts(&wanted);
+        kernel
+            .pass(&Inputs {
+                intent: &wanted,
+                node: &node,
+                frr: &facts,
+            })
+            .unwrap();
+        let has = |prefix: &str| {
+            kernel
+                .0
+                .all_ours()
+                .any(|(name, _)| name.as_str().starts_with(prefix))
+        };
+        svis += usize::from(has("svi-"));
+        l3 += usize::from(has("l3-"));
+        tunnels += usize::from(kernel.0.vnis.values().any(|vnis| !vnis.is_empty()));
+        ports += usize::from(kernel.0.tenant_ports().next().is_some());
+    }
+    for (what, count) in [
+        ("svis", svis),
+        ("l3vnis", l3),
+        ("l2vnis", tunnels),
+        ("ports", ports),
+    ] {
+        assert!(count > 20, "only {count} of 200 worlds have {what}");
+    }
+}
+
+fn generate_intent(ops: &[generate::Op]) -> Intent {
+    intent(ops)
+}
