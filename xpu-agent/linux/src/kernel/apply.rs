@@ -1,0 +1,317 @@
+//! Applying a plan: each action becomes its messages, messages go out in batches, and each
+//! action's verdict comes back as an [`Outcome`].
+//!
+//! Actions name devices, messages need their index. It is that of the device which the observation
+//! found under the name, or the one chosen for a device that the plan makes; never asked for by
+//! name, since meanwhile a foreign device may have taken it, as a name or as an alternative one.
+
+use std::{collections::BTreeMap, io, ops::Range};
+
+use xpu_model::{IfIndex, IfName};
+use xpu_plan::{
+    linux::{Action, LinkKind, NewLink, Outcome, Step},
+    ownership::{L3_BRIDGE, TENANT_BRIDGE, fixed},
+};
+
+use super::{
+    Indexes,
+    request::{self, Message, Packet},
+    rules, sysctl,
+    tunnel::Verb,
+};
+use crate::sync::{Request, Rtnl, RtnlError, ioctl};
+
+/// Messages in one send: enough to spare wake-ups, few enough for the acknowledgements to fit
+/// the default receive buffer (256 of them).
+const BATCH: usize = 128;
+
+/// Where indexes for new devices begin: the kernel, which counts up from 1, comes nowhere near.
+const INDEXES: Range<u32> = 1 << 24..1 << 30;
+
+/// Applies steps that were planned over an observation which found these devices.
+pub(super) fn apply(rtnl: &mut Rtnl, seen: &Indexes, steps: Vec<Step>) -> Vec<Outcome> {
+    let mut applier = Applier::new(rtnl, seen.clone());
+    let results = applier.run(&steps);
+    let mut outcomes = Vec::with_capacity(steps.len());
+    for (step, result) in steps.into_iter().zip(results) {
+        match (result, step.split()) {
+            // One number of the range may be at fault: each by itself, to find which.
+            (Err(_), Some(singles)) => {
+                let results = applier.run(&singles);
+                let pairs = singles.into_iter().zip(results);
+                outcomes.extend(pairs.map(|(step, result)| Outcome { step, result }));
+            }
+            (result, _) => outcomes.push(Outcome { step, result }),
+        }
+    }
+    outcomes
+}
+
+struct Applier<'a> {
+    rtnl: &'a mut Rtnl,
+    indexes: Indexes,
+    /// The index for the next new device, if that is free.
+    next_index: u32,
+    /// The steps that make devices.
+    makers: BTreeMap<IfName, usize>,
+    /// What waits to be sent, with the number of its step.
+    queue: Vec<(usize, Request<Message>)>,
+    results: Vec<Result<(), String>>,
+}
+
+impl<'a> Applier<'a> {
+    fn new(rtnl: &'a mut Rtnl, indexes: Indexes) -> Self {
+        Self {
+            rtnl,
+            indexes,
+            // Another agent's devices may come from another namespace under their indexes.
+            next_index: fastrand::u32(INDEXES),
+            makers: BTreeMap::new(),
+            queue: Vec::new(),
+            results: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, steps: &[Step]) -> Vec<Result<(), String>> {
+        self.results = vec![Ok(()); steps.len()];
+        for (number, step) in steps.iter().enumerate() {
+            if let Err(reason) = self.step(number, &step.action) {
+                self.fail(number, reason);
+            }
+            if self.queue.len() >= BATCH {
+                self.send();
+            }
+        }
+        self.send();
+        std::mem::take(&mut self.results)
+    }
+
+    /// Queues or does one action. An error is the action's own; the others go on.
+    fn step(&mut self, number: usize, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Forward(family) => sysctl::forward(*family).map_err(|error| told(&error)),
+            Action::PutVrfFirst(family) => {
+                rules::put_vrf_first(self.rtnl, *family).map_err(|error| reason(&error))
+            }
+            Action::PutLocalFirst(family) => {
+                // Behind the VRFs that go.
+                self.send();
+                rules::put_local_first(self.rtnl, *family).map_err(|error| reason(&error))
+            }
+            Action::Tune {
+                device,
+                setting,
+                value,
+            } => {
+                self.is_still(device)?;
+                sysctl::tune(device, *setting, *value).map_err(|error| told(&error))
+            }
+            Action::CreateLink(new) => self.create(number, action, new),
+            Action::RemoveLink { device } => {
+                let Ok(index) = self.index(device) else {
+                    return Ok(());
+                };
+                self.indexes.remove(device);
+                self.queue(number, action, request::delete(index));
+                Ok(())
+            }
+            Action::AddFdb(entry) | Action::RemoveFdb(entry) => {
+                let add = matches!(action, Action::AddFdb(_));
+                let bridge = self.index(&fixed(TENANT_BRIDGE))?;
+                self.queue(number, action, request::fdb(bridge, *entry, add));
+                Ok(())
+            }
+            Action::AddRoute(route) => {
+                self.queue(number, action, request::unreachable(*route, true));
+                Ok(())
+            }
+            Action::RemoveRoute(route) => {
+                self.queue(number, action, request::unreachable(*route, false));
+                Ok(())
+            }
+            _ => self.change(number, action),
+        }
+    }
+
+    /// Actions on a device that is there.
+    fn change(&mut self, number: usize, action: &Action) -> Result<(), String> {
+        use netlink_packet_route::link::LinkAttribute as A;
+        let Some(device) = action.device() else {
+            return Ok(());
+        };
+        let index = self.index(device)?;
+        let is_bridge = device.as_str() == TENANT_BRIDGE || device.as_str() == L3_BRIDGE;
+        let packet = match action {
+            Action::RemoveAddress { addr, .. } => request::address(index, *addr, false),
+            Action::AddAddress { addr, .. } => request::address(index, *addr, true),
+            Action::RemoveTunnels { vlans, .. } => request::tunnels(index, *vlans, None),
+            Action::AddTunnels { vlans, vnis, .. } => request::tunnels(index, *vlans, Some(*vnis)),
+            Action::RemoveVlans { vlans, .. } => {
+                request::vlans(index, is_bridge, *vlans, false, false)
+            }
+            Action::AddVlans { vlans, pvid, .. } => {
+                request::vlans(index, is_bridge, *vlans, *pvid, true)
+            }
+            Action::RemoveVnis { vnis, .. } => request::vnis(index, *vnis, Verb::Delete),
+            Action::AddVnis { vnis, .. } => request::vnis(index, *vnis, Verb::New),
+            Action::ReleasePort { .. } => request::set_up(index, false, vec![A::Controller(0)]),
+            Action::EnslavePort { .. } => {
+                let bridge = self.index(&fixed(TENANT_BRIDGE))?;
+                request::set(index, vec![A::Controller(bridge.get())])
+            }
+            Action::SetMaster { master, .. } => {
+                let master = self.index(master)?;
+                request::set(index, vec![A::Controller(master.get())])
+            }
+            Action::SetBridge { params, .. } => request::set_bridge(index, *params),
+            Action::SetMac { mac, .. } => {
+                request::set(index, vec![A::Address(mac.octets().to_vec())])
+            }
+            Action::SetMtu { mtu, .. } => request::set(index, vec![A::Mtu(u32::from(*mtu))]),
+            Action::SetPort { flags, .. } => request::set_port(index, *flags),
+            Action::SetAddrGenNone { .. } => request::addr_gen_none(index),
+            Action::SetUp { .. } => request::set_up(index, true, Vec::new()),
+            Action::Forward(_)
+            | Action::PutVrfFirst(_)
+            | Action::PutLocalFirst(_)
+            | Action::Tune { .. }
+            | Action::CreateLink(_)
+            | Action::RemoveLink { .. }
+            | Action::AddFdb(_)
+            | Action::RemoveFdb(_)
+            | Action::AddRoute(_)
+            | Action::RemoveRoute(_) => return Ok(()),
+        };
+        self.queue(number, action, packet);
+        Ok(())
+    }
+
+    fn create(&mut self, number: usize, action: &Action, new: &NewLink) -> Result<(), String> {
+        let parent = match &new.kind {
+            LinkKind::Vlan {
+                parent: Some(parent),
+                ..
+            } => Some(self.index(parent)?),
+            _ => None,
+        };
+        let master = new
+            .master
+            .as_ref()
+            .map(|master| self.index(master))
+            .transpose()?;
+        let index = self.free_index()?;
+        let Some(packet) = request::create(new, index, parent, master) else {
+            return Err(format!("{} is of a kind the agent does not make", new.name));
+        };
+        self.queue(number, action, packet);
+        self.queue(number, action, request::mark(new, index));
+        self.queue(number, action, request::addr_gen_none(index));
+        self.indexes.insert(new.name.clone(), index);
+        self.makers.insert(new.name.clone(), number);
+        Ok(())
+    }
+
+    /// An index that no device of the namespace has.
+    fn free_index(&mut self) -> Result<IfIndex, String> {
+        loop {
+            let index = IfIndex::new(self.next_index).ok_or("no index is left for a new device")?;
+            self.next_index = self.next_index.wrapping_add(1);
+            if !ioctl::exists(self.rtnl, index).map_err(|error| told(&error))? {
+                return Ok(index);
+            }
+        }
+    }
+
+    /// Makes sure, for what goes by name, that the name still is the device's.
+    fn is_still(&mut self, device: &IfName) -> Result<(), String> {
+        // It may still be in the queue.
+        self.send();
+        let index = self.index(device)?;
+        match ioctl::index(self.rtnl, device) {
+            Ok(found) if found == index => Ok(()),
+            Ok(_) => Err(format!("another device is called {device} now")),
+            Err(_) => Err(format!("{device} isn't there")),
+        }
+    }
+
+    fn queue(&mut self, number: usize, action: &Action, (message, flags): Packet) {
+        self.queue.push((
+            number,
+            Request {
+                what: action.to_string(),
+                message,
+                flags,
+            },
+        ));
+    }
+
+    /// The index of a device that was observed, or that the plan makes.
+    fn index(&self, device: &IfName) -> Result<IfIndex, String> {
+        let made = self
+            .makers
+            .get(device)
+            .and_then(|step| self.results.get(*step));
+        if let Some(Err(_)) = made {
+            return Err(format!("{device} could not be made"));
+        }
+        let index = self.indexes.get(device);
+        index
+            .copied()
+            .ok_or_else(|| format!("{device} isn't there"))
+    }
+
+    fn send(&mut self) {
+        let (numbers, requests): (Vec<usize>, Vec<_>) =
+            std::mem::take(&mut self.queue).into_iter().unzip();
+        match self.rtnl.apply_each(&requests) {
+            Ok(verdicts) => {
+                for ((number, request), verdict) in numbers.into_iter().zip(&requests).zip(verdicts)
+                {
+                    if let Err(error) = verdict
+                        && !is_done_already(request, &error)
+                    {
+                        self.fail(number, reason(&error));
+                    }
+                }
+            }
+            Err(error) => {
+                let reason = reason(&error);
+                numbers
+                    .into_iter()
+                    .for_each(|number| self.fail(number, reason.clone()));
+            }
+        }
+    }
+
+    /// Keeps the first failure of an action.
+    fn fail(&mut self, number: usize, reason: String) {
+        if let Some(result @ Ok(())) = self.results.get_mut(number) {
+            *result = Err(reason);
+        }
+    }
+}
+
+/// Removing what is gone is no failure: somebody, or the kernel itself, was faster. Nor is that a
+/// device without IPv6 can't be kept from using it.
+fn is_done_already(request: &Request<Message>, error: &RtnlError) -> bool {
+    use netlink_packet_core::NetlinkSerializable as _;
+    // RTM_DEL* are the numbers with remainder 1 of four (`linux/rtnetlink.h`).
+    let removes = request.message.message_type() % 4 == 1;
+    if let Some(errno) = error.errno()
+        && request::is_without_ipv6(&request.message, errno)
+    {
+        return true;
+    }
+    removes && request::is_gone(error)
+}
+
+fn reason(error: &RtnlError) -> String {
+    match error.errno() {
+        Some(errno) => format!("{error}: {}", errno.desc()),
+        None => error.to_string(),
+    }
+}
+
+fn told(error: &io::Error) -> String {
+    error.to_string()
+}

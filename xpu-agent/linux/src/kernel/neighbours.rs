@@ -1,0 +1,240 @@
+//! Neighbours on our gateways that have been silent for a while: told by event, asked anew.
+//!
+//! A bridge forgets an address that it has not heard for its ageing time, and FRR then withdraws
+//! the host's type-2 routes, though the host is only silent. The kernel says when a neighbour has
+//! become stale; setting it to `NUD_PROBE` makes the kernel itself ask it, by ARP or a neighbour
+//! solicitation, and the host's answer keeps the bridge's entry alive.
+
+use std::{collections::BTreeSet, io, net::IpAddr, os::fd::AsRawFd, time::Duration};
+
+use netlink_packet_core::{NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    },
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
+};
+use tokio::io::unix::AsyncFd;
+use xpu_model::IfIndex;
+
+use super::{FollowError, Linux, filter, request::is_gone};
+use crate::sync::{Request, RtnlError};
+
+/// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
+const GROUP: u32 = 3;
+/// Ticks of the kernel's clock as it tells them (`USER_HZ`), in a second.
+const TICKS: u64 = 100;
+
+/// A neighbour of this node, by where it is and what it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Neighbour {
+    /// The device that it is behind.
+    pub device: IfIndex,
+    /// Its address.
+    pub addr: IpAddr,
+}
+
+/// A neighbour that the kernel has not heard of for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// Which.
+    pub neighbour: Neighbour,
+    /// How long ago it was last known to be there.
+    pub silent: Duration,
+}
+
+/// Follows the neighbours of a network namespace as they become stale.
+#[derive(Debug)]
+pub struct StaleNeighbours {
+    socket: AsyncFd<Socket>,
+}
+
+impl StaleNeighbours {
+    /// Subscribes; the kernel passes on nothing but neighbours that are stale and not FRR's.
+    ///
+    /// # Errors
+    /// [`FollowError`] when there is no socket to be had.
+    pub fn new() -> Result<Self, FollowError> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        filter::attach_stale(&socket)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.add_membership(GROUP)?;
+        socket.set_non_blocking(true)?;
+        // SAFETY: the descriptor is the socket's own; the socket is owned here, is never closed
+        // or replaced while it lives, and so stays open as long as the `AsyncFd`.
+        let registered = unsafe { AsyncFd::register(socket) };
+        let socket = registered.map_err(|error| error.into_parts().1)?;
+        Ok(Self { socket })
+    }
+
+    /// The next neighbour that has become stale; none: some events were lost. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the socket fails for good.
+    pub async fn next(&mut self) -> Result<Option<Stale>, FollowError> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match ready.try_io(|socket| read(socket.get_ref())) {
+                Ok(Ok(Read::Stale(stale))) => return Ok(Some(stale)),
+                Ok(Ok(Read::Lost)) => return Ok(None),
+                Ok(Ok(Read::Other)) | Err(_) => {}
+                Ok(Err(error)) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+enum Read {
+    Stale(Stale),
+    Other,
+    Lost,
+}
+
+/// One event; the kernel sends each as a datagram of its own.
+fn read(socket: &Socket) -> io::Result<Read> {
+    let mut buffer = [0; 4096];
+    let size = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+        Ok(size) => size,
+        Err(Errno::ENOBUFS) => return Ok(Read::Lost),
+        Err(Errno::EINTR) => return Ok(Read::Other),
+        Err(errno) => return Err(errno.into()),
+    };
+    let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&buffer[..size]) else {
+        return Ok(Read::Other);
+    };
+    Ok(match message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(found)) => {
+            stale(&found).map_or(Read::Other, Read::Stale)
+        }
+        _ => Read::Other,
+    })
+}
+
+/// The neighbour, if it is stale and nobody told the kernel of it from outside.
+fn stale(message: &NeighbourMessage) -> Option<Stale> {
+    let header = &message.header;
+    let is_local = !header.flags.contains(NeighbourFlags::ExtLearned);
+    if header.state != NeighbourState::Stale || !is_local {
+        return None;
+    }
+    let addr = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+            _ => None,
+        })?;
+    let ticks = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::CacheInfo(info) => Some(u64::from(info.confirmed)),
+            _ => None,
+        });
+    Some(Stale {
+        neighbour: Neighbour {
+            device: IfIndex::new(header.ifindex)?,
+            addr,
+        },
+        silent: Duration::from_millis(ticks.unwrap_or(0) * 1000 / TICKS),
+    })
+}
+
+fn ask(neighbour: Neighbour) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = neighbour.device.get();
+    let (family, address) = match neighbour.addr {
+        IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
+    };
+    message.header.family = family;
+    message.attributes = vec![NeighbourAttribute::Destination(address)];
+    message
+}
+
+impl Linux {
+    /// The stale neighbours behind our gateways: one dump, for the start and where events were
+    /// lost.
+    ///
+    /// # Errors
+    /// [`RtnlError`].
+    pub async fn stale_neighbours(&self) -> Result<Vec<Stale>, RtnlError> {
+        self.blocking(|kernel| {
+            let all = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+            let found = kernel.rtnl.get("list the neighbours", all, true)?;
+            let stale = found.iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewNeighbour(found) => stale(found),
+                _ => None,
+            });
+            Ok(stale
+                .filter(|it| kernel.gateways.devices.contains(&it.neighbour.device))
+                .collect())
+        })
+        .await
+    }
+
+    /// How long the tenant bridge keeps an address that it does not hear, if a device is that of
+    /// one of our gateways.
+    pub async fn ageing_behind(&self, device: IfIndex) -> Option<Duration> {
+        self.blocking(move |kernel| {
+            let Gateways { devices, ageing } = &kernel.gateways;
+            ageing.filter(|_| devices.contains(&device))
+        })
+        .await
+    }
+
+    /// Makes the kernel ask those of the neighbours that are stale still; answers with how many.
+    ///
+    /// # Errors
+    /// [`RtnlError`], by the first that can't be asked.
+    pub async fn probe_neighbours(&self, neighbours: Vec<Neighbour>) -> Result<usize, RtnlError> {
+        self.blocking(move |kernel| {
+            let mut requests = Vec::new();
+            for neighbour in neighbours {
+                let what = format!("look for the neighbour {}", neighbour.addr);
+                let message = RouteNetlinkMessage::GetNeighbour(ask(neighbour));
+                let found = match kernel.rtnl.get(&what, message, false) {
+                    Err(error) if is_gone(&error) => continue,
+                    found => found?,
+                };
+                // One that FRR has told of meanwhile is behind another node.
+                let is_stale = |message: &RouteNetlinkMessage| {
+                    matches!(message, RouteNetlinkMessage::NewNeighbour(found)
+                        if stale(found).is_some())
+                };
+                if found.iter().any(is_stale) {
+                    let mut message = ask(neighbour);
+                    message.header.state = NeighbourState::Probe;
+                    requests.push(Request {
+                        what: format!("ask the neighbour {}", neighbour.addr),
+                        message: RouteNetlinkMessage::NewNeighbour(message),
+                        flags: NLM_F_REPLACE,
+                    });
+                }
+            }
+            for verdict in kernel.rtnl.apply_each(&requests)? {
+                match verdict {
+                    Err(error) if is_gone(&error) => {}
+                    verdict => verdict?,
+                }
+            }
+            Ok(requests.len())
+        })
+        .await
+    }
+}
+
+/// What of the last observation says which neighbours are behind our gateways.
+#[derive(Debug, Default)]
+pub(super) struct Gateways {
+    /// The gateways' devices.
+    pub(super) devices: BTreeSet<IfIndex>,
+    /// The tenant bridge's ageing time.
+    pub(super) ageing: Option<Duration>,
+}

@@ -1,0 +1,130 @@
+//! What `ioctl(2)` tells of a device without taking RTNL (`netdevice(7)`): a move of
+//! another device holds that lock for 16 ms, and these answers don't wait for it.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use xpu_model::{IfIndex, IfName, Mac};
+
+/// A request of `linux/sockios.h`.
+type Code = libc::Ioctl;
+
+/// What can be asked about the devices of the namespace that `fd`, any socket, was
+/// opened in.
+fn ask(
+    fd: &impl AsFd,
+    code: Code,
+    name: Option<&IfName>,
+    index: libc::c_int,
+) -> io::Result<libc::ifreq> {
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            ifru_ifindex: index,
+        },
+    };
+    if let Some(name) = name {
+        for (to, from) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
+            *to = libc::c_char::from_ne_bytes([from]);
+        }
+    }
+    // SAFETY: every code used here reads and writes one `ifreq`, which is live and
+    // writable for the whole call; the name ends in NUL since IfName is shorter.
+    let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), code, &raw mut request) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(request)
+    }
+}
+
+/// The index of `name`.
+///
+/// # Errors
+/// `ENODEV` when there is no such device here.
+pub fn index(fd: &impl AsFd, name: &IfName) -> io::Result<IfIndex> {
+    let answer = ask(fd, libc::SIOCGIFINDEX, Some(name), 0)?;
+    // SAFETY: SIOCGIFINDEX fills `ifru_ifindex`.
+    let number = unsafe { answer.ifr_ifru.ifru_ifindex };
+    let index = u32::try_from(number).ok().and_then(IfIndex::new);
+    index.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+}
+
+/// Whether a device has this index.
+///
+/// # Errors
+/// What the kernel says, but that there is none.
+pub fn exists(fd: &impl AsFd, index: IfIndex) -> io::Result<bool> {
+    let number = libc::c_int::try_from(index.get()).map_err(io::Error::other)?;
+    match ask(fd, libc::SIOCGIFNAME, None, number) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The Ethernet address of `name`; `None` when it has none, or a zero one.
+///
+/// # Errors
+/// `ENODEV` when there is no such device here.
+pub fn mac(fd: &impl AsFd, name: &IfName) -> io::Result<Option<Mac>> {
+    let answer = ask(fd, libc::SIOCGIFHWADDR, Some(name), 0)?;
+    // SAFETY: SIOCGIFHWADDR fills `ifru_hwaddr`.
+    let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
+    if address.sa_family != libc::ARPHRD_ETHER {
+        return Ok(None);
+    }
+    let mut octets = [0; 6];
+    for (to, from) in octets.iter_mut().zip(address.sa_data) {
+        [*to] = from.to_ne_bytes();
+    }
+    Ok(Mac::try_from(octets).ok())
+}
+
+/// The MTU of `name`, in bytes.
+///
+/// # Errors
+/// `ENODEV` when there is no such device here.
+pub fn mtu(fd: &impl AsFd, name: &IfName) -> io::Result<u32> {
+    let answer = ask(fd, libc::SIOCGIFMTU, Some(name), 0)?;
+    // SAFETY: SIOCGIFMTU fills `ifru_mtu`.
+    let mtu = unsafe { answer.ifr_ifru.ifru_mtu };
+    u32::try_from(mtu).map_err(|_| io::Error::from_raw_os_error(libc::ERANGE))
+}
+
+/// Whether `name` is administratively up, and whether it is running (has carrier).
+///
+/// # Errors
+/// `ENODEV` when there is no such device here.
+pub fn up_and_running(fd: &impl AsFd, name: &IfName) -> io::Result<(bool, bool)> {
+    let answer = ask(fd, libc::SIOCGIFFLAGS, Some(name), 0)?;
+    // SAFETY: SIOCGIFFLAGS fills `ifru_flags`.
+    let flags = libc::c_int::from(unsafe { answer.ifr_ifru.ifru_flags });
+    Ok((flags & libc::IFF_UP != 0, flags & libc::IFF_RUNNING != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn loopback_answers_and_a_missing_device_is_enodev() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let lo = "lo".parse().unwrap();
+        assert_eq!(index(&socket, &lo).unwrap(), IfIndex::new(1).unwrap());
+        assert!(exists(&socket, IfIndex::new(1).unwrap()).unwrap());
+        assert!(!exists(&socket, IfIndex::new(1 << 30).unwrap()).unwrap());
+        assert_eq!(mac(&socket, &lo).unwrap(), None);
+        assert!(mtu(&socket, &lo).unwrap() >= 65_535);
+        assert_eq!(up_and_running(&socket, &lo).unwrap(), (true, true));
+        let none = "nosuchdevice".parse().unwrap();
+        assert_eq!(
+            index(&socket, &none).unwrap_err().raw_os_error(),
+            Some(libc::ENODEV)
+        );
+    }
+}

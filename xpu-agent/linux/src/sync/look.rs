@@ -1,0 +1,168 @@
+//! What addresses and routes a namespace has: the other direction of [`super::address`].
+
+use std::net::IpAddr;
+
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+        RouteType,
+    },
+};
+use xpu_model::{IfAddr, IfIndex, Prefix};
+
+use super::{
+    address::Route,
+    socket::{Rtnl, RtnlError},
+};
+
+/// The addresses of one device.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn addresses(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<IfAddr>, RtnlError> {
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let found = rtnl.get("list the addresses", request, true)?;
+    let addresses = found.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewAddress(told) if told.header.index == index.get() => address(&told),
+        _ => None,
+    });
+    Ok(addresses.collect())
+}
+
+fn address(message: &AddressMessage) -> Option<IfAddr> {
+    let mut own = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // With a peer, `Address` is the peer's.
+            AddressAttribute::Local(addr) => own = Some(*addr),
+            AddressAttribute::Address(addr) => own = own.or(Some(*addr)),
+            _ => {}
+        }
+    }
+    IfAddr::new(own?, message.header.prefix_len.into()).ok()
+}
+
+/// The unicast routes of the namespace, in every table and by every device. One with
+/// several next hops counts as several.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn routes(rtnl: &mut Rtnl) -> Result<Vec<Route>, RtnlError> {
+    let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+    let found = rtnl.get("list the routes", request, true)?;
+    let routes = found.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewRoute(told) => Some(each_hop(&told)),
+        _ => None,
+    });
+    Ok(routes.flatten().collect())
+}
+
+fn each_hop(message: &RouteMessage) -> Vec<Route> {
+    let header = &message.header;
+    let any = match header.address_family {
+        AddressFamily::Inet => "0.0.0.0",
+        AddressFamily::Inet6 => "::",
+        _ => return Vec::new(),
+    };
+    if header.kind != RouteType::Unicast {
+        return Vec::new();
+    }
+    let mut to = any.parse::<IpAddr>().ok();
+    let mut table = u32::from(header.table);
+    let (mut priority, mut mtu, mut advmss) = (None, None, None);
+    let mut hops = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(told) => to = addr(told),
+            RouteAttribute::Table(told) => table = *told,
+            RouteAttribute::Priority(told) => priority = Some(*told),
+            RouteAttribute::Metrics(metrics) => {
+                for metric in metrics {
+                    match metric {
+                        RouteMetric::Mtu(told) => mtu = Some(*told),
+                        RouteMetric::Advmss(told) => advmss = Some(*told),
+                        _ => {}
+                    }
+                }
+            }
+            RouteAttribute::MultiPath(told) => {
+                hops.extend(told.iter().map(|hop: &RouteNextHop| via(&hop.attributes)));
+            }
+            _ => {}
+        }
+    }
+    if hops.is_empty() {
+        hops.push(via(&message.attributes));
+    }
+    let length = header.destination_prefix_length;
+    // The default route's address is none that a device could have.
+    let Some(to) = to.and_then(|to| format!("{to}/{length}").parse::<Prefix>().ok()) else {
+        return Vec::new();
+    };
+    hops.into_iter()
+        .map(|via| Route {
+            to,
+            via,
+            priority,
+            table: (table != u32::from(RouteHeader::RT_TABLE_MAIN)).then_some(table),
+            scope: Some(header.scope.into()),
+            mtu,
+            advmss,
+        })
+        .collect()
+}
+
+fn via(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(told) => addr(told),
+        _ => None,
+    })
+}
+
+fn addr(told: &RouteAddress) -> Option<IpAddr> {
+    match told {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::address::add_route;
+
+    #[test]
+    fn a_route_reads_back_as_it_was_asked_for() {
+        for (to, via, table) in [
+            ("0.0.0.0/0", Some("10.1.2.1"), None),
+            ("::/0", Some("fe80::1"), Some(1000)),
+            ("10.8.0.0/16", None, Some(7)),
+        ] {
+            let route = Route {
+                to: to.parse().unwrap(),
+                via: via.map(|via| via.parse().unwrap()),
+                priority: Some(9),
+                table,
+                scope: Some(0),
+                mtu: Some(1400),
+                advmss: Some(1300),
+            };
+            let request = add_route(IfIndex::new(7).unwrap(), &route, String::new());
+            let RouteNetlinkMessage::NewRoute(message) = request.message else {
+                panic!()
+            };
+            assert_eq!(each_hop(&message), [route]);
+        }
+    }
+
+    #[test]
+    fn loopback_has_its_addresses() {
+        let mut rtnl = Rtnl::open().unwrap();
+        // 127.0.0.1 is no address for an interface of ours, so none is told.
+        assert_eq!(addresses(&mut rtnl, IfIndex::new(1).unwrap()).unwrap(), []);
+        routes(&mut rtnl).unwrap();
+    }
+}

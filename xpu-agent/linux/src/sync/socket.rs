@@ -1,0 +1,454 @@
+//! One blocking `NETLINK_ROUTE` socket: batches with an acknowledgement for each
+//! message, dumps, and the kernel's own words for a refusal (extended ACK).
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
+};
+
+/// Room for one datagram of objects. The largest single answer is that of a PF with 256 VFs,
+/// statistics left out: some 40 KiB. Untouched pages cost nothing.
+const BUFFER: usize = 256 * 1024;
+
+/// Room for one acknowledgement: without a copy of the request, with an explanation.
+const ACK: usize = 4096;
+
+/// Bytes of the `nlmsghdr` that every message, and every error's copy, starts with.
+const HEADER: usize = 16;
+
+/// `NLMSGERR_ATTR_MSG` of `linux/netlink.h`: the refusal in words.
+const ERROR_TEXT: u16 = 1;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RtnlError {
+    /// There is no socket to be had.
+    #[error("can't open a netlink socket")]
+    Open(#[source] io::Error),
+    /// Sending or reading failed: the request may or may not have run.
+    #[error("{what}: the netlink socket failed")]
+    Transport {
+        /// What was asked.
+        what: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused.
+    #[error("{what}{}", said(reason.as_deref()))]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// The error number.
+        #[source]
+        errno: Errno,
+        /// The kernel's explanation, where it gave one.
+        reason: Option<String>,
+    },
+    /// The answer can't be read.
+    #[error("{what}: the kernel's answer can't be decoded ({detail})")]
+    Malformed {
+        /// What was asked.
+        what: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl RtnlError {
+    /// The error number of a refusal.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Refused { errno, .. } => Some(*errno),
+            Self::Open(_) | Self::Transport { .. } | Self::Malformed { .. } => None,
+        }
+    }
+}
+
+fn said(reason: Option<&str>) -> String {
+    reason
+        .map(|text| format!(" (kernel: {text})"))
+        .unwrap_or_default()
+}
+
+/// One change to ask for, with the words that name it in an error.
+#[derive(Debug, Clone)]
+pub struct Request<M = RouteNetlinkMessage> {
+    /// What this does, as in `add 10.0.0.2/24 to net1`.
+    pub what: String,
+    /// The message.
+    pub message: M,
+    /// Flags beside REQUEST and ACK, as `NLM_F_CREATE | NLM_F_EXCL`.
+    pub flags: u16,
+}
+
+/// The socket.
+#[derive(Debug)]
+pub struct Rtnl {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Rtnl {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`RtnlError::Open`].
+    pub fn open() -> Result<Self, RtnlError> {
+        let socket = Socket::new(NETLINK_ROUTE).map_err(RtnlError::Open)?;
+        // Acknowledgements without a copy of the request, and with a reason.
+        socket.set_cap_ack(true).map_err(RtnlError::Open)?;
+        socket.set_ext_ack(true).map_err(RtnlError::Open)?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: vec![0; ACK],
+        })
+    }
+
+    /// Sends all requests in one system call and reads an answer for each. The kernel
+    /// works through all of them, also past one that it refuses.
+    ///
+    /// # Errors
+    /// The first refusal, by order of the requests.
+    pub fn apply<M: NetlinkSerializable + Clone>(
+        &mut self,
+        requests: &[Request<M>],
+    ) -> Result<(), RtnlError> {
+        self.apply_each(requests)?.into_iter().collect()
+    }
+
+    /// Like [`Self::apply`], with the kernel's verdict on each request, in their order.
+    ///
+    /// # Errors
+    /// Only where the socket failed; then nobody knows how far the kernel came.
+    pub fn apply_each<M: NetlinkSerializable + Clone>(
+        &mut self,
+        requests: &[Request<M>],
+    ) -> Result<Vec<Result<(), RtnlError>>, RtnlError> {
+        let Some(first) = requests.first() else {
+            return Ok(Vec::new());
+        };
+        let start = self.sequence + 1;
+        let mut bytes = Vec::new();
+        for request in requests {
+            self.append(
+                &mut bytes,
+                request.message.clone(),
+                NLM_F_ACK | request.flags,
+            );
+        }
+        self.send(&bytes, &first.what)?;
+        let mut verdicts: Vec<Option<Result<(), RtnlError>>> = Vec::new();
+        verdicts.resize_with(requests.len(), || None);
+        let mut open = requests.len();
+        while open > 0 {
+            for answer in self.receive::<RouteNetlinkMessage>(&first.what)? {
+                let Some(at) = answer
+                    .sequence
+                    .checked_sub(start)
+                    .and_then(|n| usize::try_from(n).ok())
+                else {
+                    continue; // an answer to an earlier call that gave up
+                };
+                let (Kind::Ack(verdict), Some(request)) = (answer.kind, requests.get(at)) else {
+                    continue;
+                };
+                open -= 1;
+                verdicts[at] = Some(verdict.map_err(|(errno, reason)| RtnlError::Refused {
+                    what: request.what.clone(),
+                    errno,
+                    reason,
+                }));
+            }
+        }
+        Ok(verdicts.into_iter().flatten().collect())
+    }
+
+    /// Asks for one object or, with `dump`, for all of a kind.
+    ///
+    /// # Errors
+    /// The kernel's refusal, or an answer that can't be read.
+    pub fn get(
+        &mut self,
+        what: &str,
+        message: RouteNetlinkMessage,
+        dump: bool,
+    ) -> Result<Vec<RouteNetlinkMessage>, RtnlError> {
+        self.get_as(what, message, dump)
+    }
+
+    /// Like [`Self::get`], for messages that are read as `A`.
+    ///
+    /// # Errors
+    /// The kernel's refusal, or an answer that can't be read.
+    pub fn get_as<M: NetlinkSerializable, A: NetlinkDeserializable>(
+        &mut self,
+        what: &str,
+        message: M,
+        dump: bool,
+    ) -> Result<Vec<A>, RtnlError> {
+        let mut bytes = Vec::new();
+        if self.buffer.len() < BUFFER {
+            self.buffer = vec![0; BUFFER];
+        }
+        let flags = if dump { NLM_F_DUMP } else { NLM_F_ACK };
+        self.append(&mut bytes, message, flags);
+        let sequence = self.sequence;
+        self.send(&bytes, what)?;
+        let mut found = Vec::new();
+        loop {
+            for answer in self.receive(what)? {
+                if answer.sequence != sequence {
+                    continue;
+                }
+                match answer.kind {
+                    Kind::Object(object) => found.push(*object),
+                    Kind::Done | Kind::Ack(Ok(())) => return Ok(found),
+                    Kind::Ack(Err((errno, reason))) => {
+                        return Err(RtnlError::Refused {
+                            what: what.to_owned(),
+                            errno,
+                            reason,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the kernel filter dumps by what the request says (`NETLINK_GET_STRICT_CHK`).
+    ///
+    /// # Errors
+    /// [`RtnlError::Open`] on a kernel before 4.20.
+    pub fn strict(&self) -> Result<(), RtnlError> {
+        self.socket
+            .set_netlink_get_strict_chk(true)
+            .map_err(RtnlError::Open)
+    }
+
+    fn append<M: NetlinkSerializable>(&mut self, bytes: &mut Vec<u8>, message: M, flags: u16) {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.sequence_number = self.sequence;
+        header.flags = NLM_F_REQUEST | flags;
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        packet.finalize();
+        let start = bytes.len();
+        // Messages in one datagram start at multiples of four (NLMSG_ALIGNTO).
+        bytes.resize(start + packet.buffer_len().next_multiple_of(4), 0);
+        packet.serialize(&mut bytes[start..start + packet.buffer_len()]);
+    }
+
+    fn send(&self, bytes: &[u8], what: &str) -> Result<(), RtnlError> {
+        let sent = self.socket.send(bytes, 0);
+        sent.map(drop).map_err(|source| RtnlError::Transport {
+            what: what.to_owned(),
+            source,
+        })
+    }
+
+    fn receive<A: NetlinkDeserializable>(
+        &mut self,
+        what: &str,
+    ) -> Result<Vec<Answer<A>>, RtnlError> {
+        let read = loop {
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    let source = errno.into();
+                    return Err(RtnlError::Transport {
+                        what: what.to_owned(),
+                        source,
+                    });
+                }
+                Ok(read) => break read,
+            }
+        };
+        answers(&self.buffer[..read]).map_err(|detail| RtnlError::Malformed {
+            what: what.to_owned(),
+            detail,
+        })
+    }
+}
+
+/// The first message with every byte beyond ASCII in a link's names and alias replaced by `?`.
+///
+/// The kernel takes any bytes there, from whoever owns the link; the decoder wants UTF-8 and
+/// would refuse the whole dump for one such link.
+fn scrub(datagram: &[u8], length: usize) -> Vec<u8> {
+    /// `struct ifinfomsg`.
+    const LINK: usize = 16;
+    const RTM_NEWLINK: u16 = 16;
+
+    let mut message = datagram.get(..length).unwrap_or(datagram).to_vec();
+    let kind = message
+        .get(4..6)
+        .map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+    if kind == Some(RTM_NEWLINK)
+        && let Some(attributes) = message.get_mut(HEADER + LINK..)
+    {
+        scrub_texts(attributes);
+    }
+    message
+}
+
+fn scrub_texts(mut attributes: &mut [u8]) {
+    const IFLA_IFNAME: u16 = 3;
+    const IFLA_IFALIAS: u16 = 20;
+    const IFLA_PROP_LIST: u16 = 52;
+    const IFLA_ALT_IFNAME: u16 = 53;
+    const TYPE_MASK: u16 = 0x3fff;
+
+    while let Some(&[a, b, c, d]) = attributes.first_chunk() {
+        let size = usize::from(u16::from_ne_bytes([a, b]));
+        let Some(value) = attributes.get_mut(4..size) else {
+            return;
+        };
+        match u16::from_ne_bytes([c, d]) & TYPE_MASK {
+            IFLA_IFNAME | IFLA_IFALIAS | IFLA_ALT_IFNAME => {
+                let beyond = value.iter_mut().filter(|byte| !byte.is_ascii());
+                beyond.for_each(|byte| *byte = b'?');
+            }
+            IFLA_PROP_LIST => scrub_texts(value),
+            _ => {}
+        }
+        let next = size.next_multiple_of(4).min(attributes.len());
+        attributes = &mut attributes[next..];
+    }
+}
+
+impl AsFd for Rtnl {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+struct Answer<A> {
+    sequence: u32,
+    kind: Kind<A>,
+}
+
+enum Kind<A> {
+    Object(Box<A>),
+    Done,
+    Ack(Result<(), (Errno, Option<String>)>),
+}
+
+fn answers<A: NetlinkDeserializable>(mut datagram: &[u8]) -> Result<Vec<Answer<A>>, String> {
+    let mut found = Vec::new();
+    while datagram.len() >= HEADER {
+        let buffer = NetlinkBuffer::new_checked(datagram).map_err(|error| error.to_string())?;
+        let length = usize::try_from(buffer.length()).map_err(|error| error.to_string())?;
+        let kind = match buffer.message_type() {
+            NLMSG_DONE => Kind::Done,
+            NLMSG_ERROR => Kind::Ack(verdict(buffer.payload())?),
+            _ => {
+                let message = NetlinkMessage::<A>::deserialize(datagram)
+                    .or_else(|_| NetlinkMessage::<A>::deserialize(&scrub(datagram, length)));
+                match message.map_err(|error| error.to_string())?.payload {
+                    NetlinkPayload::InnerMessage(object) => Kind::Object(Box::new(object)),
+                    _ => {
+                        return Err(format!(
+                            "unexpected message of type {}",
+                            buffer.message_type()
+                        ));
+                    }
+                }
+            }
+        };
+        found.push(Answer {
+            sequence: buffer.sequence_number(),
+            kind,
+        });
+        datagram = datagram
+            .get(length.next_multiple_of(4)..)
+            .unwrap_or_default();
+    }
+    Ok(found)
+}
+
+/// Reads an `nlmsgerr`: the error number negated, the request's header, then (with
+/// `NETLINK_CAP_ACK` and `NETLINK_EXT_ACK`) the attributes that explain it.
+fn verdict(payload: &[u8]) -> Result<Result<(), (Errno, Option<String>)>, String> {
+    let (code, rest) = payload
+        .split_first_chunk::<4>()
+        .ok_or("short error message")?;
+    let code = i32::from_ne_bytes(*code);
+    if code == 0 {
+        return Ok(Ok(()));
+    }
+    let reason = rest.get(HEADER..).and_then(explanation);
+    Ok(Err((Errno::from_raw(code.saturating_neg()), reason)))
+}
+
+fn explanation(mut attributes: &[u8]) -> Option<String> {
+    while let Some(([l0, l1, k0, k1], _)) = attributes.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
+        let value = attributes.get(4..length)?;
+        if u16::from_ne_bytes([*k0, *k1]) == ERROR_TEXT {
+            let text = value.strip_suffix(&[0]).unwrap_or(value);
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_refusal_carries_the_kernels_words() {
+        let mut payload = (-17_i32).to_ne_bytes().to_vec();
+        payload.extend([0; HEADER]);
+        payload.extend(attribute(2, &7_u32.to_ne_bytes()));
+        payload.extend(attribute(ERROR_TEXT, b"name taken\0"));
+        let told = verdict(&payload).unwrap();
+        assert_eq!(told, Err((Errno::EEXIST, Some("name taken".to_owned()))));
+    }
+
+    #[test]
+    fn broken_attributes_end_the_search_quietly() {
+        for attributes in [
+            &[][..],
+            &[1],
+            &[0, 0, 1, 0],
+            &[200, 0, 1, 0, 5],
+            &[3, 0, 1, 0],
+        ] {
+            assert_eq!(explanation(attributes), None, "{attributes:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_datagram_is_an_error_or_nothing() {
+        let whole: Vec<u8> = [&32_u32.to_ne_bytes()[..], &[0; 28]].concat();
+        for cut in 0..whole.len() {
+            let told = answers::<RouteNetlinkMessage>(&whole[..cut]);
+            assert!(told.is_err() || cut < HEADER, "{cut}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Finding a VF's netdev where it is now.
+//!
+//! A VF is its PCI address. The name is whatever the pod, or the kernel when it
+//! took the device back from a dead namespace, made of it.
+
+use xpu_model::{IfIndex, IfName};
+
+use crate::{
+    sync::{LinkFacts, Rtnl, RtnlError, ioctl, link},
+    sysfs::{PciAddr, Sysfs, SysfsError},
+};
+
+/// How a link proves to be a VF's: by its parent device on every real host.
+pub type Proof = fn(&Sysfs, &LinkFacts, &PciAddr) -> bool;
+
+/// The proof that the kernel gives (5.14 and later): `IFLA_PARENT_DEV_NAME` is the PCI
+/// function itself or, for virtio, the bus device below it.
+#[must_use]
+pub fn by_parent(sysfs: &Sysfs, link: &LinkFacts, pci: &PciAddr) -> bool {
+    link.parent
+        .as_deref()
+        .is_some_and(|parent| parent == pci.as_str() || sysfs.has_child(pci, parent))
+}
+
+/// The VF's netdev in the socket's namespace, by a look at every link.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn find(
+    sysfs: &Sysfs,
+    rtnl: &mut Rtnl,
+    pci: &PciAddr,
+    proof: Proof,
+) -> Result<Option<LinkFacts>, RtnlError> {
+    Ok(link::links(rtnl)?
+        .into_iter()
+        .find(|link| proof(sysfs, link, pci)))
+}
+
+/// The VF's netdev in the namespace that both `sysfs` and the socket belong to: its
+/// name and index, without RTNL.
+///
+/// # Errors
+/// [`SysfsError`], as when there is no such PCI device.
+pub fn at_home(
+    sysfs: &Sysfs,
+    rtnl: &Rtnl,
+    pci: &PciAddr,
+) -> Result<Option<(IfName, IfIndex)>, SysfsError> {
+    for name in sysfs.netdevs(pci)? {
+        // It may have left between the two looks.
+        if let Ok(index) = ioctl::index(rtnl, &name) {
+            return Ok(Some((name, index)));
+        }
+    }
+    Ok(None)
+}
