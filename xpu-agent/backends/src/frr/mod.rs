@@ -1,0 +1,193 @@
+//! FRR over its daemons' vty sockets: observe, apply, and know when it was restarted.
+//!
+//! A connection to each daemon stays open between passes. When one ends, the daemon was stopped
+//! or restarted: [`Frr::changed`] completes, and the next pass reads and tells everything anew.
+
+mod readback;
+mod startup;
+mod vty;
+
+use std::path::PathBuf;
+
+use tracing::debug;
+use xpu_plan::frr::{Command, Config, Daemon, FrrPlan, Observed, Outcome, observed::Version};
+
+pub use startup::{Startup, StartupError};
+use vty::Vty;
+pub use vty::VtyError;
+
+/// From this major version on, zebra's configuration is entered into mgmtd, and zebra's own vty
+/// does not know those commands any more; what it has to show, zebra still shows.
+const ZEBRA_BY_MGMTD: u32 = 10;
+
+/// The vty sockets that are spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Socket {
+    Mgmtd,
+    Zebra,
+    Bgpd,
+}
+
+impl Socket {
+    /// The socket that takes a daemon's configuration.
+    const fn configuring(daemon: Daemon, version: Version) -> Self {
+        match daemon {
+            Daemon::Zebra if version.major >= ZEBRA_BY_MGMTD => Self::Mgmtd,
+            Daemon::Zebra => Self::Zebra,
+            Daemon::Bgpd => Self::Bgpd,
+        }
+    }
+
+    /// The socket's name.
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Mgmtd => "mgmtd.vty",
+            Self::Zebra => "zebra.vty",
+            Self::Bgpd => "bgpd.vty",
+        }
+    }
+}
+
+/// The FRR whose sockets are in one directory.
+#[derive(Debug)]
+pub struct Frr {
+    directory: PathBuf,
+    /// As zebra told at the last observation.
+    version: Version,
+    mgmtd: Option<Vty>,
+    zebra: Option<Vty>,
+    bgpd: Option<Vty>,
+}
+
+impl Frr {
+    /// FRR with its sockets in `directory`: `/run/frr`, or `/run/frr/NAME` where the daemons run
+    /// with `-N NAME`. Connects when first used.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            version: Version::default(),
+            mgmtd: None,
+            zebra: None,
+            bgpd: None,
+        }
+    }
+
+    /// The version that zebra tells, once bgpd has answered too.
+    ///
+    /// # Errors
+    /// [`VtyError`] when one of them is not there or does not answer.
+    pub async fn version(&mut self) -> Result<Version, VtyError> {
+        let answer = self.run(Socket::Zebra, "show version").await?;
+        self.run(Socket::Bgpd, "show version").await?;
+        Ok(readback::version(&answer).unwrap_or_default())
+    }
+
+    /// Reads what the planner compares with.
+    ///
+    /// # Errors
+    /// [`VtyError`] when a daemon is not there or does not answer.
+    pub async fn observe(&mut self) -> Result<Observed, VtyError> {
+        let version = self.run(Socket::Zebra, "show version").await?;
+        self.version = readback::version(&version).unwrap_or_default();
+        let mut config = Config::default();
+        for daemon in Daemon::ALL {
+            let socket = Socket::configuring(daemon, self.version);
+            config.read(daemon, &self.run(socket, "show running-config").await?);
+        }
+        let vrfs = self.run(Socket::Zebra, "show vrf").await?;
+        let l3vnis = self.run(Socket::Zebra, "show vrf vni json").await?;
+        let l2vnis = self.run(Socket::Zebra, "show evpn vni json").await?;
+        // Refused while there is no BGP instance at all.
+        let bgp_vnis = match self.run(Socket::Bgpd, "show bgp l2vpn evpn vni json").await {
+            Err(error) if error.is_refusal() => String::new(),
+            answer => answer?,
+        };
+        Ok(Observed {
+            version: self.version,
+            config,
+            inactive_vrfs: readback::inactive_vrfs(&vrfs),
+            l3vnis: readback::l3vnis(&l3vnis),
+            l2vnis: readback::l2vnis(&l2vnis),
+            bgp_vnis: readback::bgp_vnis(&bgp_vnis),
+        })
+    }
+
+    /// Applies a plan in its order. Goes on past refusals and reports each; a daemon that is
+    /// gone fails all of its commands.
+    pub async fn apply(&mut self, plan: FrrPlan) -> Vec<Outcome> {
+        let FrrPlan { commands } = plan;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            debug!(line = %command.line, add = command.add, "telling FRR");
+            let result = self
+                .configure(&command)
+                .await
+                .map_err(|error| error.to_string());
+            outcomes.push(Outcome { command, result });
+        }
+        outcomes
+    }
+
+    /// Runs a command in its contexts. Starts over from the top each time: FRR leaves contexts
+    /// by itself where a line belongs to an outer one.
+    async fn configure(&mut self, command: &Command) -> Result<(), VtyError> {
+        let socket = Socket::configuring(command.line.daemon, self.version);
+        self.run(socket, "configure terminal").await?;
+        let entered = self.enter(socket, command).await;
+        // Also after a refusal: `show` works in the enable node alone.
+        let left = self.run(socket, "end").await;
+        entered?;
+        left.map(drop)
+    }
+
+    async fn enter(&mut self, socket: Socket, command: &Command) -> Result<(), VtyError> {
+        for context in &command.line.path {
+            self.run(socket, context).await?;
+        }
+        self.run(socket, &command.text()).await.map(drop)
+    }
+
+    async fn run(&mut self, socket: Socket, command: &str) -> Result<String, VtyError> {
+        let path = self.directory.join(socket.file());
+        let slot = match socket {
+            Socket::Mgmtd => &mut self.mgmtd,
+            Socket::Zebra => &mut self.zebra,
+            Socket::Bgpd => &mut self.bgpd,
+        };
+        let mut vty = match slot.take() {
+            Some(vty) => vty,
+            None => Vty::connect(&path).await?,
+        };
+        let result = vty.run(command).await;
+        let usable = match &result {
+            Ok(_) => true,
+            Err(error) => error.is_refusal(),
+        };
+        if usable {
+            *slot = Some(vty);
+        }
+        result
+    }
+
+    /// Completes when a daemon ends the connection to it; pends while there is none. Cancel-safe.
+    pub async fn changed(&mut self) {
+        // Every arm is cancel-safe, and none awaits in its body.
+        tokio::select! {
+            () = gone(self.mgmtd.as_ref()) => self.mgmtd = None,
+            () = gone(self.zebra.as_ref()) => self.zebra = None,
+            () = gone(self.bgpd.as_ref()) => self.bgpd = None,
+        }
+    }
+}
+
+/// Completes when the connection ends; pends if there is none.
+async fn gone(vty: Option<&Vty>) {
+    match vty {
+        Some(vty) => vty.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! FRR's answers, read into the planner's types. Pure; FRR's JSON is lenient here, since numbers
+//! have been texts and keys have come and gone between versions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use xpu_model::{IfName, Vni};
+use xpu_plan::frr::observed::{BgpVni, L3Vni, Version};
+
+/// `show version`: `FRRouting 10.3 (host) on Linux(6.12).`
+pub(super) fn version(answer: &str) -> Option<Version> {
+    let rest = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("FRRouting "))?;
+    let mut numbers = rest.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some(Version {
+        major: numbers.next()?.ok()?,
+        minor: numbers.next()?.unwrap_or(0),
+    })
+}
+
+/// `show vrf`: `vrf blue inactive (configured)` has no device.
+pub(super) fn inactive_vrfs(answer: &str) -> BTreeSet<IfName> {
+    let inactive = answer.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("vrf ")?.split_once(' ')?;
+        rest.starts_with("inactive").then(|| name.parse().ok())?
+    });
+    inactive.collect()
+}
+
+/// `show vrf vni json`: `{"vrfs":[{"vrf":"blue","vni":5001,"vxlanIntf":"vxl3",…}]}`.
+pub(super) fn l3vnis(answer: &str) -> BTreeMap<IfName, L3Vni> {
+    let json = parse(answer);
+    let vrfs = json
+        .get("vrfs")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let read = vrfs.filter_map(|vrf| {
+        let named = |key: &str| {
+            let text = vrf.get(key).and_then(Value::as_str)?;
+            (!matches!(text, "None" | "none" | "")).then(|| text.to_owned())
+        };
+        let l3 = L3Vni {
+            vni: vni(vrf.get("vni")?)?,
+            up: named("state")? == "Up",
+            vxlan: named("vxlanIntf"),
+            svi: named("sviIntf"),
+            router_mac: named("routerMac"),
+        };
+        Some((named("vrf")?.parse().ok()?, l3))
+    });
+    read.collect()
+}
+
+/// `show evpn vni json`: `{"10100":{"vni":10100,"type":"L2",…}}`.
+pub(super) fn l2vnis(answer: &str) -> BTreeSet<Vni> {
+    let json = parse(answer);
+    let entries = json.as_object().into_iter().flatten();
+    let l2 = entries.filter(|(_, entry)| entry.get("type").and_then(Value::as_str) == Some("L2"));
+    l2.filter_map(|(_, entry)| vni(entry.get("vni")?)).collect()
+}
+
+/// `show bgp l2vpn evpn vni json`: an object per VNI beside some facts about the whole.
+pub(super) fn bgp_vnis(answer: &str) -> BTreeMap<Vni, BgpVni> {
+    let json = parse(answer);
+    let entries = json.as_object().into_iter().flatten();
+    let read = entries.filter_map(|(_, entry)| {
+        let targets = |keys: [&str; 2]| {
+            let list = keys.iter().find_map(|key| entry.get(*key));
+            match list {
+                Some(Value::Array(list)) => list
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect(),
+                Some(Value::String(one)) => vec![one.clone()],
+                _ => Vec::new(),
+            }
+        };
+        let bgp = BgpVni {
+            is_l3: entry.get("type").and_then(Value::as_str) == Some("L3"),
+            rd: entry.get("rd").and_then(Value::as_str).map(str::to_owned),
+            import: targets(["importRTs", "importRts"]),
+            export: targets(["exportRTs", "exportRts"]),
+        };
+        Some((vni(entry.get("vni")?)?, bgp))
+    });
+    read.collect()
+}
+
+/// A VNI as a number, or as a text.
+fn vni(value: &Value) -> Option<Vni> {
+    let number = match value {
+        Value::Number(number) => u32::try_from(number.as_u64()?).ok()?,
+        Value::String(text) => text.parse().ok()?,
+        _ => return None,
+    };
+    Vni::try_from(number).ok()
+}
+
+/// FRR answers nothing at all where it has nothing to say.
+fn parse(answer: &str) -> Value {
+    serde_json::from_str(answer).unwrap_or(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let read = |text: &str| version(text).map(|it| (it.major, it.minor));
+        assert_eq!(
+            read("FRRouting 10.3 (xpu) on Linux(6.12.117).\nCopyright"),
+            Some((10, 3))
+        );
+        assert_eq!(read("FRRouting 8.4.4 (x)."), Some((8, 4)));
+        assert_eq!(read("nothing"), None);
+    }
+
+    #[test]
+    fn a_vrf_without_a_device_is_inactive() {
+        let answer = "vrf blue id 7 table 1001\nvrf red inactive (configured)\n";
+        assert_eq!(
+            inactive_vrfs(answer),
+            BTreeSet::from(["red".parse().unwrap()])
+        );
+    }
+
+    #[test]
+    fn l3vnis_as_numbers_and_texts() {
+        let answer = r#"{"vrfs":[
+            {"vrf":"blue","vni":5001,"vxlanIntf":"vxl3","sviIntf":"l3-1","state":"Up",
+             "routerMac":"02:00:00:00:00:01"},
+            {"vrf":"red","vni":"5002","vxlanIntf":"None","sviIntf":"None","state":"Down",
+             "routerMac":"None"}]}"#;
+        let read = l3vnis(answer);
+        assert!(read[&"blue".parse().unwrap()].up);
+        let red = &read[&"red".parse().unwrap()];
+        assert_eq!((red.vni.get(), red.up, &red.vxlan), (5002, false, &None));
+    }
+
+    #[test]
+    fn broken_answers_read_as_nothing() {
+        for answer in [
+            "",
+            "{",
+            "[]",
+            "null",
+            "% Unknown command",
+            r#"{"vrfs":{"x":1}}"#,
+        ] {
+            assert!(
+                l3vnis(answer).is_empty() && l2vnis(answer).is_empty(),
+                "{answer}"
+            );
+            assert!(bgp_vnis(answer).is_empty(), "{answer}");
+        }
+    }
+}

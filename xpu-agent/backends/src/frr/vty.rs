@@ -1,0 +1,164 @@
+//! A connection to one daemon's vty socket, which is what `vtysh` speaks to.
+//!
+//! The protocol (FRR `lib/vty.c`, `vtysh/vtysh.c`): a command ends in NUL; the answer is text,
+//! then three NULs and a status byte. One command at a time. It is no documented interface, but
+//! the same from FRR 8 to 10; everything that knows it is in this file.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    net::UnixStream,
+    time::timeout,
+};
+
+/// How long a daemon may take to answer. zebra is known to be mute for seconds while it digests
+/// thousands of VNIs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest answer that is read: the running configuration of some ten thousand VRFs.
+const MOST: usize = 64 * 1024 * 1024;
+
+/// `CMD_SUCCESS` of FRR's `lib/command.h`.
+const SUCCESS: u8 = 0;
+/// `CMD_WARNING`: some commands answer it although they worked; text beginning `%` tells.
+const WARNING: u8 = 1;
+/// What an answer ends with, before the status.
+const END: [u8; 3] = [0; 3];
+
+/// Why a daemon did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum VtyError {
+    /// Nobody listens.
+    #[error("cannot connect to {}; is FRR running?", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection broke: the daemon stopped or was restarted.
+    #[error("the connection to {} broke", path.display())]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// How.
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("{} did not answer `{command}` within {PATIENCE:?}", path.display())]
+    Mute {
+        /// The socket.
+        path: PathBuf,
+        /// What was asked.
+        command: String,
+    },
+    /// The command was refused.
+    #[error("{}", if answer.is_empty() { "no reason given" } else { answer })]
+    Refused {
+        /// The status byte.
+        status: u8,
+        /// The daemon's words.
+        answer: String,
+    },
+}
+
+impl VtyError {
+    /// Whether the connection can be used further.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
+/// An open connection, in the enable node.
+#[derive(Debug)]
+pub struct Vty {
+    path: PathBuf,
+    stream: UnixStream,
+}
+
+impl Vty {
+    /// Connects to a daemon's socket.
+    ///
+    /// # Errors
+    /// [`VtyError`] when nobody listens or the daemon refuses to enter the enable node.
+    pub async fn connect(path: &Path) -> Result<Self, VtyError> {
+        let stream = UnixStream::connect(path)
+            .await
+            .map_err(|source| VtyError::Connect {
+                path: path.to_owned(),
+                source,
+            })?;
+        let mut vty = Self {
+            path: path.to_owned(),
+            stream,
+        };
+        vty.run("enable").await?;
+        Ok(vty)
+    }
+
+    /// Runs a command and returns what it said.
+    ///
+    /// # Errors
+    /// [`VtyError`]; after one that is no refusal the connection is of no more use.
+    pub async fn run(&mut self, command: &str) -> Result<String, VtyError> {
+        match timeout(PATIENCE, self.exchange(command)).await {
+            Ok(Ok((answer, status))) => judge(answer, status),
+            Ok(Err(source)) => Err(VtyError::Broken {
+                path: self.path.clone(),
+                source,
+            }),
+            Err(_) => Err(VtyError::Mute {
+                path: self.path.clone(),
+                command: command.to_owned(),
+            }),
+        }
+    }
+
+    async fn exchange(&mut self, command: &str) -> io::Result<(String, u8)> {
+        debug_assert!(
+            !command.contains(['\0', '\n', '\r']),
+            "tokens of checked types: {command:?}"
+        );
+        self.stream.write_all(command.as_bytes()).await?;
+        self.stream.write_all(&[0]).await?;
+        let mut answer = Vec::new();
+        loop {
+            if let [text @ .., a, b, c, status] = answer.as_slice()
+                && [*a, *b, *c] == END
+            {
+                return Ok((String::from_utf8_lossy(text).into_owned(), *status));
+            }
+            if answer.len() > MOST {
+                return Err(io::Error::other("the answer has no end"));
+            }
+            if self.stream.read_buf(&mut answer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Completes when the daemon closes the connection, or says something unasked. Cancel-safe.
+    pub async fn closed(&self) {
+        // An error of the readiness itself means the same: this connection is of no more use.
+        let _ = self.stream.ready(Interest::READABLE).await;
+    }
+}
+
+/// Success, or a warning that does not begin like an error (evpn: `%`).
+fn judge(answer: String, status: u8) -> Result<String, VtyError> {
+    let complains = answer.trim_start().starts_with('%');
+    match status {
+        SUCCESS => Ok(answer),
+        WARNING if !complains => Ok(answer),
+        status => Err(VtyError::Refused {
+            status,
+            answer: answer.trim().replace('\n', "; "),
+        }),
+    }
+}
