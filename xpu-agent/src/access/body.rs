@@ -1,0 +1,184 @@
+//! The two bodies of a call: what arrives is bounded in size and time, what leaves holds the
+//! call's place until it is read.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Status;
+
+use super::{limits::Permit, serve::FRAME};
+
+/// A request's body as it arrives.
+pub(super) struct Inbound<B> {
+    body: B,
+    permit: Arc<Permit>,
+    /// When all of it must be here; never, for a stream of messages.
+    late: Option<Pin<Box<Sleep>>>,
+    /// The start of a gRPC message, which says how long it is (gRPC over HTTP/2,
+    /// "Length-Prefixed-Message"), until it is known.
+    prefix: Option<Vec<u8>>,
+}
+
+impl<B> Inbound<B> {
+    /// `grpc`: the body is of length-prefixed messages. `stream`: they come when they come.
+    pub(super) fn new(body: B, permit: Arc<Permit>, grpc: bool, stream: bool) -> Self {
+        let limit = permit.limits().config().request();
+        Self {
+            body,
+            permit,
+            late: (!stream).then(|| Box::pin(sleep_until(Instant::now() + limit))),
+            prefix: grpc.then(Vec::new),
+        }
+    }
+
+    /// Refuses a message by the length it announces: its reader makes room for all of it at once.
+    fn announced(&mut self, data: &[u8]) -> Result<(), Status> {
+        let Some(prefix) = &mut self.prefix else {
+            return Ok(());
+        };
+        prefix.extend(data.iter().take(FRAME - prefix.len()));
+        if let [_, a, b, c, d] = prefix[..] {
+            self.prefix = None;
+            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+            self.permit.announce(length.saturating_add(FRAME))?;
+        }
+        Ok(())
+    }
+}
+
+impl<B> Body for Inbound<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            let late = self.late.as_mut();
+            let Some(late) = late else {
+                return Poll::Pending;
+            };
+            ready!(late.as_mut().poll(context));
+            return Poll::Ready(Some(Err(self.permit.slow().into())));
+        };
+        let frame = match frame {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(error.into())))),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref() {
+            self.announced(data)?;
+            self.permit.arrive(data.len()).map_err(Status::from)?;
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The answers of one connection that are not yet read.
+#[derive(Default)]
+pub(super) struct Unread(Mutex<Tickets>);
+
+#[derive(Default)]
+struct Tickets {
+    next: u64,
+    /// Tickets and times grow together, so the first is the oldest.
+    since: BTreeMap<u64, Instant>,
+}
+
+impl Unread {
+    fn tickets(&self) -> std::sync::MutexGuard<'_, Tickets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self) -> u64 {
+        let mut tickets = self.tickets();
+        let ticket = tickets.next;
+        tickets.next += 1;
+        tickets.since.insert(ticket, Instant::now());
+        ticket
+    }
+
+    /// Since when the oldest waits.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.tickets().since.values().next().copied()
+    }
+}
+
+/// An answer's body until it is read.
+pub(super) struct Outbound {
+    body: tonic::body::Body,
+    /// A stream's messages come when they come: it has no ticket.
+    ticket: Option<(u64, Arc<Unread>)>,
+    _permit: Option<Arc<Permit>>,
+}
+
+impl Outbound {
+    /// Of a call that never had a place.
+    pub(super) const fn bare(body: tonic::body::Body) -> Self {
+        Self {
+            body,
+            ticket: None,
+            _permit: None,
+        }
+    }
+
+    pub(super) fn new(
+        body: tonic::body::Body,
+        permit: Arc<Permit>,
+        unread: Option<&Arc<Unread>>,
+    ) -> Self {
+        Self {
+            body,
+            ticket: unread.map(|unread| (unread.add(), unread.clone())),
+            _permit: Some(permit),
+        }
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        if let Some((ticket, unread)) = &self.ticket {
+            unread.tickets().since.remove(ticket);
+        }
+    }
+}
+
+impl Body for Outbound {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

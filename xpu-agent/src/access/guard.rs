@@ -1,0 +1,107 @@
+//! The guard: a layer around the API's routes that lets through what the policy allows.
+//!
+//! It goes by the request's [`Caller`] extension. A request without one is nobody's: whoever
+//! passes requests on in process (the HTTP gateway) must pass their extensions on too.
+
+use std::task::{Context, Poll};
+
+use futures::future::{Either, Ready, ok};
+use http::{Request, Response};
+use tonic::{Status, service::Routes};
+use tower::{Layer, Service};
+use tracing::info;
+
+use super::{
+    Caller, Refusal,
+    policy::{self, Method},
+};
+
+/// Decides about one request.
+///
+/// # Errors
+/// [`Refusal`], if it must not be served.
+pub fn check(caller: Option<&Caller>, path: &str) -> Result<(), Refusal> {
+    let unauthenticated = |least| Refusal::Unauthenticated {
+        method: path.to_owned(),
+        caller: caller.cloned(),
+        least,
+    };
+    let parsed = path.parse::<Method>();
+    let least = parsed.map_or(policy::Role::Admin, policy::least);
+    let Some(known) = caller.filter(|it| it.is_authenticated() || !it.roles().is_empty()) else {
+        return Err(unauthenticated(least));
+    };
+    let forbidden = Refusal::Forbidden {
+        method: path.to_owned(),
+        caller: known.clone(),
+        least,
+    };
+    match parsed {
+        _ if known.roles().is_empty() => Err(forbidden),
+        Err(policy::Unknown) => Err(Refusal::NoRule {
+            method: path.to_owned(),
+        }),
+        Ok(method)
+            if known
+                .roles()
+                .iter()
+                .any(|role| policy::allowed(*role, method)) =>
+        {
+            Ok(())
+        }
+        Ok(_) => Err(forbidden),
+    }
+}
+
+/// Puts a [`Guard`] around a service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GuardLayer;
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard { inner }
+    }
+}
+
+/// A service that only allowed requests reach.
+#[derive(Clone, Debug)]
+pub struct Guard<S> {
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for Guard<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Response<R>, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match check(request.extensions().get(), request.uri().path()) {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(refusal) => {
+                info!(%refusal, "refused");
+                Either::Right(ok(Status::from(refusal).into_http()))
+            }
+        }
+    }
+}
+
+/// The routes of the API behind a guard. A request needs its [`Caller`] as an extension,
+/// whichever way it comes.
+#[must_use]
+pub fn around(routes: Routes) -> Routes {
+    Routes::from(routes.into_axum_router().layer(GuardLayer)).prepare()
+}
+
+#[cfg(test)]
+#[path = "tests/guard.rs"]
+mod tests;

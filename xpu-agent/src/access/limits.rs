@@ -1,0 +1,429 @@
+//! What a peer can hold of the agent, counted while it holds it.
+//!
+//! A connection has a [`Slot`], a call a [`Permit`]; dropping one gives back what it holds, so
+//! nothing is lost however a connection ends. What is refused is counted by [`Reason`].
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Caller, Refusal, caller::Peer, config::LimitsConfig};
+
+/// For what a peer is counted as one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerKey {
+    /// A user, on the unix socket.
+    Uid(u32),
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 network of 64 bits: who has one address of it mostly has them all.
+    V6([u8; 8]),
+    /// The names of a certificate, wherever it is used.
+    Names(Vec<String>),
+}
+
+impl From<IpAddr> for PeerKey {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+impl From<&Caller> for PeerKey {
+    fn from(caller: &Caller) -> Self {
+        match caller.peer() {
+            Peer::Unix { uid, .. } => Self::Uid(*uid),
+            Peer::Certificate { names, .. } if !names.is_empty() => Self::Names(names.clone()),
+            Peer::Loopback(address) | Peer::Clear(address) | Peer::Certificate { address, .. } => {
+                address.ip().into()
+            }
+        }
+    }
+}
+
+/// What was refused, or ended from our side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A connection: its listener has `limits.connections`.
+    Connections,
+    /// A connection: its peer has `limits.connections_per_peer`.
+    ConnectionsPerPeer,
+    /// A connection: its TLS handshake failed.
+    Handshake,
+    /// A connection: handshake or first bytes took longer than `limits.handshake_ms`.
+    HandshakeSlow,
+    /// A connection: an answer was not read within `limits.response_ms`.
+    ResponseSlow,
+    /// A call: `limits.calls` are under way.
+    Calls,
+    /// A call: its peer has `limits.calls_per_peer` under way.
+    CallsPerPeer,
+    /// A call: its peer calls more often than `limits.calls_per_second`.
+    Rate,
+    /// A call: its message is larger than `limits.message_bytes`.
+    MessageBytes,
+    /// A call: the messages under way have `limits.request_bytes`.
+    RequestBytes,
+    /// A call: its message took longer than `limits.request_ms` to arrive.
+    RequestSlow,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Connections,
+        Self::ConnectionsPerPeer,
+        Self::Handshake,
+        Self::HandshakeSlow,
+        Self::ResponseSlow,
+        Self::Calls,
+        Self::CallsPerPeer,
+        Self::Rate,
+        Self::MessageBytes,
+        Self::RequestBytes,
+        Self::RequestSlow,
+    ];
+
+    /// For the label of a metric.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerPeer => "connections_per_peer",
+            Self::Handshake => "handshake",
+            Self::HandshakeSlow => "handshake_slow",
+            Self::ResponseSlow => "response_slow",
+            Self::Calls => "calls",
+            Self::CallsPerPeer => "calls_per_peer",
+            Self::Rate => "rate",
+            Self::MessageBytes => "message_bytes",
+            Self::RequestBytes => "request_bytes",
+            Self::RequestSlow => "request_slow",
+        }
+    }
+}
+
+/// All that is held and refused, over all listeners.
+#[derive(Debug)]
+pub struct Limits {
+    config: LimitsConfig,
+    peers: Mutex<Peers>,
+    connections: AtomicUsize,
+    calls: AtomicUsize,
+    request_bytes: AtomicUsize,
+    refused: [AtomicU64; Reason::ALL.len()],
+}
+
+#[derive(Debug)]
+struct Peers {
+    known: HashMap<PeerKey, Arc<PeerState>>,
+    /// How many may be known until those are forgotten of whom there is nothing to know.
+    sweep_at: usize,
+}
+
+/// The fewest peers at which some are forgotten.
+const SWEEP_LEAST: usize = 64;
+
+/// What one peer holds.
+#[derive(Debug)]
+pub struct PeerState {
+    connections: AtomicUsize,
+    calls: AtomicUsize,
+    request_bytes: AtomicUsize,
+    /// When all its calls so far would have been made, had they come at the allowed rate (the
+    /// "theoretical arrival time" of the generic cell rate algorithm, ITU-T I.371).
+    due: Mutex<Instant>,
+}
+
+impl Limits {
+    /// Nothing is held yet.
+    #[must_use]
+    pub fn new(config: LimitsConfig) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            peers: Mutex::new(Peers {
+                known: HashMap::new(),
+                sweep_at: SWEEP_LEAST,
+            }),
+            connections: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            request_bytes: AtomicUsize::new(0),
+            refused: Default::default(),
+        })
+    }
+
+    /// The limits' values.
+    #[must_use]
+    pub const fn config(&self) -> &LimitsConfig {
+        &self.config
+    }
+
+    /// Connections that are open, over all listeners.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Calls under way.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Relaxed)
+    }
+
+    /// How often something was refused since the start.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.refused
+            .get(reason as usize)
+            .map_or(0, |count| count.load(Relaxed))
+    }
+
+    pub(super) fn count(&self, reason: Reason) {
+        if let Some(count) = self.refused.get(reason as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What is known of a peer; the same for all who ask as long as it is not nothing.
+    pub(super) fn peer(&self, key: PeerKey) -> Arc<PeerState> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = peers.known.get(&key) {
+            return state.clone();
+        }
+        let now = Instant::now();
+        if peers.known.len() >= peers.sweep_at {
+            // Under the lock nobody else can get at a state that only the map has.
+            peers
+                .known
+                .retain(|_, state| Arc::strong_count(state) > 1 || state.owes(now));
+            peers.sweep_at = SWEEP_LEAST.max(2 * peers.known.len());
+        }
+        let state = Arc::new(PeerState {
+            connections: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            request_bytes: AtomicUsize::new(0),
+            due: Mutex::new(now),
+        });
+        peers.known.insert(key, state.clone());
+        state
+    }
+
+    /// A place for one more connection of a listener, which counts its own in `open`.
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        open: &Arc<AtomicUsize>,
+        key: PeerKey,
+    ) -> Result<Slot, Reason> {
+        let listener = Held::take(open, 1, self.config.connections).ok_or(Reason::Connections)?;
+        let peer = self.peer(key);
+        let of_peer = Held::of(
+            &peer,
+            |it| &it.connections,
+            1,
+            self.config.connections_per_peer,
+        )
+        .ok_or(Reason::ConnectionsPerPeer)?;
+        let all = Held::of(self, |it| &it.connections, 1, usize::MAX).ok_or(Reason::Connections)?;
+        Ok(Slot {
+            _held: (listener, of_peer, all),
+        })
+    }
+
+    /// A place for one more call of a peer.
+    pub(super) fn call(self: &Arc<Self>, peer: &Arc<PeerState>) -> Result<Permit, Refusal> {
+        let config = &self.config;
+        let refuse = |reason, what, key, limit, retry| {
+            self.count(reason);
+            Refusal::Limit {
+                what,
+                key,
+                limit,
+                advice: "call less at once, or raise it",
+                retry: Some(retry),
+            }
+        };
+        peer.pace(config.calls_per_second, config.calls_burst)
+            .map_err(|after| {
+                let limit = config.calls_per_second.into();
+                let key = "limits.calls_per_second";
+                refuse(Reason::Rate, "too many calls a second", key, limit, after)
+            })?;
+        let soon = Duration::from_millis(100);
+        let of_peer =
+            Held::of(peer, |it| &it.calls, 1, config.calls_per_peer).ok_or_else(|| {
+                let (limit, key) = (config.calls_per_peer as u64, "limits.calls_per_peer");
+                refuse(
+                    Reason::CallsPerPeer,
+                    "too many calls under way",
+                    key,
+                    limit,
+                    soon,
+                )
+            })?;
+        let all = Held::of(self, |it| &it.calls, 1, config.calls).ok_or_else(|| {
+            let (limit, key) = (config.calls as u64, "limits.calls");
+            refuse(Reason::Calls, "too many calls under way", key, limit, soon)
+        })?;
+        Ok(Permit {
+            _held: (of_peer, all),
+            limits: self.clone(),
+            peer: peer.clone(),
+            bytes: AtomicUsize::new(0),
+        })
+    }
+}
+
+impl PeerState {
+    /// Whether its calls so far still weigh on the next.
+    fn owes(&self, now: Instant) -> bool {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner) > now
+    }
+
+    /// One call, if the rate allows it; else how long until it would.
+    fn pace(&self, per_second: u32, burst: u32) -> Result<(), Duration> {
+        let now = Instant::now();
+        let each = Duration::from_secs(1) / per_second.max(1);
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = (*due).max(now) + each;
+        let ahead = next - now;
+        match ahead.checked_sub(each.saturating_mul(burst)) {
+            None | Some(Duration::ZERO) => {
+                *due = next;
+                Ok(())
+            }
+            Some(too_early) => Err(too_early),
+        }
+    }
+}
+
+/// A part of a bounded count, given back when dropped.
+struct Held<T> {
+    owner: Arc<T>,
+    count: fn(&T) -> &AtomicUsize,
+    amount: usize,
+}
+
+impl Held<AtomicUsize> {
+    fn take(count: &Arc<AtomicUsize>, amount: usize, limit: usize) -> Option<Self> {
+        Self::of(count, |it| it, amount, limit)
+    }
+}
+
+impl<T> Held<T> {
+    fn of(
+        owner: &Arc<T>,
+        count: fn(&T) -> &AtomicUsize,
+        amount: usize,
+        limit: usize,
+    ) -> Option<Self> {
+        add(count(owner), amount, limit).then(|| Self {
+            owner: owner.clone(),
+            count,
+            amount,
+        })
+    }
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        (self.count)(&self.owner).fetch_sub(self.amount, Relaxed);
+    }
+}
+
+/// Adds, unless the sum would be over the limit.
+fn add(count: &AtomicUsize, amount: usize, limit: usize) -> bool {
+    let sum = |held: usize| held.checked_add(amount).filter(|sum| *sum <= limit);
+    count.fetch_update(Relaxed, Relaxed, sum).is_ok()
+}
+
+/// A connection's place.
+pub(super) struct Slot {
+    _held: (Held<AtomicUsize>, Held<PeerState>, Held<Limits>),
+}
+
+/// A call's place, and that of its request message.
+pub(super) struct Permit {
+    _held: (Held<PeerState>, Held<Limits>),
+    limits: Arc<Limits>,
+    peer: Arc<PeerState>,
+    /// How much of the message has arrived.
+    bytes: AtomicUsize,
+}
+
+impl Permit {
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Room for more of the request's message.
+    pub(super) fn arrive(&self, bytes: usize) -> Result<(), Refusal> {
+        let config = self.limits.config();
+        self.announce(self.bytes.load(Relaxed).saturating_add(bytes))?;
+        let full = || {
+            self.limits.count(Reason::RequestBytes);
+            Refusal::Limit {
+                what: "too many bytes of requests under way",
+                key: "limits.request_bytes",
+                limit: config.request_bytes as u64,
+                advice: "one caller has at most half of it; call less at once",
+                retry: Some(Duration::from_millis(100)),
+            }
+        };
+        if !add(&self.peer.request_bytes, bytes, config.request_bytes / 2) {
+            return Err(full());
+        }
+        if !add(&self.limits.request_bytes, bytes, config.request_bytes) {
+            self.peer.request_bytes.fetch_sub(bytes, Relaxed);
+            return Err(full());
+        }
+        self.bytes.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
+
+    /// Whether a message of this size may come.
+    pub(super) fn announce(&self, bytes: usize) -> Result<(), Refusal> {
+        let limit = self.limits.config().message_bytes;
+        if bytes <= limit + super::serve::FRAME {
+            return Ok(());
+        }
+        self.limits.count(Reason::MessageBytes);
+        Err(Refusal::Limit {
+            what: "the request is too large",
+            key: "limits.message_bytes",
+            limit: limit as u64,
+            advice: "send less, or raise it",
+            retry: None,
+        })
+    }
+
+    /// The message did not come in time.
+    pub(super) fn slow(&self) -> Refusal {
+        self.limits.count(Reason::RequestSlow);
+        Refusal::Slow {
+            key: "limits.request_ms",
+            limit: self.limits.config().request(),
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let bytes = self.bytes.load(Relaxed);
+        self.peer.request_bytes.fetch_sub(bytes, Relaxed);
+        self.limits.request_bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/limits.rs"]
+mod tests;

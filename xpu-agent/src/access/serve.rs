@@ -1,0 +1,476 @@
+//! Serving a listening socket: accept, find out who it is, speak HTTP, end in order.
+//!
+//! Every connection is a task that ends with its peer, with the agent, or when its peer takes
+//! too long; what a task started ends with it. A connection is asked to end (GOAWAY, or the end
+//! of keep-alive), calls under way are answered first.
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Code, Status, body::Body};
+use tower::{Service, ServiceExt};
+use tracing::{debug, info, warn};
+
+use super::{
+    Caller, Refusal,
+    body::{Inbound, Outbound, Unread},
+    caller::Peer,
+    config::{AccessConfig, LimitsConfig, Transport},
+    io::Counted,
+    limits::{Limits, PeerKey, PeerState, Reason, Slot},
+    policy,
+    sparse::Sparse,
+    tls::Tls,
+};
+
+/// The bytes of a gRPC message before the message.
+pub(super) const FRAME: usize = 5;
+/// The first bytes of a connection: HTTP/2's preface (RFC 9113, 3.4). No HTTP/1.1 request is
+/// shorter.
+const FIRST_BYTES: usize = 24;
+/// How often a quiet HTTP/2 client is asked whether it is there, and how long it may take.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// How much of one request, and of one connection's requests, may be on the way unread.
+const WINDOW: (u32, u32) = (256 << 10, 1 << 20);
+/// Longer than any connection.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long to wait when the process has no more file descriptors, which no event tells of.
+const NO_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// What all listeners share; cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    access: Arc<AccessConfig>,
+    limits: Arc<Limits>,
+    tls: Option<Tls>,
+}
+
+impl Gate {
+    /// With nobody connected.
+    #[must_use]
+    pub fn new(access: AccessConfig, limits: LimitsConfig, tls: Option<Tls>) -> Self {
+        Self {
+            access: Arc::new(access),
+            limits: Limits::new(limits),
+            tls,
+        }
+    }
+
+    /// The certificates in use.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Listens on a TCP address.
+    ///
+    /// # Errors
+    /// Where the address is taken, or TLS is wanted without certificates.
+    pub async fn tcp(
+        &self,
+        address: SocketAddr,
+        transport: Transport,
+    ) -> std::io::Result<Listener> {
+        let security = match (transport, &self.tls) {
+            (Transport::Loopback, _) => Security::Loopback,
+            (Transport::Insecure, _) => Security::None,
+            (Transport::Tls, Some(tls)) => Security::Tls(tls.clone()),
+            (Transport::Tls, None) => {
+                return Err(std::io::Error::other("no certificates; set [tls]"));
+            }
+        };
+        Ok(Listener::Tcp(TcpListener::bind(address).await?, security))
+    }
+
+    /// What is held and refused.
+    #[must_use]
+    pub const fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2 only.
+    Grpc,
+    /// HTTP/1.1 or HTTP/2, whichever the client begins with.
+    Http,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Listener {
+    /// Callers are known by their user id.
+    Unix(UnixListener),
+    /// Callers are known as far as the transport tells.
+    Tcp(TcpListener, Security),
+}
+
+/// What protects a TCP listener.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// Only this machine reaches it.
+    Loopback,
+    /// Client certificates.
+    Tls(Tls),
+    /// Nothing.
+    None,
+}
+
+/// Serves a listener until `stop`, and then until its connections have ended.
+pub async fn serve<S, R>(
+    listener: Listener,
+    protocol: Protocol,
+    service: S,
+    gate: Gate,
+    stop: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response<R>, Error = Infallible> + Clone,
+    S: Send + Sync + 'static,
+    S::Future: Send + 'static,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let tasks = TaskTracker::new();
+    let open = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::new(Shared {
+        protocol,
+        http: http(protocol, gate.limits.config(), tasks.clone()),
+        service,
+        gate,
+        stop,
+        full: AtomicBool::new(false),
+        failures: Sparse::default(),
+    });
+    loop {
+        // Both arms are cancel-safe: an accepted connection is not lost.
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.stop.cancelled() => break,
+        };
+        let (stream, key) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // The connection was gone already (accept(2)), or there are no descriptors left.
+                warn!(%error, "a connection cannot be accepted; raise the open files' limit if \
+                       this goes on");
+                sleep_until(Instant::now() + NO_DESCRIPTORS).await;
+                continue;
+            }
+        };
+        match shared.gate.limits.connect(&open, key) {
+            Ok(slot) => {
+                shared.full.store(false, Relaxed);
+                tasks.spawn(shared.clone().connection(stream, slot));
+            }
+            Err(reason) => shared.turn_away(reason),
+        }
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream, SocketAddr, Security),
+}
+
+impl Listener {
+    async fn accept(&self) -> std::io::Result<(Stream, PeerKey)> {
+        match self {
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                Ok((Stream::Unix(stream), PeerKey::Uid(uid)))
+            }
+            Self::Tcp(listener, security) => {
+                let (stream, address) = listener.accept().await?;
+                let key = address.ip().into();
+                Ok((Stream::Tcp(stream, address, security.clone()), key))
+            }
+        }
+    }
+}
+
+fn http(protocol: Protocol, limits: &LimitsConfig, tasks: TaskTracker) -> auto::Builder<Spawn> {
+    let mut http = auto::Builder::new(Spawn(tasks));
+    let headers = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.handshake())
+        .max_buf_size(headers.max(8 << 10));
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_header_list_size(limits.header_bytes)
+        .initial_stream_window_size(WINDOW.0)
+        .initial_connection_window_size(WINDOW.1)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1);
+    match protocol {
+        Protocol::Grpc => http.http2_only(),
+        Protocol::Http => http,
+    }
+}
+
+/// Runs what a connection starts among the listener's tasks.
+#[derive(Clone)]
+struct Spawn(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Spawn
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+struct Shared<S> {
+    protocol: Protocol,
+    http: auto::Builder<Spawn>,
+    service: S,
+    gate: Gate,
+    stop: CancellationToken,
+    /// Whether the last connection was turned away, which is logged once.
+    full: AtomicBool,
+    failures: Sparse,
+}
+
+impl<S, R> Shared<S>
+where
+    S: Service<Request<Body>, Response = Response<R>, Error = Infallible> + Clone,
+    S: Send + Sync + 'static,
+    S::Future: Send + 'static,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn turn_away(&self, reason: Reason) {
+        self.gate.limits.count(reason);
+        if !self.full.swap(true, Relaxed) {
+            let key = reason.as_str();
+            warn!(
+                "connections are turned away: limits.{key} is reached; find who holds them \
+                   (ss -tnp, ss -xp), or raise it"
+            );
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: Stream, _slot: Slot) {
+        let start = Instant::now();
+        match stream {
+            Stream::Unix(stream) => {
+                let Ok(credentials) = stream.peer_cred() else {
+                    return;
+                };
+                let peer = Peer::Unix {
+                    uid: credentials.uid(),
+                    pid: credentials.pid(),
+                };
+                self.speak(stream, peer, start, pending()).await;
+            }
+            Stream::Tcp(stream, address, security) => {
+                tune(&stream, self.gate.limits.config());
+                let local = address.ip().to_canonical().is_loopback();
+                match security {
+                    Security::Tls(tls) => self.tls(&tls, stream, address, start).await,
+                    // The kernel takes no such address from outside (RFC 1122, 3.2.1.3).
+                    Security::None if !local => {
+                        let peer = Peer::Clear(address);
+                        self.speak(stream, peer, start, pending()).await;
+                    }
+                    Security::Loopback | Security::None => {
+                        let peer = Peer::Loopback(address);
+                        self.speak(stream, peer, start, pending()).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn tls(&self, tls: &Tls, stream: TcpStream, address: SocketAddr, start: Instant) {
+        let limits = &self.gate.limits;
+        let late = start + limits.config().handshake();
+        match timeout_at(late, tls.accept(stream, self.protocol)).await {
+            Err(_) => {
+                limits.count(Reason::HandshakeSlow);
+                debug!(peer = %address, "took too long for its TLS handshake");
+            }
+            Ok(Err(error)) => {
+                limits.count(Reason::Handshake);
+                if let Some(more) = self.failures.tell() {
+                    info!(peer = %address, %error, more, "no TLS with a client");
+                }
+            }
+            Ok(Ok((stream, session))) => {
+                let names = session.names().to_vec();
+                let peer = Peer::Certificate { address, names };
+                self.speak(stream, peer, start, session.until_untrusted())
+                    .await;
+            }
+        }
+    }
+
+    /// Speaks HTTP with a peer that is known as well as it can be.
+    async fn speak<IO>(
+        &self,
+        stream: IO,
+        peer: Peer,
+        start: Instant,
+        untrusted: impl Future<Output = String>,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = &self.gate.limits;
+        let config = limits.config();
+        let caller = Caller::new(peer, &self.gate.access);
+        debug!(peer = %caller.peer(), roles = ?caller.roles(), "connected");
+        let state = limits.peer((&caller).into());
+        let unread = Arc::new(Unread::default());
+        let (stream, read) = Counted::new(stream);
+        let service = service_fn(|request| {
+            let (caller, unread) = (caller.clone(), unread.clone());
+            self.answer(request, caller, &state, unread)
+        });
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let spoken = sleep_until(start + config.handshake());
+        tokio::pin!(spoken);
+        let stalled = sleep_until(Instant::now() + config.response());
+        tokio::pin!(stalled);
+        tokio::pin!(untrusted);
+        // Far away, until the connection has to end in any case.
+        let cut = sleep_until(Instant::now() + FOR_EVER);
+        tokio::pin!(cut);
+        let (mut waits_for_first, mut ends, mut trusted) = (true, false, true);
+        loop {
+            // The connection is polled again from where it was; the others are cancel-safe.
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(peer = %caller.peer(), error, "the connection ended");
+                    }
+                    return;
+                }
+                () = self.stop.cancelled(), if !ends => {
+                    ends = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                why = untrusted.as_mut(), if trusted => {
+                    trusted = false;
+                    info!(peer = %caller.peer(), %why, "is asked to connect anew");
+                    cut.as_mut().reset(Instant::now() + config.response());
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = cut.as_mut() => return,
+                () = spoken.as_mut(), if waits_for_first => {
+                    waits_for_first = false;
+                    if read.load(Relaxed) < FIRST_BYTES {
+                        limits.count(Reason::HandshakeSlow);
+                        debug!(peer = %caller.peer(), "said nothing");
+                        return;
+                    }
+                }
+                () = stalled.as_mut() => {
+                    let limit = config.response();
+                    let due = unread.oldest().map(|since| since + limit);
+                    if due.is_some_and(|due| due <= Instant::now()) {
+                        limits.count(Reason::ResponseSlow);
+                        info!(peer = %caller.peer(), "did not read its answers; disconnected");
+                        return;
+                    }
+                    stalled.as_mut().reset(due.unwrap_or_else(|| Instant::now() + limit));
+                }
+            }
+        }
+    }
+
+    /// Passes a request on, with its caller, within the limits.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+        state: &Arc<PeerState>,
+        unread: Arc<Unread>,
+    ) -> impl Future<Output = Result<Response<Outbound>, Infallible>> + use<S, R> {
+        let permit = self.gate.limits.call(state).map(Arc::new);
+        let service = self.service.clone();
+        async move {
+            let permit = match permit {
+                Ok(permit) => permit,
+                Err(refusal) => {
+                    info!(peer = %caller.peer(), %refusal, "refused");
+                    return Ok(refused(request.headers(), refusal).map(Outbound::bare));
+                }
+            };
+            let grpc = is_grpc(request.headers());
+            let stream = policy::streams(request.uri().path());
+            let (mut parts, body) = request.into_parts();
+            parts.extensions.insert(caller);
+            let body = Body::new(Inbound::new(body, permit.clone(), grpc, stream));
+            let Ok(answer) = service.oneshot(Request::from_parts(parts, body)).await;
+            let unread = (!stream).then_some(&unread);
+            Ok(answer.map(|body| Outbound::new(Body::new(body), permit, unread)))
+        }
+    }
+}
+
+/// Notices peers that are gone, and those that read nothing (tcp(7)).
+fn tune(stream: &TcpStream, limits: &LimitsConfig) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(PING.0).with_interval(PING.1);
+    let set = stream
+        .set_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(limits.response())));
+    if let Err(error) = set {
+        debug!(%error, "a connection's options cannot be set");
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+/// A refusal in the words of the protocol that the request speaks.
+fn refused(headers: &HeaderMap, refusal: Refusal) -> Response<Body> {
+    let status = Status::from(refusal);
+    if is_grpc(headers) {
+        return status.into_http();
+    }
+    let body = serde_json::json!({ "code": status.code() as i32, "message": status.message() });
+    let mut response = Response::new(Body::new(http_body_util::Full::from(body.to_string())));
+    *response.status_mut() = match status.code() {
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}

@@ -1,0 +1,123 @@
+use super::*;
+
+fn access(text: &str) -> AccessConfig {
+    toml::from_str(text).unwrap()
+}
+
+#[rstest::rstest]
+#[case("URI:spiffe://lab/ops", "URI:spiffe://lab/ops", true)]
+#[case("URI:spiffe://lab/ops", "URI:spiffe://lab/ops2", false)]
+#[case("URI:spiffe://lab/ops", "DNS:spiffe://lab/ops", false)]
+#[case("URI:spiffe://lab/node/*", "URI:spiffe://lab/node/7", true)]
+#[case("URI:spiffe://lab/node/*", "URI:spiffe://lab/node/7/cni", true)]
+#[case("URI:spiffe://lab/node/*", "URI:spiffe://lab/node/", false)]
+#[case("URI:spiffe://lab/node/*", "URI:spiffe://lab/nodes/7", false)]
+#[case("DNS:ops.example", "DNS:Ops.Example", true)]
+#[case("DNS:*.example", "DNS:n7.example", true)]
+#[case("DNS:*.example", "DNS:a.n7.example", false)]
+#[case("DNS:*.example", "DNS:.example", false)]
+#[case("DNS:*.example", "DNS:example", false)]
+#[case("DNS:*.example", "DNS:*.example", false)]
+#[case("DNS:n7.example", "DNS:*.example", false)]
+fn names(#[case] pattern: &str, #[case] name: &str, #[case] expected: bool) {
+    assert_eq!(matches(pattern, name), expected);
+}
+
+#[rstest::rstest]
+#[case("uids = { bob = \"viewer\" }", "access.uids.bob")]
+#[case("uids = { 007 = \"viewer\" }", "access.uids.007")]
+#[case("uids = { 4294967296 = \"viewer\" }", "access.uids.4294967296")]
+#[case(
+    "certificates = { \"ops.example\" = \"admin\" }",
+    "access.certificates"
+)]
+#[case("certificates = { \"URI:*\" = \"admin\" }", "access.certificates")]
+#[case(
+    "certificates = { \"URI:spiffe://*\" = \"admin\" }",
+    "access.certificates"
+)]
+#[case(
+    "certificates = { \"URI:spiffe://*/x\" = \"admin\" }",
+    "access.certificates"
+)]
+#[case("certificates = { \"DNS:*\" = \"admin\" }", "access.certificates")]
+#[case("certificates = { \"DNS:*.*.x\" = \"admin\" }", "access.certificates")]
+fn what_would_never_or_always_match_is_refused(#[case] text: &str, #[case] key: &str) {
+    let (at, _) = access(text).check().unwrap_err();
+    assert!(at.starts_with(key), "{at}");
+}
+
+#[test]
+fn root_stays_admin_unless_it_is_named() {
+    let root = Peer::Unix { uid: 0, pid: None };
+    let of = |text: &str| access(text).roles(&root);
+    assert_eq!(of(""), Roles::from([Role::Admin]));
+    assert_eq!(
+        of("uids = { 1000 = \"viewer\" }"),
+        Roles::from([Role::Admin])
+    );
+    assert_eq!(of("uids = { 0 = \"cni\" }"), Roles::from([Role::Cni]));
+    assert_eq!(of("uids = { 0 = \"none\" }"), Roles::new());
+}
+
+#[test]
+fn a_certificate_has_the_roles_of_all_its_names() {
+    let config =
+        access("certificates = { \"URI:spiffe://lab/*\" = \"viewer\", \"DNS:n7.lab\" = \"cni\" }");
+    let peer = Peer::Certificate {
+        address: "192.0.2.1:1".parse().unwrap(),
+        names: vec!["DNS:n7.lab".to_owned(), "URI:spiffe://lab/n7".to_owned()],
+    };
+    assert_eq!(config.roles(&peer), Roles::from([Role::Viewer, Role::Cni]));
+}
+
+#[rstest::rstest]
+#[case("127.0.0.1", false, None, Ok(Transport::Loopback))]
+#[case("::1", true, None, Ok(Transport::Loopback))]
+#[case("0.0.0.0", true, None, Ok(Transport::Insecure))]
+#[case("0.0.0.0", false, None, Err(()))]
+#[case("127.0.0.1", false, Some(false), Ok(Transport::Loopback))]
+#[case("127.0.0.1", false, Some(true), Ok(Transport::Tls))]
+#[case("192.0.2.1", false, Some(false), Ok(Transport::Tls))]
+fn how_an_address_is_served(
+    #[case] address: &str,
+    #[case] insecure: bool,
+    #[case] tls: Option<bool>,
+    #[case] expected: Result<Transport, ()>,
+) {
+    let access = AccessConfig {
+        insecure,
+        ..AccessConfig::default()
+    };
+    let tls = tls.map(|loopback| TlsConfig {
+        cert: "c".into(),
+        key: "k".into(),
+        client_ca: "a".into(),
+        client_crl: None,
+        loopback,
+    });
+    let transport = Transport::of(address.parse().unwrap(), &access, tls.as_ref());
+    assert_eq!(transport.map_err(drop), expected);
+}
+
+#[test]
+fn limits_have_least_values() {
+    LimitsConfig::default().check().unwrap();
+    let none = LimitsConfig {
+        calls: 0,
+        ..LimitsConfig::default()
+    };
+    let expected = "0 is too small; set 1 or more";
+    assert_eq!(
+        none.check(),
+        Err(("limits.calls".to_owned(), expected.to_owned()))
+    );
+    let less_than_a_message_each = LimitsConfig {
+        request_bytes: 1 << 20,
+        ..LimitsConfig::default()
+    };
+    assert_eq!(
+        less_than_a_message_each.check().unwrap_err().0,
+        "limits.request_bytes"
+    );
+}

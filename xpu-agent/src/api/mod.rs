@@ -1,0 +1,233 @@
+//! The API's edge: OPI's four services over the store and the board.
+//!
+//! **Does:** translate messages into the domain and back ([`convert`]), refuse what is wrong with
+//! the field named ([`error`]), commit to the store, and wait until the machine has followed or
+//! the deadline passes.
+//!
+//! **Never:** touches kernel or FRR, or lets a proto type out of this module.
+
+mod convert;
+mod deadline;
+mod error;
+pub mod page;
+mod resource;
+pub mod service;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use xpu_model::{FieldViolation, Generation, Id, Intent, Object, ObjectKey, RuleError};
+use xpu_proto::FieldMask;
+
+use crate::{
+    reconcile::{Board, board::ObjectStatus},
+    store::{Missing, Store, StoreError},
+};
+use error::ApiError;
+use page::Page;
+pub use resource::{Field, Resource};
+
+/// What all services share; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    store: Store,
+    board: Board,
+    /// The longest a change waits for the machine.
+    deadline: Duration,
+}
+
+impl Api {
+    /// Serves this store and board.
+    #[must_use]
+    pub const fn new(store: Store, board: Board, deadline: Duration) -> Self {
+        Self {
+            store,
+            board,
+            deadline,
+        }
+    }
+
+    async fn create<R: Resource>(
+        &self,
+        id: &str,
+        message: Option<R::Message>,
+        wait: Duration,
+    ) -> Result<R::Message, ApiError> {
+        let id = match id {
+            "" => Id::server(uuid::Uuid::new_v4()),
+            text => Id::user(text).map_err(|error| invalid(R::ID_FIELD, &error))?,
+        };
+        let message = message.ok_or_else(|| missing(R::MESSAGE_FIELD))?;
+        let spec = parse_spec::<R>(R::spec(&message))?;
+        let stored = self.store.create(id.clone(), spec).await;
+        let intent = stored.map_err(ApiError::store::<R>)?;
+        self.answer::<R>(&intent, &id, wait).await
+    }
+
+    fn get<R: Resource>(&self, name: &str) -> Result<R::Message, ApiError> {
+        let key = parse_name::<R>("name", name)?;
+        let intent = self.store.intent();
+        // A tombstone is shown until it is gone: its deletion is the news.
+        match R::objects(&intent).get(&key.id) {
+            Some(object) => Ok(self.show(object)),
+            None => Err(ApiError::not_found::<R>(key)),
+        }
+    }
+
+    fn list<R: Resource>(
+        &self,
+        size: i32,
+        token: &str,
+    ) -> Result<(Vec<R::Message>, String), ApiError> {
+        let page = Page::parse(R::KIND, size, token)?;
+        let intent = self.store.intent();
+        let (objects, next) = page.cut(R::objects(&intent));
+        Ok((
+            objects
+                .into_iter()
+                .map(|object| self.show(object))
+                .collect(),
+            next,
+        ))
+    }
+
+    async fn update<R: Resource>(
+        &self,
+        message: Option<R::Message>,
+        mask: Option<FieldMask>,
+        allow_missing: bool,
+        wait: Duration,
+    ) -> Result<R::Message, ApiError> {
+        let message = message.ok_or_else(|| missing(R::MESSAGE_FIELD))?;
+        let field = format!("{}.name", R::MESSAGE_FIELD);
+        let id = parse_name::<R>(&field, R::name(&message))?.id;
+        let change = R::spec(&message).cloned().unwrap_or_default();
+        let fields = resource::selected::<R>(mask.as_ref(), &change)?;
+        let new_id = id.clone();
+        let edit = move |current: Option<&R>| match current {
+            // AIP-134: an upsert takes the whole resource, whatever the mask; its id is a user's.
+            None => {
+                Id::user(new_id.as_str()).map_err(|error| invalid(&field, &error))?;
+                parse_spec::<R>(Some(&change))
+            }
+            Some(current) => {
+                let mut spec = current.print();
+                for field in fields {
+                    (field.copy)(&change, &mut spec);
+                }
+                parse_spec::<R>(Some(&spec))
+            }
+        };
+        let missing = if allow_missing {
+            Missing::Create
+        } else {
+            Missing::Refuse
+        };
+        let stored = self.store.update(id.clone(), missing, edit).await;
+        let intent = stored.map_err(ApiError::store::<R>)??;
+        self.answer::<R>(&intent, &id, wait).await
+    }
+
+    async fn delete<R: Resource>(
+        &self,
+        name: &str,
+        allow_missing: bool,
+        wait: Duration,
+    ) -> Result<(), ApiError> {
+        let key = parse_name::<R>("name", name)?;
+        let generation = match self.store.delete::<R>(key.id.clone()).await {
+            Ok(intent) => intent.generation,
+            Err(StoreError::Rule(RuleError::NotFound { .. })) => {
+                let intent = self.store.intent();
+                match R::objects(&intent).get(&key.id) {
+                    // A tombstone: deleted already, which is what a retry of Delete finds.
+                    Some(object) => object.generation,
+                    None if allow_missing => return Ok(()),
+                    None => return Err(ApiError::not_found::<R>(key)),
+                }
+            }
+            Err(error) => return Err(ApiError::store::<R>(error)),
+        };
+        self.wait_gone::<R>(&key, generation, wait).await;
+        Ok(())
+    }
+
+    /// Waits until the machine is as asked, or `wait` is over, and shows the object as it stands.
+    async fn answer<R: Resource>(
+        &self,
+        intent: &Arc<Intent>,
+        id: &Id,
+        wait: Duration,
+    ) -> Result<R::Message, ApiError> {
+        let key = R::key(id);
+        let Some(object) = R::objects(intent).get(id) else {
+            return Err(ApiError::not_found::<R>(key));
+        };
+        let mut board = self.board.clone();
+        let settled = board.wait(&key, object.generation, ObjectStatus::is_settled);
+        let status = match timeout(wait, settled).await {
+            Ok(status) => status,
+            Err(_) => self.board.status(&key, object.generation),
+        };
+        Ok(R::message(object, &status))
+    }
+
+    async fn wait_gone<R: Resource>(
+        &self,
+        key: &ObjectKey,
+        generation: Generation,
+        wait: Duration,
+    ) {
+        let mut intent = self.store.watch();
+        let gone = intent.wait_for(|intent| {
+            R::objects(intent)
+                .get(&key.id)
+                .is_none_or(|object| object.generation > generation)
+        });
+        // At the deadline the deletion stands and goes on; Get shows how far it is.
+        let _ = timeout(wait, gone).await;
+    }
+
+    fn show<R: Resource>(&self, object: &Object<R>) -> R::Message {
+        R::message(object, &self.board.status(&object.key(), object.generation))
+    }
+
+    /// Runs a change with the time its caller gives it, the agent's own bound at most.
+    async fn within<T, F: Future<Output = Result<T, ApiError>>>(
+        &self,
+        metadata: &tonic::metadata::MetadataMap,
+        change: impl FnOnce(Duration) -> F,
+    ) -> Result<tonic::Response<T>, tonic::Status> {
+        let wait = deadline::of(metadata, self.deadline);
+        Ok(tonic::Response::new(change(wait).await?))
+    }
+}
+
+/// Reads a spec; violations are told with their paths in the request.
+fn parse_spec<R: Resource>(spec: Option<&R::SpecMessage>) -> Result<R, ApiError> {
+    let spec = spec.ok_or_else(|| missing(&format!("{}.spec", R::MESSAGE_FIELD)))?;
+    R::parse(spec).map_err(|mut violations| {
+        for violation in &mut violations {
+            violation.field = format!("{}.{}", R::MESSAGE_FIELD, violation.field);
+        }
+        ApiError::Invalid(violations)
+    })
+}
+
+fn parse_name<R: Resource>(field: &str, name: &str) -> Result<ObjectKey, ApiError> {
+    if name.is_empty() {
+        return Err(missing(field));
+    }
+    ObjectKey::parse(R::KIND, name).map_err(|error| invalid(field, &error))
+}
+
+fn invalid(field: &str, error: &impl ToString) -> ApiError {
+    ApiError::Invalid(vec![FieldViolation {
+        field: field.to_owned(),
+        description: error.to_string(),
+    }])
+}
+
+fn missing(field: &str) -> ApiError {
+    invalid(field, &"is required")
+}

@@ -1,0 +1,136 @@
+//! Answers: messages as JSON, and refusals as `google.rpc.Status` with its details typed.
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{Method, StatusCode, Uri};
+use prost_reflect::{DescriptorPool, DynamicMessage};
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// A refusal, the services' or the gateway's own.
+#[derive(Debug)]
+pub struct Refusal {
+    http: StatusCode,
+    status: Status,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self {
+            http: http_status(status.code()),
+            status,
+        }
+    }
+}
+
+impl Refusal {
+    fn new(http: StatusCode, code: Code, message: impl Into<String>) -> Self {
+        let status = Status::new(code, message);
+        Self { http, status }
+    }
+
+    /// The request itself cannot be read.
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Status::invalid_argument(message).into()
+    }
+
+    /// A field of the request cannot be read; an empty name is the request as a whole.
+    pub(super) fn field(field: &str, problem: impl ToString) -> Self {
+        let problem = problem.to_string();
+        if field.is_empty() {
+            return Self::malformed(problem);
+        }
+        let message = format!("{field}: {problem}");
+        let details = ErrorDetails::with_bad_request_violation(field, problem);
+        Status::with_error_details(Code::InvalidArgument, message, details).into()
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Code::ResourceExhausted,
+            format!("the body is longer than {limit} bytes"),
+        )
+    }
+
+    pub(super) fn not_json() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::InvalidArgument,
+            "the body must be JSON; send it with `Content-Type: application/json`",
+        )
+    }
+
+    /// The status that a gRPC client would see.
+    #[must_use]
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// The HTTP answer; `pool` knows the types of the details.
+    pub(super) fn response(self, pool: &DescriptorPool) -> Response {
+        let body = json!({
+            "code": i32::from(self.status.code()),
+            "message": self.status.message(),
+            "details": details(&self.status, pool),
+        });
+        (self.http, Json(body)).into_response()
+    }
+}
+
+/// The details as JSON, each with its `@type`; empty where a type is not known.
+fn details(status: &Status, pool: &DescriptorPool) -> Value {
+    let read = || {
+        let message = pool.get_message_by_name("google.rpc.Status")?;
+        let decoded = DynamicMessage::decode(message, status.details()).ok()?;
+        let json = serde_json::to_value(&decoded).ok()?;
+        json.get("details").cloned()
+    };
+    read().unwrap_or_else(|| json!([]))
+}
+
+/// A message as canonical JSON.
+pub(super) fn message(message: &DynamicMessage) -> Response {
+    Json(message).into_response()
+}
+
+/// The answer where no route has the path.
+pub async fn no_such_path(uri: Uri) -> Response {
+    let message = format!("there is no {}; /openapi.json lists what is", uri.path());
+    let body = json!({"code": i32::from(Code::NotFound), "message": message, "details": []});
+    (StatusCode::NOT_FOUND, Json(body)).into_response()
+}
+
+/// The answer where a route has the path, but not the method. The header `Allow` is the router's.
+pub async fn no_such_method(method: Method, uri: Uri) -> Response {
+    let message = format!(
+        "{} has no {method}; /openapi.json lists what it has",
+        uri.path()
+    );
+    let body = json!({"code": i32::from(Code::Unimplemented), "message": message, "details": []});
+    (StatusCode::METHOD_NOT_ALLOWED, Json(body)).into_response()
+}
+
+/// `google/rpc/code.proto`, "HTTP Mapping".
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        // Nginx' "client closed request", which is in no RFC.
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,222 @@
+//! What the agent needs of the machine, judged before it starts: `xpu-agent check`.
+//!
+//! [`facts`] looks, [`judge`] decides; the latter is pure. What is bad keeps the agent from
+//! starting, for it could not do its work and would not become able to by waiting. What is only
+//! not there yet (FRR is started by somebody else) is a warning: readiness tells of it.
+
+mod facts;
+
+use std::fmt;
+
+use serde::Serialize;
+use xpu_linux::kernel::{Answer, Feature};
+use xpu_plan::frr::{LEAST_VERSION, Version};
+
+pub use facts::observe;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// `uname -r`.
+    pub kernel: String,
+    /// What the kernel says of each feature.
+    pub features: Vec<(Feature, Answer)>,
+    /// FRR, where the configuration says that there is one.
+    pub frr: Option<FrrFound>,
+    /// Whether the store's directory can be used; else why not.
+    pub store: Result<(), String>,
+    /// The store's directory.
+    pub store_directory: String,
+}
+
+/// FRR as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrrFound {
+    /// The directory of its sockets.
+    pub directory: String,
+    /// Its version; else why it cannot be told.
+    pub version: Result<Version, String>,
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Good,
+    /// Not yet; the agent starts and waits.
+    Warning,
+    /// The agent does not start.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Which.
+    pub name: &'static str,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// The command, or the change, that mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Good => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Bad => "BAD",
+        };
+        write!(f, "{:<16} {verdict:<8} {}", self.name, self.found)?;
+        match &self.mend {
+            Some(mend) => write!(f, "\n{:<25} → {mend}", ""),
+            None => Ok(()),
+        }
+    }
+}
+
+fn good(name: &'static str, found: impl Into<String>) -> Check {
+    Check {
+        name,
+        verdict: Verdict::Good,
+        found: found.into(),
+        mend: None,
+    }
+}
+
+fn bad(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Check {
+    Check {
+        name,
+        verdict: Verdict::Bad,
+        found: found.into(),
+        mend: Some(mend.into()),
+    }
+}
+
+fn warning(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Check {
+    Check {
+        verdict: Verdict::Warning,
+        ..bad(name, found, mend)
+    }
+}
+
+/// Judges what was found.
+#[must_use]
+pub fn judge(facts: &Facts) -> Vec<Check> {
+    let mut checks = vec![rights(facts), kernel(facts)];
+    checks.extend(
+        facts
+            .features
+            .iter()
+            .map(|(it, answer)| feature(*it, answer)),
+    );
+    checks.push(store(facts));
+    checks.push(frr(facts.frr.as_ref()));
+    checks
+}
+
+/// Whether the agent can start over these.
+#[must_use]
+pub fn may_start(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.verdict != Verdict::Bad)
+}
+
+fn rights(facts: &Facts) -> Check {
+    const NAME: &str = "CAP_NET_ADMIN";
+    let forbidden = |(_, answer): &(Feature, Answer)| *answer == Answer::Forbidden;
+    if facts.features.iter().any(forbidden) {
+        bad(
+            NAME,
+            "missing: the kernel refuses changes to this network namespace",
+            "start it as root, or by a unit with AmbientCapabilities=CAP_NET_ADMIN, or in a \
+             container with the capability NET_ADMIN",
+        )
+    } else {
+        good(NAME, "held")
+    }
+}
+
+/// VNI filters are asked for themselves; the version is for who reads it, and for kernels that
+/// were told of their age by nothing else.
+fn kernel(facts: &Facts) -> Check {
+    const NAME: &str = "kernel";
+    const LEAST: (u32, u32) = (5, 18);
+    let mut numbers = facts.kernel.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|text| text.parse::<u32>().ok());
+    let mend = "boot kernel 5.18 or later: apt install linux-image-amd64";
+    match number().zip(number()) {
+        Some(version) if version < LEAST => {
+            let found = format!(
+                "{} is older than 5.18, the first with VXLAN VNI filters",
+                facts.kernel
+            );
+            bad(NAME, found, mend)
+        }
+        Some(_) => good(NAME, &*facts.kernel),
+        None => warning(NAME, format!("`{}` tells no version", facts.kernel), mend),
+    }
+}
+
+fn feature(feature: Feature, answer: &Answer) -> Check {
+    let (name, module, option) = match feature {
+        Feature::Bridge => ("bridge", "bridge", "CONFIG_BRIDGE"),
+        Feature::VlanFiltering => ("vlan filtering", "bridge", "CONFIG_BRIDGE_VLAN_FILTERING"),
+        Feature::Vlan => ("vlan", "8021q", "CONFIG_VLAN_8021Q"),
+        Feature::Vrf => ("vrf", "vrf", "CONFIG_NET_VRF"),
+        Feature::Vxlan => ("vxlan", "vxlan", "CONFIG_VXLAN"),
+        Feature::VniFilter => ("vni filter", "vxlan", "CONFIG_VXLAN"),
+    };
+    let mend = match feature {
+        Feature::VlanFiltering => format!("boot a kernel that was built with {option}"),
+        Feature::VniFilter => "boot kernel 5.18 or later".to_owned(),
+        _ => format!("modprobe {module}; if there is no such module, a kernel with {option}"),
+    };
+    match answer {
+        Answer::Available => good(name, "available"),
+        Answer::Missing => bad(name, "the kernel does not have it", mend),
+        // Told once, by `rights`.
+        Answer::Forbidden => warning(name, "cannot be asked for without CAP_NET_ADMIN", mend),
+        Answer::Unclear(words) => warning(name, format!("unclear: {words}"), mend),
+    }
+}
+
+fn store(facts: &Facts) -> Check {
+    const NAME: &str = "store";
+    let directory = &facts.store_directory;
+    match &facts.store {
+        Ok(()) => good(NAME, format!("{directory} can be written")),
+        Err(reason) => bad(
+            NAME,
+            format!("{directory} cannot be written: {reason}"),
+            format!("install -d -m 0700 {directory}, as the user that the agent runs as"),
+        ),
+    }
+}
+
+fn frr(found: Option<&FrrFound>) -> Check {
+    const NAME: &str = "FRR";
+    let Some(FrrFound { directory, version }) = found else {
+        return good(NAME, "frr.enabled is false: not used, and VNIs are refused");
+    };
+    match version {
+        Ok(version) if *version < LEAST_VERSION => bad(
+            NAME,
+            format!("{version} is too old for single VXLAN devices"),
+            format!("install FRR {LEAST_VERSION} or later (https://deb.frrouting.org)"),
+        ),
+        Ok(version) => good(NAME, format!("{version} answers in {directory}")),
+        Err(reason) => warning(
+            NAME,
+            reason,
+            "systemctl start frr, with bgpd=yes in /etc/frr/daemons; or set \
+             frr.socket_directory, or frr.enabled = false",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

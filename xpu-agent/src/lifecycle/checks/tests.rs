@@ -1,0 +1,134 @@
+use super::*;
+
+fn facts() -> Facts {
+    Facts {
+        kernel: "6.12.48+deb13-amd64".to_owned(),
+        features: Feature::ALL.map(|it| (it, Answer::Available)).to_vec(),
+        frr: Some(FrrFound {
+            directory: "/run/frr".to_owned(),
+            version: Ok(Version {
+                major: 10,
+                minor: 3,
+            }),
+        }),
+        store: Ok(()),
+        store_directory: "/var/lib/xpu-agent".to_owned(),
+    }
+}
+
+/// Judged: the agent starts or not, and what it says of what is not good.
+fn trouble(facts: &Facts) -> (bool, Vec<(&'static str, Verdict)>) {
+    let checks = judge(facts);
+    let not_good = checks.iter().filter(|it| it.verdict != Verdict::Good);
+    for check in not_good.clone() {
+        assert!(check.mend.is_some(), "{check}");
+    }
+    let trouble = not_good.map(|it| (it.name, it.verdict)).collect();
+    (may_start(&checks), trouble)
+}
+
+#[test]
+fn a_machine_as_it_should_be_has_no_trouble() {
+    assert_eq!(trouble(&facts()), (true, vec![]));
+    let without_frr = Facts {
+        frr: None,
+        ..facts()
+    };
+    assert_eq!(trouble(&without_frr), (true, vec![]));
+}
+
+#[rstest::rstest]
+#[case("5.17.15-generic", false)]
+#[case("5.4.0", false)]
+#[case("4.19.0", false)]
+#[case("5.18.0", true)]
+#[case("5.18-rc1", true)]
+#[case("6.1.0-37-amd64", true)]
+fn kernels(#[case] kernel: &str, #[case] starts: bool) {
+    let facts = Facts {
+        kernel: kernel.to_owned(),
+        ..facts()
+    };
+    let bad = if starts {
+        vec![]
+    } else {
+        vec![("kernel", Verdict::Bad)]
+    };
+    assert_eq!(trouble(&facts), (starts, bad));
+}
+
+#[test]
+fn a_missing_right_is_told_as_such_and_not_as_missing_modules() {
+    let mut facts = facts();
+    for (feature, answer) in &mut facts.features {
+        if !matches!(feature, Feature::VlanFiltering | Feature::VniFilter) {
+            *answer = Answer::Forbidden;
+        }
+    }
+    let (starts, trouble) = trouble(&facts);
+    assert!(!starts);
+    let bad: Vec<_> = trouble
+        .iter()
+        .filter(|(_, verdict)| *verdict == Verdict::Bad)
+        .collect();
+    assert_eq!(bad, [&("CAP_NET_ADMIN", Verdict::Bad)]);
+}
+
+#[rstest::rstest]
+#[case(Feature::Bridge, "bridge")]
+#[case(Feature::VlanFiltering, "vlan filtering")]
+#[case(Feature::Vlan, "vlan")]
+#[case(Feature::Vrf, "vrf")]
+#[case(Feature::Vxlan, "vxlan")]
+#[case(Feature::VniFilter, "vni filter")]
+fn each_missing_feature_is_named(#[case] missing: Feature, #[case] name: &'static str) {
+    let mut facts = facts();
+    for (feature, answer) in &mut facts.features {
+        if *feature == missing {
+            *answer = Answer::Missing;
+        }
+    }
+    assert_eq!(trouble(&facts), (false, vec![(name, Verdict::Bad)]));
+}
+
+#[rstest::rstest]
+#[case(Ok(Version { major: 8, minor: 5 }), false, vec![("FRR", Verdict::Bad)])]
+#[case(Ok(Version { major: 9, minor: 0 }), true, vec![])]
+#[case(Err("cannot connect".to_owned()), true, vec![("FRR", Verdict::Warning)])]
+fn frr_may_come_later_but_must_not_be_old(
+    #[case] version: Result<Version, String>,
+    #[case] starts: bool,
+    #[case] expected: Vec<(&'static str, Verdict)>,
+) {
+    let facts = Facts {
+        frr: Some(FrrFound {
+            directory: "/run/frr".to_owned(),
+            version,
+        }),
+        ..facts()
+    };
+    assert_eq!(trouble(&facts), (starts, expected));
+}
+
+#[test]
+fn a_store_that_cannot_be_written_keeps_the_agent_from_starting() {
+    let facts = Facts {
+        store: Err("/var/lib: Read-only file system".to_owned()),
+        ..facts()
+    };
+    assert_eq!(trouble(&facts), (false, vec![("store", Verdict::Bad)]));
+}
+
+#[test]
+fn a_check_reads_well() {
+    let facts = Facts {
+        kernel: "5.10.0".to_owned(),
+        ..facts()
+    };
+    let kernel = judge(&facts).swap_remove(1).to_string();
+    assert_eq!(
+        kernel,
+        "kernel           BAD      5.10.0 is older than 5.18, the first with VXLAN VNI filters\n\
+         \u{20}                         → boot kernel 5.18 or later: apt install linux-image-amd64"
+    );
+}

@@ -1,0 +1,86 @@
+//! What systemd is told (`sd_notify(3)`): when the agent is ready, what it waits for, that it
+//! stops, and that it lives. Without systemd nothing of this happens.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
+
+use super::readiness::Readiness;
+use crate::store::Store;
+
+/// Tells until the agent stops.
+pub async fn run(mut readiness: Readiness, store: Store) {
+    let watchdog = async {
+        match sd_notify::watchdog_enabled() {
+            Some(limit) => watch_over(store, limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stop = readiness.stop().clone();
+    let states = async {
+        let mut told: Option<String> = None;
+        loop {
+            let status = status(&readiness);
+            if told.as_ref() != Some(&status) {
+                tell_status(&readiness, &status);
+                told = Some(status);
+            }
+            readiness.changed().await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = states => {}
+        () = watchdog => {}
+    }
+    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+}
+
+/// One line for `systemctl status`.
+fn status(readiness: &Readiness) -> String {
+    let waiting = readiness.waiting();
+    let reasons: Vec<_> = waiting
+        .iter()
+        .map(|it| format!("{}: {}", it.part, it.reason))
+        .collect();
+    match reasons.as_slice() {
+        [] => "ready".to_owned(),
+        // systemd reads lines.
+        reasons => format!("waits for {}", reasons.join("; ").replace('\n', " ")),
+    }
+}
+
+fn tell_status(readiness: &Readiness, status: &str) {
+    if readiness.waiting().is_empty() {
+        info!("ready");
+        // After the first time systemd takes READY=1 for what it is: nothing new.
+        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    } else {
+        tell(&[NotifyState::Status(status)]);
+    }
+}
+
+/// Tells that the agent lives, as long as it does: this task runs, so the runtime does, and the
+/// store's thread has answered. A pass that takes long is no failure and is not looked at.
+async fn watch_over(store: Store, limit: Duration) {
+    let mut ticks = interval(limit / 3);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if timeout(limit / 3, store.answers()).await == Ok(true) {
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(
+            %error,
+            "systemd cannot be told; see whether NOTIFY_SOCKET names a socket that the agent \
+             may write to, and NotifyAccess= allows it"
+        );
+    }
+}

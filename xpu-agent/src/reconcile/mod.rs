@@ -1,0 +1,224 @@
+//! The reconcile loop: one task per backend, each bringing its part of the machine to the
+//! intent, independently of the others.
+//!
+//! A pass is observe → plan → apply → report. A pass runs when the intent changed (at once; what
+//! changes meanwhile is one more pass, not many), when the backend says the world moved, after a
+//! back-off while something is left to do, and at a jittered interval as an audit. A pass never
+//! fails: what went wrong is in its report. After an event the back-off starts over, so that what
+//! was away and is back is repaired soon; events that lead to nothing but trouble are heard at
+//! most once a second.
+//!
+//! No order is kept between backends. Where one needs another's work first, its planner sees
+//! that as data and says "waits for …"; the other's pass makes it dirty again.
+
+mod backoff;
+pub mod board;
+pub mod collector;
+pub mod frr;
+pub mod linux;
+pub mod silent;
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, warn};
+use xpu_model::{Intent, Kind, ObjectKey, status};
+
+use crate::telemetry::Probe;
+use backoff::Backoff;
+pub use board::{Board, Source};
+
+/// Between audits, jittered by a quarter. An audit finds drift that no event told of.
+const AUDIT: Duration = Duration::from_secs(60);
+
+/// The longest that events go unheard after a pass that one of them caused and that failed; the
+/// trouble itself may be what makes events.
+const EVENT_GAP: Duration = Duration::from_secs(1);
+
+/// A part of the machine that can be brought to the intent.
+pub trait Backend: Send + 'static {
+    /// Which component of an object's status it fills.
+    const NAME: status::Backend;
+
+    /// The kinds of object it has a part in. Its reports hold no others, and an object of another
+    /// kind does not wait for it.
+    const KINDS: &'static [Kind];
+
+    /// Observe, plan, apply, report. Goes on past failures and reports each.
+    fn pass(&mut self, intent: &Arc<Intent>) -> impl Future<Output = status::PassReport> + Send;
+
+    /// Completes when the world may have moved away from the last pass. Cancel-safe: a change
+    /// seen by a dropped future is seen again by the next.
+    fn dirty(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Why a pass runs; for log, metrics and traces only, a pass does not depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cause {
+    Start,
+    Intent,
+    Event,
+    Retry,
+    Audit,
+}
+
+impl Cause {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Intent => "intent",
+            Self::Event => "event",
+            Self::Retry => "retry",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// What a loop's reports begin with.
+#[must_use]
+pub fn no_report_yet() -> status::PassReport {
+    status::PassReport {
+        unobserved: Some("the first pass is not done".to_owned()),
+        ..status::PassReport::default()
+    }
+}
+
+/// Runs a backend until `stop`. What was made stays as it is then: stopping is hitless.
+pub async fn run<B: Backend>(
+    mut backend: B,
+    mut intent: watch::Receiver<Arc<Intent>>,
+    reports: watch::Sender<Arc<status::PassReport>>,
+    mut probe: Probe,
+    stop: CancellationToken,
+) {
+    let mut backoff = Backoff::new();
+    let mut event_gap = Backoff::up_to(EVENT_GAP);
+    let mut cause = Cause::Start;
+    let mut last = Arc::new(status::PassReport::default());
+    loop {
+        let snapshot = intent.borrow_and_update().clone();
+        let span = probe.span(snapshot.generation, cause);
+        let started = Instant::now();
+        // A pass is not cancelled half-way by `stop`: it is short, and a plan applied in part
+        // would have to be found out about by the next start.
+        let report = backend.pass(&snapshot).instrument(span.clone()).await;
+        let took = started.elapsed();
+        span.in_scope(|| tell(&report, &last, cause, took));
+        // It ends with the pass, not with the wait for the next.
+        drop(span);
+
+        let ended = Instant::now();
+        let failed = report.wants_retry();
+        let deaf_until = match cause {
+            Cause::Event if failed => ended + event_gap.next(),
+            _ => ended,
+        };
+        let wait = if failed || waits(&report) {
+            Wait {
+                until: deaf_until.max(ended + backoff.next()),
+                cause: Cause::Retry,
+            }
+        } else {
+            backoff.reset();
+            Wait {
+                until: ended + backoff::jitter(AUDIT),
+                cause: Cause::Audit,
+            }
+        };
+        if !failed {
+            event_gap.reset();
+        }
+        let backoff_left = matches!(wait.cause, Cause::Retry).then(|| wait.until - ended);
+        probe.passed(cause, &report, took, backoff_left);
+        last = Arc::new(report);
+        reports.send_replace(last.clone());
+
+        let dirty = pin!(async {
+            tokio::time::sleep_until(deaf_until).await;
+            backend.dirty().await;
+        });
+        // All arms are cancel-safe, and none awaits in its body.
+        cause = tokio::select! {
+            () = stop.cancelled() => return,
+            changed = intent.changed() => match changed {
+                Ok(()) => {
+                    backoff.reset();
+                    event_gap.reset();
+                    Cause::Intent
+                }
+                // The store is gone: the agent is stopping.
+                Err(_) => return,
+            },
+            () = dirty => {
+                backoff.reset();
+                Cause::Event
+            }
+            () = tokio::time::sleep_until(wait.until) => wait.cause,
+        };
+    }
+}
+
+struct Wait {
+    until: Instant,
+    cause: Cause,
+}
+
+/// Whether something is pending on the world outside, which does not always tell when it comes
+/// (FRR has no event for "the L3VNI is up").
+fn waits(report: &status::PassReport) -> bool {
+    let pending =
+        |component: &status::Component| matches!(component.state, status::State::Pending(_));
+    report.objects.values().any(pending)
+}
+
+/// The report of a pass that could not even observe: nobody knows how the objects are.
+fn unobserved(
+    backend: status::Backend,
+    intent: &Intent,
+    concerned: impl IntoIterator<Item = ObjectKey>,
+    reason: &str,
+) -> status::PassReport {
+    let trouble = format!("{backend} cannot be observed: {reason}");
+    let unknown = || status::Component::new(status::State::Error(trouble.clone()));
+    let keys = concerned.into_iter().map(|key| (key, unknown()));
+    status::PassReport {
+        generation: intent.generation,
+        failed: 1,
+        objects: keys.collect(),
+        node: vec![trouble.clone()],
+        unobserved: Some(trouble),
+        ..status::PassReport::default()
+    }
+}
+
+/// Logs what a pass did, and what is wrong if the last pass did not find the same.
+fn tell(report: &status::PassReport, last: &status::PassReport, cause: Cause, took: Duration) {
+    let status::PassReport {
+        generation: _,
+        planned,
+        failed,
+        objects,
+        node,
+        unobserved: _,
+    } = report;
+    for trouble in node.iter().filter(|trouble| !last.node.contains(trouble)) {
+        warn!(%trouble, "needs attention");
+    }
+    for (object, component) in objects {
+        let known = last.objects.get(object).map(|component| &component.state);
+        if let status::State::Error(reason) | status::State::Refused(reason) = &component.state
+            && known != Some(&component.state)
+        {
+            warn!(%object, %reason, "object is not as asked");
+        }
+    }
+    if *planned > 0 {
+        info!(?cause, planned, failed, ?took, "plan applied");
+    } else {
+        debug!(?cause, ?took, "nothing to do");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! The loop under paused time, with a backend that is told what to report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::mpsc;
+use xpu_model::status::{Component, PassReport, State};
+use xpu_model::{Generation, Id, Kind, ObjectKey, VrfSpec, alloc::AllocationRules};
+
+use super::*;
+use crate::telemetry::{metrics::Metrics, trace::Causes};
+
+/// Reports the next of `states` for every object, the last one for ever.
+struct Scripted {
+    states: Vec<State>,
+    passes: mpsc::UnboundedSender<Instant>,
+    dirty: watch::Receiver<()>,
+}
+
+impl Backend for Scripted {
+    const NAME: status::Backend = status::Backend::Linux;
+    const KINDS: &'static [Kind] = &Kind::ALL;
+
+    async fn pass(&mut self, intent: &Arc<Intent>) -> PassReport {
+        self.passes.send(Instant::now()).unwrap();
+        let state = match self.states.len() {
+            1 => self.states[0].clone(),
+            _ => self.states.remove(0),
+        };
+        let component = |id: &Id| {
+            (
+                ObjectKey::new(Kind::Vrf, id.clone()),
+                Component::new(state.clone()),
+            )
+        };
+        PassReport {
+            generation: intent.generation,
+            objects: intent
+                .vrfs
+                .keys()
+                .map(component)
+                .collect::<BTreeMap<_, _>>(),
+            ..PassReport::default()
+        }
+    }
+
+    async fn dirty(&mut self) {
+        if self.dirty.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct Rig {
+    intent: watch::Sender<Arc<Intent>>,
+    dirty: watch::Sender<()>,
+    passes: mpsc::UnboundedReceiver<Instant>,
+    board: Board,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn source(
+    backend: status::Backend,
+    kinds: &'static [Kind],
+    reports: watch::Receiver<Arc<PassReport>>,
+) -> Source {
+    Source {
+        backend,
+        kinds,
+        reports,
+    }
+}
+
+fn rig(states: &[State]) -> Rig {
+    let (intent, intent_seen) = watch::channel(Arc::new(Intent::default()));
+    let (dirty, dirty_seen) = watch::channel(());
+    let (passes_made, passes) = mpsc::unbounded_channel();
+    let (reports, seen) = watch::channel(Arc::new(PassReport::default()));
+    let stop = CancellationToken::new();
+    let backend = Scripted {
+        states: states.to_vec(),
+        passes: passes_made,
+        dirty: dirty_seen,
+    };
+    let task = tokio::spawn(run(backend, intent_seen, reports, probe(), stop.clone()));
+    let board = Board::new(vec![source(status::Backend::Linux, &Kind::ALL, seen)]);
+    Rig {
+        intent,
+        dirty,
+        passes,
+        board,
+        stop,
+        task,
+    }
+}
+
+fn probe() -> Probe {
+    Probe::new(
+        status::Backend::Linux,
+        &Metrics::default(),
+        Causes::default(),
+    )
+}
+
+fn with_vrf(name: &str) -> Arc<Intent> {
+    let mut intent = Intent::default();
+    let rules = AllocationRules {
+        tables: 1001..=1010,
+        node_seed: [0; 16],
+        foreign_devices: BTreeSet::new(),
+    };
+    let spec = VrfSpec {
+        vni: None,
+        loopback: "10.0.0.1/32".parse().unwrap(),
+        vtep: None,
+    };
+    intent.create(name.parse().unwrap(), spec, &rules).unwrap();
+    Arc::new(intent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_intent_starts_a_pass_at_once() {
+    let mut rig = rig(&[State::Success]);
+    rig.passes.recv().await.unwrap();
+    let changed = Instant::now();
+    rig.intent.send_replace(with_vrf("blue"));
+    assert_eq!(rig.passes.recv().await.unwrap(), changed);
+    let key = ObjectKey::parse(Kind::Vrf, "blue").unwrap();
+    let generation = rig.intent.borrow().generation;
+    let status = rig
+        .board
+        .wait(&key, generation, board::ObjectStatus::is_settled)
+        .await;
+    assert!(status.is_up());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_starts_a_pass_at_once() {
+    let mut rig = rig(&[State::Success]);
+    rig.passes.recv().await.unwrap();
+    let moved = Instant::now();
+    rig.dirty.send_replace(());
+    assert_eq!(rig.passes.recv().await.unwrap(), moved);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_is_tried_again_with_growing_waits_and_the_next_change_is_not_kept_waiting() {
+    let mut rig = rig(&[State::Error("busy".to_owned())]);
+    rig.intent.send_replace(with_vrf("blue"));
+    let mut times = Vec::new();
+    while times.len() < 12 {
+        times.push(rig.passes.recv().await.unwrap());
+    }
+    let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        waits.last().unwrap() > &Duration::from_secs(20),
+        "{waits:?}"
+    );
+    assert!(
+        waits.iter().all(|wait| *wait <= Duration::from_secs(38)),
+        "{waits:?}"
+    );
+    let changed = Instant::now();
+    rig.intent.send_replace(with_vrf("green"));
+    assert_eq!(rig.passes.recv().await.unwrap(), changed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_well_is_audited_seldom() {
+    let mut rig = rig(&[State::Success]);
+    let first = rig.passes.recv().await.unwrap();
+    let audit = rig.passes.recv().await.unwrap() - first;
+    assert!(
+        (AUDIT * 3 / 4..=AUDIT * 5 / 4).contains(&audit),
+        "{audit:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_settled_and_not_tried_again_in_a_hurry() {
+    let mut rig = rig(&[State::Refused("table full".to_owned())]);
+    rig.passes.recv().await.unwrap();
+    rig.intent.send_replace(with_vrf("blue"));
+    let refused = rig.passes.recv().await.unwrap();
+    let key = ObjectKey::parse(Kind::Vrf, "blue").unwrap();
+    let generation = rig.intent.borrow().generation;
+    let status = rig
+        .board
+        .wait(&key, generation, board::ObjectStatus::is_settled)
+        .await;
+    assert!(!status.is_up());
+    assert!(rig.passes.recv().await.unwrap() - refused >= AUDIT * 3 / 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_ends_the_loop() {
+    let mut rig = rig(&[State::Success]);
+    rig.passes.recv().await.unwrap();
+    rig.stop.cancel();
+    rig.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_not_kept_waiting_by_long_trouble() {
+    let mut rig = rig(&[State::Error("away".to_owned())]);
+    rig.intent.send_replace(with_vrf("blue"));
+    for _ in 0..12 {
+        rig.passes.recv().await.unwrap();
+    }
+    let back = Instant::now();
+    rig.dirty.send_replace(());
+    assert_eq!(rig.passes.recv().await.unwrap(), back, "at once");
+    let retried = rig.passes.recv().await.unwrap() - back;
+    assert!(retried <= Duration::from_millis(130), "{retried:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_events_in_trouble_is_heard_once_a_second() {
+    let mut rig = rig(&[State::Error("away".to_owned())]);
+    rig.intent.send_replace(with_vrf("blue"));
+    let dirty = rig.dirty.clone();
+    let storm = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(1));
+        loop {
+            tick.tick().await;
+            dirty.send_replace(());
+        }
+    });
+    let begin = Instant::now();
+    let mut passes = 0;
+    while rig.passes.recv().await.unwrap() < begin + Duration::from_secs(20) {
+        passes += 1;
+    }
+    storm.abort();
+    assert!((15..=40).contains(&passes), "{passes} passes in 20 s");
+}
+
+#[test]
+fn an_object_waits_only_for_backends_that_have_a_part_in_its_kind() {
+    let reached = PassReport {
+        generation: Generation(7),
+        ..PassReport::default()
+    };
+    let (_linux, linux) = watch::channel(Arc::new(reached));
+    let (_hung, hung) = watch::channel(Arc::new(PassReport::default()));
+    let frr = <frr::FrrBackend as Backend>::KINDS;
+    let board = Board::new(vec![
+        source(status::Backend::Linux, &Kind::ALL, linux),
+        source(status::Backend::Frr, frr, hung),
+    ]);
+    for kind in Kind::ALL {
+        let key = ObjectKey::parse(kind, "blue").unwrap();
+        let status = board.status(&key, Generation(7));
+        let alone = kind == Kind::BridgePort;
+        assert_eq!(status.reached, alone, "{key}");
+        assert_eq!(status.components.is_empty(), alone, "{key}");
+        assert_eq!(board.is_gone(&key, Generation(7)), alone, "{key}");
+    }
+}

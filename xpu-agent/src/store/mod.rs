@@ -1,0 +1,462 @@
+//! The store: one thread owns the intent and makes each change durable before anybody sees it.
+//!
+//! ```text
+//! API ──Request──▶ [bounded queue] ──▶ store thread: change a clone, commit (fsync), publish
+//!                                                      │
+//! reconcilers, API ◀────────── watch<Arc<Intent>> ─────┘
+//! ```
+//!
+//! Requests that wait together are committed together; each is judged on the intent that the
+//! ones before it made, and a refused one leaves no trace.
+//!
+//! A commit that the disk refuses ends the thread, and with it the agent: redb accepts nothing
+//! more from then on, and what is on disk is known only after opening it anew. Kernel and FRR
+//! stay as they are.
+
+mod db;
+mod ledger;
+mod record;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{Span, debug_span, error, info};
+use xpu_model::{
+    Generation, Id, Intent, ObjectKey, RuleError, Spec, alloc::AllocationRules, intent::Outcome,
+};
+
+use crate::telemetry::{
+    metrics::{ChangeResult, Metrics, StoreMeter},
+    trace::Causes,
+};
+pub use db::OpenError;
+use db::{Database, Write};
+pub use ledger::{Ledger, LedgerError};
+
+/// Requests that may wait. A CNI burst is about a hundred; beyond this the caller is told to
+/// come back, which is better than a queue that hides an overload.
+const QUEUE: usize = 256;
+
+/// Requests committed by one fsync at most.
+const BATCH: usize = 64;
+
+/// Why a change was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The intent's rules refuse it.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// Too many changes are waiting.
+    #[error("{QUEUE} changes are waiting to be stored; try again")]
+    Busy,
+    /// The disk refused the commit.
+    #[error(transparent)]
+    Disk(Failure),
+    /// The agent is stopping.
+    #[error("the agent is stopping; try again when it is back")]
+    Stopped,
+}
+
+/// Why the store's thread ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} cannot be written ({reason}); see to the space and the health of the disk that holds it, \
+     and start the agent again", path.display()
+)]
+pub struct Failure {
+    path: PathBuf,
+    reason: String,
+}
+
+/// What an update does where there is no object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is refused.
+    Refuse,
+    /// It creates one.
+    Create,
+}
+
+/// A change of the intent, with what it writes.
+type Change =
+    Box<dyn FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError> + Send>;
+
+struct Request {
+    change: Change,
+    /// The call that asks.
+    call: Span,
+    reply: oneshot::Sender<Result<Arc<Intent>, StoreError>>,
+}
+
+/// The handle to the store; cheap to clone. The thread ends when the last handle is gone, or with
+/// a [`Failure`].
+#[derive(Clone)]
+pub struct Store {
+    requests: mpsc::Sender<Request>,
+    intent: watch::Receiver<Arc<Intent>>,
+    failure: watch::Receiver<Option<Failure>>,
+    meter: StoreMeter,
+}
+
+/// What the store tells of itself.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Counts changes and commits.
+    pub meter: StoreMeter,
+    /// Learns which call made which generation.
+    pub causes: Causes,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            meter: Metrics::default().store,
+            causes: Causes::default(),
+        }
+    }
+}
+
+impl Store {
+    /// Opens (or makes) the store in `directory` and starts its thread.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the directory or the file cannot be used, another process has it, or
+    /// its records are of a version this agent does not know.
+    pub fn open(
+        directory: &Path,
+        tables: std::ops::RangeInclusive<u32>,
+        foreign_devices: watch::Receiver<std::collections::BTreeSet<xpu_model::IfName>>,
+        told: Told,
+    ) -> Result<Self, OpenError> {
+        let (database, loaded) = Database::open(directory)?;
+        Self::start(database, loaded, tables, foreign_devices, told)
+    }
+
+    fn start(
+        database: Database,
+        loaded: db::Loaded,
+        tables: std::ops::RangeInclusive<u32>,
+        foreign_devices: watch::Receiver<std::collections::BTreeSet<xpu_model::IfName>>,
+        told: Told,
+    ) -> Result<Self, OpenError> {
+        info!(
+            generation = loaded.intent.generation.0,
+            vrfs = loaded.intent.vrfs.len(),
+            logical_bridges = loaded.intent.logical_bridges.len(),
+            bridge_ports = loaded.intent.bridge_ports.len(),
+            svis = loaded.intent.svis.len(),
+            "intent read from the store"
+        );
+        let intent = Arc::new(loaded.intent);
+        let (publish, watch) = watch::channel(intent.clone());
+        let (fail, failure) = watch::channel(None);
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let rules = AllocationRules {
+            tables,
+            node_seed: loaded.node_seed,
+            foreign_devices: std::collections::BTreeSet::new(),
+        };
+        let meter = told.meter.clone();
+        let owner = Owner {
+            database,
+            told,
+            intent,
+            fail,
+            publish,
+            rules,
+            foreign_devices,
+        };
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || owner.run(queue))
+            .map_err(OpenError::Thread)?;
+        Ok(Self {
+            requests,
+            intent: watch,
+            failure,
+            meter,
+        })
+    }
+
+    /// Why the thread ended, if the disk made it end; known before the published intent's end.
+    #[must_use]
+    pub fn failure(&self) -> watch::Receiver<Option<Failure>> {
+        self.failure.clone()
+    }
+
+    /// The published intent, to follow.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Intent>> {
+        self.intent.clone()
+    }
+
+    /// The intent as it stands.
+    #[must_use]
+    pub fn intent(&self) -> Arc<Intent> {
+        self.intent.borrow().clone()
+    }
+
+    /// How many changes wait, and how many may.
+    #[must_use]
+    pub fn queue(&self) -> (u64, u64) {
+        let limit = self.requests.max_capacity();
+        let free = self.requests.capacity();
+        let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        (number(limit - free.min(limit)), number(limit))
+    }
+
+    /// Whether the thread answers. Waits as long as it takes; callers bound it.
+    pub async fn answers(&self) -> bool {
+        self.change(|_, _| Ok(Vec::new())).await.is_ok()
+    }
+
+    /// Creates an object ([`Intent::create`]); answers when it is durable, with the intent that
+    /// has it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn create<S: Spec>(&self, id: Id, spec: S) -> Result<Arc<Intent>, StoreError> {
+        self.change(move |intent, rules| {
+            let outcome = intent.create(id.clone(), spec, rules)?;
+            Ok(writes::<S>(outcome, &id, intent))
+        })
+        .await
+    }
+
+    /// Replaces an object's spec by what `edit` makes of the one that is stored, in one step: no
+    /// other writer comes between. `edit` is given none where there is no object and `missing`
+    /// lets it create one.
+    ///
+    /// # Errors
+    /// [`StoreError`], or what `edit` refuses with; nothing has changed then.
+    pub async fn update<S: Spec, E: Send + 'static>(
+        &self,
+        id: Id,
+        missing: Missing,
+        edit: impl FnOnce(Option<&S>) -> Result<S, E> + Send + 'static,
+    ) -> Result<Result<Arc<Intent>, E>, StoreError> {
+        let (refuse, mut refusal) = oneshot::channel();
+        let result = self
+            .change(move |intent, rules| {
+                let current = intent.get::<S>(&id);
+                if current.is_none() && missing == Missing::Refuse {
+                    return Err(RuleError::NotFound { key: S::key(&id) });
+                }
+                let exists = current.is_some();
+                match edit(current.map(|object| &object.spec)) {
+                    Ok(spec) => {
+                        let outcome = if exists {
+                            intent.update(id.clone(), spec, rules)?
+                        } else {
+                            intent.create(id.clone(), spec, rules)?
+                        };
+                        Ok(writes::<S>(outcome, &id, intent))
+                    }
+                    Err(error) => {
+                        // The caller waits for the reply below, so the receiver is there.
+                        let _ = refuse.send(error);
+                        Ok(Vec::new())
+                    }
+                }
+            })
+            .await?;
+        Ok(refusal.try_recv().map_or(Ok(result), Err))
+    }
+
+    /// Makes an object a tombstone ([`Intent::delete`]).
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn delete<S: Spec>(&self, id: Id) -> Result<Arc<Intent>, StoreError> {
+        self.change(move |intent, _| {
+            intent.delete::<S>(&id)?;
+            Ok(writes::<S>(Outcome::Changed, &id, intent))
+        })
+        .await
+    }
+
+    /// Forgets a tombstone ([`Intent::collect`]).
+    ///
+    /// # Errors
+    /// [`StoreError`]; the tombstone stays then.
+    pub async fn collect<S: Spec>(
+        &self,
+        id: Id,
+        generation: Generation,
+    ) -> Result<Arc<Intent>, StoreError> {
+        self.change(move |intent, _| {
+            let removed = intent.collect::<S>(&id, generation);
+            Ok(if removed {
+                vec![Write::remove(&S::key(&id))]
+            } else {
+                Vec::new()
+            })
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError>
+        + Send
+        + 'static,
+    ) -> Result<Arc<Intent>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            change: Box::new(change),
+            call: Span::current(),
+            reply,
+        };
+        self.requests
+            .try_send(request)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    self.meter.change(ChangeResult::Busy);
+                    StoreError::Busy
+                }
+                mpsc::error::TrySendError::Closed(_) => StoreError::Stopped,
+            })?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+fn writes<S: Spec>(outcome: Outcome, id: &Id, intent: &Intent) -> Vec<Write> {
+    match (outcome, S::objects(intent).get(id)) {
+        (Outcome::Changed, Some(object)) => vec![Write::put(object)],
+        _ => Vec::new(),
+    }
+}
+
+/// What the thread owns.
+struct Owner {
+    database: Database,
+    told: Told,
+    intent: Arc<Intent>,
+    // Before `publish`, whose end others take for the thread's.
+    fail: watch::Sender<Option<Failure>>,
+    publish: watch::Sender<Arc<Intent>>,
+    rules: AllocationRules,
+    foreign_devices: watch::Receiver<std::collections::BTreeSet<xpu_model::IfName>>,
+}
+
+impl Owner {
+    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+            if let Err(failure) = self.commit(&mut batch) {
+                error!(%failure, "the agent stops");
+                self.fail.send_replace(Some(failure));
+                queue.close();
+                while let Ok(Request { reply, .. }) = queue.try_recv() {
+                    drop(reply.send(Err(StoreError::Stopped)));
+                }
+                return;
+            }
+        }
+    }
+
+    /// Commits a batch and answers it, be it with the failure that is returned.
+    fn commit(&mut self, batch: &mut Vec<Request>) -> Result<(), Failure> {
+        if self.foreign_devices.has_changed().unwrap_or(false) {
+            self.rules.foreign_devices = self.foreign_devices.borrow_and_update().clone();
+        }
+        let mut next = self.intent.as_ref().clone();
+        let (mut writes, mut accepted) = (Vec::new(), Vec::new());
+        let mut calls = Vec::new();
+        for Request {
+            change,
+            call,
+            reply,
+        } in batch.drain(..)
+        {
+            // The intent's methods check before they change: a refusal leaves no trace in `next`.
+            match change(&mut next, &self.rules) {
+                Ok(wrote) => {
+                    if !wrote.is_empty() {
+                        calls.push((next.generation, call));
+                    }
+                    writes.extend(wrote);
+                    accepted.push(reply);
+                }
+                Err(error) => {
+                    self.told.meter.change(ChangeResult::Refused);
+                    drop(reply.send(Err(error.into())));
+                }
+            }
+        }
+        let result = if writes.is_empty() {
+            Ok(self.intent.clone())
+        } else {
+            self.write(next, &writes, &calls)
+        };
+        match result {
+            Ok(intent) => {
+                self.intent = intent;
+                if !writes.is_empty() {
+                    // Noted before the passes that look for it can start.
+                    for (generation, call) in &calls {
+                        self.told.meter.change(ChangeResult::Made);
+                        self.told.causes.note(*generation, call);
+                    }
+                    self.publish.send_replace(self.intent.clone());
+                }
+                for reply in accepted {
+                    drop(reply.send(Ok(self.intent.clone())));
+                }
+                Ok(())
+            }
+            Err(reason) => {
+                let path = self.database.path().to_owned();
+                let failure = Failure { path, reason };
+                for reply in accepted {
+                    drop(reply.send(Err(StoreError::Disk(failure.clone()))));
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl Owner {
+    /// Makes the changes of `calls` durable, as one.
+    fn write(
+        &mut self,
+        next: Intent,
+        writes: &[Write],
+        calls: &[(Generation, Span)],
+    ) -> Result<Arc<Intent>, String> {
+        let generation = next.generation;
+        let mut others = calls.iter().map(|(_, call)| call);
+        let first = others.next().and_then(Span::id);
+        let span = debug_span!(parent: first, "commit", %generation, changes = calls.len());
+        others.for_each(|call| {
+            span.follows_from(call);
+        });
+        let begun = Instant::now();
+        let result = span.in_scope(|| self.database.commit(generation, writes));
+        self.told
+            .meter
+            .commit(calls.len(), begun.elapsed(), result.is_ok());
+        result.map(|()| Arc::new(next))
+    }
+}
+
+/// Every tombstone of an intent, for the collector.
+pub(crate) fn tombstones(intent: &Intent) -> Vec<(ObjectKey, Generation)> {
+    fn of<S: Spec>(intent: &Intent) -> impl Iterator<Item = (ObjectKey, Generation)> {
+        let dead = S::objects(intent).values().filter(|object| object.deleting);
+        dead.map(|object| (object.key(), object.generation))
+    }
+    of::<xpu_model::SviSpec>(intent)
+        .chain(of::<xpu_model::BridgePortSpec>(intent))
+        .chain(of::<xpu_model::LogicalBridgeSpec>(intent))
+        .chain(of::<xpu_model::VrfSpec>(intent))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The reconcile loops, and FRR as they find it.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use xpu_model::status::{Backend, PassReport};
+
+use super::store::as_f64;
+use crate::reconcile::Cause;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabel {
+    backend: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PassLabels {
+    backend: &'static str,
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    backend: &'static str,
+    result: &'static str,
+}
+
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
+
+/// Counts the passes of all backends; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PassMeters {
+    passes: Family<PassLabels, Counter>,
+    duration: Family<BackendLabel, Histogram, fn() -> Histogram>,
+    plan: Family<BackendLabel, Histogram, fn() -> Histogram>,
+    actions: Family<ActionLabels, Counter>,
+    drift: Family<BackendLabel, Counter>,
+    backoff: Family<BackendLabel, Seconds>,
+    unobserved: Family<BackendLabel, Counter>,
+}
+
+impl PassMeters {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let meters = Self {
+            passes: Family::default(),
+            duration: Family::new_with_constructor(super::seconds),
+            plan: Family::new_with_constructor(super::sizes),
+            actions: Family::default(),
+            drift: Family::default(),
+            backoff: Family::default(),
+            unobserved: Family::default(),
+        };
+        registry.register(
+            "reconcile_passes",
+            "Passes by what caused them: start, intent, event, retry, audit",
+            meters.passes.clone(),
+        );
+        registry.register_with_unit(
+            "reconcile_duration",
+            "How long a pass took, from observing to reporting",
+            Unit::Seconds,
+            meters.duration.clone(),
+        );
+        registry.register(
+            "reconcile_plan_actions",
+            "Actions in a plan; passes that planned nothing do not count",
+            meters.plan.clone(),
+        );
+        registry.register(
+            "reconcile_actions",
+            "Actions applied, by whether kernel or FRR took them",
+            meters.actions.clone(),
+        );
+        registry.register(
+            "reconcile_drift_repaired",
+            "Actions that put right what somebody else had changed: planned for an intent that \
+             the machine had already followed",
+            meters.drift.clone(),
+        );
+        registry.register_with_unit(
+            "reconcile_backoff",
+            "The wait until something that failed or is pending is tried again; 0 when nothing is",
+            Unit::Seconds,
+            meters.backoff.clone(),
+        );
+        registry.register(
+            "reconcile_unobserved",
+            "Passes that could not even observe",
+            meters.unobserved.clone(),
+        );
+        meters
+    }
+
+    /// The meter of one backend.
+    #[must_use]
+    pub fn of(&self, backend: Backend) -> PassMeter {
+        let label = BackendLabel {
+            backend: backend.as_str(),
+        };
+        PassMeter {
+            duration: self.duration.get_or_create_owned(&label),
+            plan: self.plan.get_or_create_owned(&label),
+            drift: self.drift.get_or_create_owned(&label),
+            backoff: self.backoff.get_or_create_owned(&label),
+            unobserved: self.unobserved.get_or_create_owned(&label),
+            all: self.clone(),
+            backend: backend.as_str(),
+        }
+    }
+}
+
+/// Counts the passes of one backend.
+#[derive(Clone, Debug)]
+pub struct PassMeter {
+    backend: &'static str,
+    all: PassMeters,
+    duration: Histogram,
+    plan: Histogram,
+    drift: Counter,
+    backoff: Seconds,
+    unobserved: Counter,
+}
+
+impl PassMeter {
+    /// A pass ended; `backoff` is the wait until the next try, if one is needed.
+    pub(crate) fn passed(
+        &self,
+        cause: Cause,
+        report: &PassReport,
+        took: Duration,
+        backoff: Option<Duration>,
+    ) {
+        let backend = self.backend;
+        let cause = cause.as_str();
+        self.all
+            .passes
+            .get_or_create(&PassLabels { backend, cause })
+            .inc();
+        self.duration.observe(took.as_secs_f64());
+        self.backoff
+            .set(backoff.map_or(0.0, |wait| wait.as_secs_f64()));
+        if report.unobserved.is_some() {
+            self.unobserved.inc();
+            return;
+        }
+        if report.planned > 0 {
+            self.plan.observe(as_f64(report.planned));
+        }
+        let applied = report.planned.saturating_sub(report.failed);
+        for (result, number) in [("applied", applied), ("failed", report.failed)] {
+            let labels = ActionLabels { backend, result };
+            self.all
+                .actions
+                .get_or_create(&labels)
+                .inc_by(u64::try_from(number).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Actions of a pass repaired drift.
+    pub(crate) fn drift(&self, actions: usize) {
+        self.drift
+            .inc_by(u64::try_from(actions).unwrap_or(u64::MAX));
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: String,
+}
+
+/// What FRR is like; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FrrMeter {
+    up: Gauge,
+    version: Family<VersionLabel, Gauge>,
+    losses: Counter,
+}
+
+impl FrrMeter {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let meter = Self {
+            up: Gauge::default(),
+            version: Family::default(),
+            losses: Counter::default(),
+        };
+        registry.register(
+            "frr_up",
+            "Whether FRR's daemons answered the last pass",
+            meter.up.clone(),
+        );
+        registry.register(
+            "frr_version",
+            "1 for the version that zebra tells",
+            meter.version.clone(),
+        );
+        registry.register(
+            "frr_losses",
+            "How often FRR, having answered, was gone or did not answer",
+            meter.losses.clone(),
+        );
+        meter
+    }
+
+    /// FRR answered.
+    pub fn answered(&self, version: impl std::fmt::Display) {
+        self.up.set(1);
+        self.version.clear();
+        let version = version.to_string();
+        self.version.get_or_create(&VersionLabel { version }).set(1);
+    }
+
+    /// FRR did not answer.
+    pub fn lost(&self) {
+        if self.up.set(0) == 1 {
+            self.losses.inc();
+        }
+    }
+}

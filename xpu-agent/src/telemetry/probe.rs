@@ -1,0 +1,69 @@
+//! What a reconcile loop tells of its passes.
+
+use std::time::Duration;
+
+use tracing::{Span, info_span};
+use xpu_model::{
+    Generation,
+    status::{Backend, PassReport},
+};
+
+use super::{
+    metrics::{Metrics, PassMeter},
+    trace::Causes,
+};
+use crate::reconcile::Cause;
+
+/// Meters one backend's passes, and ties each to the calls that it works for.
+#[derive(Debug)]
+pub struct Probe {
+    backend: Backend,
+    meter: PassMeter,
+    causes: Causes,
+    /// The newest generation that the machine was seen to follow in full.
+    settled: Option<Generation>,
+    /// Whether the last pass left nothing to do.
+    at_rest: bool,
+}
+
+impl Probe {
+    /// A probe of `backend`, whose calls are found in `causes`.
+    #[must_use]
+    pub fn new(backend: Backend, metrics: &Metrics, causes: Causes) -> Self {
+        Self {
+            backend,
+            meter: metrics.passes.of(backend),
+            causes,
+            settled: None,
+            at_rest: false,
+        }
+    }
+
+    /// The span of a pass: a child of the oldest call whose change has not been followed yet,
+    /// with links to the others.
+    pub(crate) fn span(&self, generation: Generation, cause: Cause) -> Span {
+        let cause = cause.as_str();
+        let span = info_span!("pass", backend = %self.backend, %generation, cause);
+        self.causes.tie(&span, self.settled.unwrap_or_default());
+        span
+    }
+
+    /// A pass ended; `backoff` is the wait until the next try, if one is needed.
+    pub(crate) fn passed(
+        &mut self,
+        cause: Cause,
+        report: &PassReport,
+        took: Duration,
+        backoff: Option<Duration>,
+    ) {
+        self.meter.passed(cause, report, took, backoff);
+        if self.at_rest && self.settled == Some(report.generation) {
+            self.meter
+                .drift(report.planned - report.failed.min(report.planned));
+        }
+        self.at_rest = backoff.is_none();
+        if self.at_rest {
+            self.settled = Some(report.generation);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What a client cannot make the agent do or hold.
+
+use std::{
+    path::Path,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Frame;
+use hyper::{body::Incoming, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+use tonic::Code;
+use tonic_types::StatusExt;
+use xpu_agent::access::limits::Reason;
+use xpu_proto::evpn_gw::v1alpha1::{
+    CreateVrfRequest, ListVrfsRequest, vrf_service_client::VrfServiceClient,
+};
+
+use crate::rig::{Rig, Target, call, eventually, is, path};
+
+/// A body of these bytes; after them it ends, or stays open for ever.
+#[derive(Clone)]
+pub struct Script {
+    bytes: Option<Bytes>,
+    ends: bool,
+}
+
+impl Script {
+    pub fn new(bytes: &[u8], ends: bool) -> Self {
+        let bytes = Some(Bytes::copy_from_slice(bytes));
+        Self { bytes, ends }
+    }
+}
+
+impl http_body::Body for Script {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match (self.bytes.take(), self.ends) {
+            (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            (None, true) => Poll::Ready(None),
+            // Nobody wakes it.
+            (None, false) => Poll::Pending,
+        }
+    }
+}
+
+/// An HTTP/2 connection on which bodies are as a test wants them.
+pub struct Raw(http2::SendRequest<Script>);
+
+impl Raw {
+    pub async fn connect(socket: &Path, window: u32) -> Self {
+        let stream = UnixStream::connect(socket).await.unwrap();
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(window)
+            .handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    pub async fn call(&mut self, path: &str, body: Script) -> hyper::Result<Response<Incoming>> {
+        let request = Request::post(format!("http://agent{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(body)
+            .unwrap();
+        self.0.ready().await?;
+        self.0.send_request(request).await
+    }
+}
+
+/// The code of an answer without a message.
+fn code(response: &Response<Incoming>) -> Option<Code> {
+    let status = response.headers().get("grpc-status")?;
+    Some(Code::from_bytes(status.as_bytes()))
+}
+
+#[tokio::test]
+async fn messages_that_are_too_large_or_none() {
+    let rig = Rig::new("[limits]\nmessage_bytes = 65536").await;
+    let limits = rig.gate.limits().clone();
+    let mut client = VrfServiceClient::new(rig.channel());
+    let large = CreateVrfRequest {
+        vrf_id: "x".repeat(70_000),
+        vrf: None,
+    };
+    let refused = client.create_vrf(large).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let info = refused.get_details_error_info().unwrap();
+    assert_eq!(info.metadata["config"], "limits.message_bytes");
+    assert_eq!(limits.refused(Reason::MessageBytes), 1);
+    let fits = CreateVrfRequest {
+        vrf_id: "x".repeat(60_000),
+        vrf: None,
+    };
+    let reached = client.create_vrf(fits).await.unwrap_err();
+    assert_eq!(reached.code(), Code::InvalidArgument);
+
+    let mut raw = Raw::connect(&rig.unix(), 65_535).await;
+    let create = path("Vrf", "CreateVrf");
+    // Announced, not sent: no room is made for it.
+    let announced = Script::new(&[0, 0xff, 0xff, 0xff, 0xff], false);
+    let answer = raw.call(&create, announced).await.unwrap();
+    assert_eq!(code(&answer), Some(Code::ResourceExhausted));
+    let second = Script::new(&[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], false);
+    let answer = raw.call(&create, second).await.unwrap();
+    assert_eq!(code(&answer), Some(Code::OutOfRange));
+    for malformed in [
+        &b"\x00\x00\x00\x00\x03\xff\xff\xff"[..],
+        b"\x01\x00\x00\x00\x00",
+        b"\x07\x00\x00\x00\x01a",
+        b"\x00\x00",
+        b"",
+    ] {
+        let answer = raw
+            .call(&create, Script::new(malformed, true))
+            .await
+            .unwrap();
+        let code = code(&answer);
+        assert!(
+            !matches!(code, None | Some(Code::Ok)),
+            "{malformed:?}: {code:?}"
+        );
+    }
+    client.list_vrfs(ListVrfsRequest::default()).await.unwrap();
+    drop((client, raw));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn headers_are_bounded() {
+    let rig = Rig::new("[limits]\nheader_bytes = 4096").await;
+    let mut client = VrfServiceClient::new(rig.channel());
+    let mut request = tonic::Request::new(ListVrfsRequest::default());
+    let long = "x".repeat(60_000).parse().unwrap();
+    request.metadata_mut().insert("long", long);
+    assert!(client.list_vrfs(request).await.is_err());
+    let mut other = VrfServiceClient::new(rig.channel());
+    other.list_vrfs(ListVrfsRequest::default()).await.unwrap();
+    drop((client, other));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn connections_of_one_peer_are_bounded() {
+    let rig = Rig::new("[limits]\nconnections_per_peer = 2").await;
+    let limits = rig.gate.limits().clone();
+    let socket = rig.unix();
+    let first = UnixStream::connect(&socket).await.unwrap();
+    let _second = UnixStream::connect(&socket).await.unwrap();
+    eventually("two connections", || limits.connections() == 2).await;
+    let mut third = UnixStream::connect(&socket).await.unwrap();
+    assert_eq!(
+        third.read(&mut [0; 64]).await.unwrap_or(0),
+        0,
+        "it is closed"
+    );
+    assert_eq!(limits.refused(Reason::ConnectionsPerPeer), 1);
+    // Loopback is another peer.
+    is(
+        &call(&Target::Clear(rig.tcp), &path("Vrf", "ListVrfs"), None).await,
+        Code::Ok,
+        "",
+    );
+    drop(first);
+    eventually("one connection", || limits.connections() == 1).await;
+    is(
+        &call(&Target::Unix(&socket), &path("Vrf", "ListVrfs"), None).await,
+        Code::Ok,
+        "",
+    );
+    drop(_second);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_disconnected() {
+    let rig = Rig::new("[limits]\nhandshake_ms = 300").await;
+    let limits = rig.gate.limits().clone();
+    for said in [&b""[..], b"PRI * HTTP/2.0\r\n", b"\r\n"] {
+        let before = limits.refused(Reason::HandshakeSlow);
+        let mut stream = UnixStream::connect(rig.unix()).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let mut answer = Vec::new();
+        // The server's own first frame may come; then the end.
+        let _ = stream.read_to_end(&mut answer).await;
+        eventually("no connection", || limits.connections() == 0).await;
+        // What is not HTTP/2 ends earlier, by itself.
+        let counted = limits.refused(Reason::HandshakeSlow) - before;
+        assert!(counted == 1 || said == b"\r\n", "{said:?}");
+    }
+    // Who has said that it is there may be silent.
+    let mut client = Raw::connect(&rig.unix(), 65_535).await;
+    let silent = tokio::time::Instant::now() + std::time::Duration::from_millis(900);
+    tokio::time::sleep_until(silent).await;
+    let list = path("Vrf", "ListVrfs");
+    client
+        .call(&list, Script::new(&[0; 5], true))
+        .await
+        .unwrap();
+    drop(client);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn who_sends_or_reads_too_slowly_is_refused() {
+    let rig = Rig::new("[limits]\nrequest_ms = 300\nresponse_ms = 300").await;
+    let limits = rig.gate.limits().clone();
+    let list = path("Vrf", "ListVrfs");
+    let mut sends = Raw::connect(&rig.unix(), 65_535).await;
+    let answer = sends
+        .call(&list, Script::new(&[0, 0], false))
+        .await
+        .unwrap();
+    assert_eq!(code(&answer), Some(Code::DeadlineExceeded));
+    assert_eq!(limits.refused(Reason::RequestSlow), 1);
+    drop((answer, sends));
+
+    // A window of nothing: the answer's message cannot be sent.
+    let mut reads = Raw::connect(&rig.unix(), 0).await;
+    let answer = reads.call(&list, Script::new(&[0; 5], true)).await.unwrap();
+    eventually("disconnected", || limits.refused(Reason::ResponseSlow) == 1).await;
+    drop(answer);
+    eventually("nothing is held", || {
+        (limits.connections(), limits.calls()) == (0, 0)
+    })
+    .await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn the_rate_is_held_per_caller() {
+    let rig = Rig::new("[limits]\ncalls_per_second = 1\ncalls_burst = 3").await;
+    let mut client = VrfServiceClient::new(rig.channel());
+    let mut refused = Vec::new();
+    for _ in 0..10 {
+        refused.extend(client.list_vrfs(ListVrfsRequest::default()).await.err());
+    }
+    let first = refused.first().unwrap();
+    assert_eq!(first.code(), Code::ResourceExhausted, "{first}");
+    assert!(
+        first.message().contains("limits.calls_per_second"),
+        "{first}"
+    );
+    assert!(first.get_details_retry_info().is_some());
+    // Loopback is another caller.
+    is(
+        &call(&Target::Clear(rig.tcp), &path("Vrf", "ListVrfs"), None).await,
+        Code::Ok,
+        "",
+    );
+    drop(client);
+    rig.stop().await;
+}

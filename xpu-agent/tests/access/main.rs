@@ -1,0 +1,16 @@
+//! Who may what, and how much, over real sockets: the agent's services behind its listeners, and
+//! clients that we did not write (curl, openssl) beside tonic's.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test crate: its helpers fail the test they serve"
+)]
+
+mod certs;
+mod limits;
+mod load;
+mod peers;
+mod reload;
+mod rig;
+mod tls;

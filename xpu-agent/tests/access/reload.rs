@@ -1,0 +1,224 @@
+//! Certificates change while clients call.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use xpu_agent::access::config::Transport;
+use xpu_proto::evpn_gw::v1alpha1::{ListVrfsRequest, vrf_service_client::VrfServiceClient};
+
+use crate::{
+    certs::{Ca, Leaf, replace},
+    rig::{Rig, eventually},
+    tls::configure,
+};
+
+fn viewer() -> Leaf<'static> {
+    Leaf {
+        names: &["DNS:desk.lab"],
+        ..Leaf::good()
+    }
+}
+
+/// Connects when it is first used, and again when that connection has ended.
+fn connect(tcp: std::net::SocketAddr, ca: &str, (cert, key): &(String, String)) -> Channel {
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(ca))
+        .identity(Identity::from_pem(cert, key))
+        .domain_name("localhost");
+    let endpoint = Endpoint::from_shared(format!("https://{tcp}")).unwrap();
+    let endpoint = endpoint.tls_config(tls).unwrap();
+    endpoint.timeout(Duration::from_secs(60)).connect_lazy()
+}
+
+async fn list(channel: &Channel) -> Result<(), tonic::Status> {
+    let mut client = VrfServiceClient::new(channel.clone());
+    client.list_vrfs(ListVrfsRequest::default()).await.map(drop)
+}
+
+/// Calls over and over, on connections that live for ten calls each; what failed.
+struct Load {
+    done: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<tonic::Status>>>,
+}
+
+impl Load {
+    fn start(rig: &Rig, server_ca: &Ca, client: &(String, String)) -> Self {
+        let (done, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let task = |_| {
+            let make = {
+                let (tcp, ca, client) = (rig.tcp, server_ca.pem(), client.clone());
+                move || connect(tcp, &ca, &client)
+            };
+            let (done, stop) = (done.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut failed = Vec::new();
+                while !stop.load(Relaxed) {
+                    let channel = make();
+                    for _ in 0..10 {
+                        failed.extend(list(&channel).await.err());
+                        done.fetch_add(1, Relaxed);
+                    }
+                }
+                failed
+            })
+        };
+        let tasks = (0..4).map(task).collect();
+        Self { done, stop, tasks }
+    }
+
+    /// Waits until as many calls more were made.
+    async fn more(&self, calls: u64) {
+        let goal = self.done.load(Relaxed) + calls;
+        eventually("more calls", || self.done.load(Relaxed) >= goal).await;
+    }
+
+    async fn stop(self) -> Vec<tonic::Status> {
+        self.stop.store(true, Relaxed);
+        let mut failed = Vec::new();
+        for task in self.tasks {
+            failed.extend(task.await.unwrap());
+        }
+        failed
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_while_certificates_change() {
+    let (ca, files) = (Ca::new(), tempfile::tempdir().unwrap());
+    let rig = Rig::over(&configure(&files, &ca), Transport::Tls).await;
+    let tls = rig.gate.tls().unwrap().clone();
+    let (cert, key) = (
+        files.path().join("server.crt"),
+        files.path().join("server.key"),
+    );
+    let load = Load::start(&rig, &ca, &ca.issue(&viewer()));
+    load.more(100).await;
+
+    // The certificate is renewed, its key with it.
+    for renewal in 1..=3 {
+        let (new_cert, new_key) = ca.issue_server(1000 + renewal);
+        replace(&cert, &new_cert);
+        replace(&key, &new_key);
+        // Between the two files both may have been read once: that changes nothing.
+        eventually("taken over", || tls.reloads().0 == renewal).await;
+        load.more(50).await;
+    }
+    // Files that cannot be used.
+    let (taken, refused) = tls.reloads();
+    replace(&key, "no key");
+    eventually("a broken key", || tls.reloads().1 > refused).await;
+    load.more(50).await;
+    let (good_cert, good_key) = ca.issue_server(2000);
+    let expired = Leaf {
+        until: -1,
+        names: &["DNS:localhost"],
+        ..Leaf::good()
+    };
+    let (expired_cert, expired_key) = ca.issue(&expired);
+    let (_, refused) = tls.reloads();
+    replace(&cert, &expired_cert);
+    replace(&key, &expired_key);
+    eventually("an expired certificate", || tls.reloads().1 > refused).await;
+    load.more(50).await;
+    assert_eq!(tls.reloads().0, taken, "nothing of it is in use");
+    replace(&cert, &good_cert);
+    replace(&key, &good_key);
+    eventually("mended", || tls.reloads().0 == taken + 1).await;
+    load.more(50).await;
+
+    assert_eq!(
+        load.stop()
+            .await
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        [""; 0]
+    );
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_that_is_taken_out_takes_its_clients_with_it() {
+    let (ca, other, files) = (Ca::new(), Ca::new(), tempfile::tempdir().unwrap());
+    let rig = Rig::over(&configure(&files, &ca), Transport::Tls).await;
+    let tls = rig.gate.tls().unwrap().clone();
+    let bundle = files.path().join("ca.crt");
+    replace(&bundle, &format!("{}{}", ca.pem(), other.pem()));
+    eventually("both CAs", || tls.reloads().0 == 1).await;
+
+    let old = connect(rig.tcp, &ca.pem(), &ca.issue(&viewer()));
+    list(&old).await.unwrap();
+    let load = Load::start(&rig, &ca, &other.issue(&viewer()));
+    load.more(50).await;
+    replace(&bundle, &other.pem());
+    eventually("one CA", || tls.reloads().0 == 2).await;
+    // Its open connection ends, and there is no other.
+    let mut again = tokio::time::interval(Duration::from_millis(5));
+    let refused = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            again.tick().await;
+            if let Err(status) = list(&old).await {
+                return status;
+            }
+        }
+    });
+    assert_ne!(refused.await.unwrap().code(), Code::Ok);
+    assert!(list(&old).await.is_err(), "it got in again");
+    load.more(50).await;
+    assert_eq!(
+        load.stop()
+            .await
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        [""; 0]
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_certificate() {
+    let (ca, files) = (Ca::new(), tempfile::tempdir().unwrap());
+    let rig = Rig::over(&configure(&files, &ca), Transport::Tls).await;
+    let short = Leaf {
+        until: 8,
+        ..viewer()
+    };
+    let client = connect(rig.tcp, &ca.pem(), &ca.issue(&short));
+    list(&client).await.unwrap();
+    let limits = rig.gate.limits().clone();
+    assert_eq!(limits.connections(), 1);
+    eventually("disconnected", || limits.connections() == 0).await;
+    assert!(list(&client).await.is_err());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_revoked_client_is_asked_to_go() {
+    let (ca, files) = (Ca::new(), tempfile::tempdir().unwrap());
+    let rig = Rig::over(&configure(&files, &ca), Transport::Tls).await;
+    let client = connect(
+        rig.tcp,
+        &ca.pem(),
+        &ca.issue(&Leaf {
+            serial: 77,
+            ..viewer()
+        }),
+    );
+    list(&client).await.unwrap();
+    replace(&files.path().join("ca.crl"), &ca.revoke(&[666, 77]));
+    let limits = rig.gate.limits().clone();
+    eventually("disconnected", || limits.connections() == 0).await;
+    assert!(list(&client).await.is_err());
+    rig.stop().await;
+}

@@ -1,0 +1,263 @@
+//! An agent without a machine.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::Routes,
+    transport::{Channel, Endpoint, Server},
+};
+use xpu_agent::{
+    api::Api,
+    lifecycle::{
+        http::{self, Health},
+        readiness::Readiness,
+    },
+    reconcile::{self, Backend, Board, Source},
+    store::{Store, Told},
+    telemetry::{
+        Probe,
+        metrics::{ExportMeter, FrrMeter, KernelEvents, Metrics, Objects},
+        rpc,
+        trace::Causes,
+    },
+};
+use xpu_model::{
+    Intent, Kind,
+    status::{self, Component, PassReport, State},
+};
+use xpu_proto::evpn_gw::v1alpha1::{
+    bridge_port_service_server::BridgePortServiceServer,
+    logical_bridge_service_server::LogicalBridgeServiceServer,
+    svi_service_server::SviServiceServer, vrf_service_server::VrfServiceServer,
+};
+
+/// For what takes a moment on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a played backend finds.
+#[derive(Clone, Copy, Debug)]
+pub struct World {
+    /// Whether it can be looked at.
+    pub there: bool,
+    /// Things that somebody has changed since the last pass.
+    pub drift: usize,
+    /// Whether what is applied is refused.
+    pub refuses: bool,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            there: true,
+            drift: 0,
+            refuses: false,
+        }
+    }
+}
+
+/// Plays Linux or FRR.
+struct Played<const FRR: bool> {
+    world: watch::Receiver<World>,
+    seen: u64,
+}
+
+impl<const FRR: bool> Backend for Played<FRR> {
+    const NAME: status::Backend = if FRR {
+        status::Backend::Frr
+    } else {
+        status::Backend::Linux
+    };
+    const KINDS: &'static [Kind] = if FRR {
+        &[Kind::Vrf, Kind::LogicalBridge, Kind::Svi]
+    } else {
+        &Kind::ALL
+    };
+
+    async fn pass(&mut self, intent: &Arc<Intent>) -> PassReport {
+        let world = *self.world.borrow_and_update();
+        let generation = intent.generation;
+        let keys = intent.keys();
+        let keys = keys.filter(|key| Self::KINDS.contains(&key.kind));
+        if !world.there {
+            let unknown = || Component::new(State::Error("gone".to_owned()));
+            return PassReport {
+                generation,
+                objects: keys.map(|key| (key, unknown())).collect(),
+                node: vec!["gone".to_owned()],
+                unobserved: Some("gone".to_owned()),
+                ..PassReport::default()
+            };
+        }
+        let changes = usize::try_from(generation.0 - self.seen).unwrap();
+        self.seen = generation.0;
+        let planned = changes + world.drift;
+        let word = |key| (key, Component::new(State::Success));
+        PassReport {
+            generation,
+            planned,
+            failed: if world.refuses { planned } else { 0 },
+            objects: keys.map(word).collect::<BTreeMap<_, _>>(),
+            ..PassReport::default()
+        }
+    }
+
+    async fn dirty(&mut self) {
+        if self.world.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The agent; it ends when dropped.
+pub struct Rig {
+    pub linux: watch::Sender<World>,
+    pub frr: watch::Sender<World>,
+    pub frr_meter: FrrMeter,
+    pub channel: Channel,
+    http: SocketAddr,
+    stop: CancellationToken,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        let stop = CancellationToken::new();
+        let directory = tempfile::tempdir().unwrap();
+        let metrics = Metrics::default()
+            .with(KernelEvents(Arc::default()))
+            .with_exports(&ExportMeter::default());
+        let causes = Causes::default();
+        let told = Told {
+            meter: metrics.store.clone(),
+            causes: causes.clone(),
+        };
+        let none = watch::channel(Default::default()).1;
+        let store = Store::open(&directory.path().join("store"), 1001..=1100, none, told).unwrap();
+        let (linux, linux_seen) = watch::channel(World::default());
+        let (frr, frr_seen) = watch::channel(World::default());
+        let board = Board::new(vec![
+            start::<false>(linux_seen, &store, &metrics, &causes, &stop),
+            start::<true>(frr_seen, &store, &metrics, &causes, &stop),
+        ]);
+        let readiness = Readiness::new(board.clone(), &store, stop.clone());
+        let objects = Objects {
+            store: store.clone(),
+            board: board.clone(),
+        };
+        let (rpc_meter, frr_meter) = (metrics.rpc.clone(), metrics.frr.clone());
+        let health = Health {
+            readiness,
+            exposition: metrics.with(objects).exposition(),
+        };
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http_address = http.local_addr().unwrap();
+        let served = axum::serve(http, http::router(health));
+        tokio::spawn(
+            served
+                .with_graceful_shutdown(stop.clone().cancelled_owned())
+                .into_future(),
+        );
+
+        let api = Api::new(store, board, LIMIT);
+        let services = Routes::new(VrfServiceServer::new(api.clone()))
+            .add_service(LogicalBridgeServiceServer::new(api.clone()))
+            .add_service(BridgePortServiceServer::new(api.clone()))
+            .add_service(SviServiceServer::new(api));
+        let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = grpc.local_addr().unwrap();
+        let served = Server::builder()
+            .add_routes(rpc::metered(services, rpc_meter))
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(grpc),
+                stop.clone().cancelled_owned(),
+            );
+        tokio::spawn(served);
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        Self {
+            linux,
+            frr,
+            frr_meter,
+            channel: channel.connect().await.unwrap(),
+            http: http_address,
+            stop,
+            _directory: directory,
+        }
+    }
+
+    /// `GET path`, as plain as a probe sends it: the status and the body.
+    pub async fn get(&self, path: &str, accept: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: agent\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    /// `/metrics` as Prometheus asks for it.
+    pub async fn scrape(&self) -> String {
+        let (status, text) = self.get("/metrics", "text/plain").await;
+        assert_eq!(status, 200, "{text}");
+        text
+    }
+}
+
+fn start<const FRR: bool>(
+    world: watch::Receiver<World>,
+    store: &Store,
+    metrics: &Metrics,
+    causes: &Causes,
+    stop: &CancellationToken,
+) -> Source {
+    let (reports, seen) = watch::channel(Arc::new(reconcile::no_report_yet()));
+    let backend = Played::<FRR> { world, seen: 0 };
+    let name = Played::<FRR>::NAME;
+    let probe = Probe::new(name, metrics, causes.clone());
+    let task = reconcile::run(backend, store.watch(), reports, probe, stop.clone());
+    tokio::spawn(task);
+    Source {
+        backend: name,
+        kinds: Played::<FRR>::KINDS,
+        reports: seen,
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is looked at over HTTP tells a state but no change of it"
+)]
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+/// Looks until `look` finds it; the state tells nobody of its change.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            pause().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, found)
+        .await
+        .unwrap_or_else(|_| panic!("waited for {what}"))
+}
