@@ -1,0 +1,202 @@
+//! `apply` and `diff`: make the agent's objects what manifests say.
+//!
+//! The difference is shown first. Each change is one call to the agent; one that is refused
+//! does not keep the others from being tried.
+
+mod diff;
+mod plan;
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use clap::builder::TypedValueParser as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use xpu_model::{Kind, ObjectKey};
+use xpu_proto::evpn_gw::v1alpha1::{BridgePort, LogicalBridge, Svi, Vrf};
+
+use crate::commands::Session;
+use crate::failure::Failure;
+use crate::manifest::{FieldChange, Manifest, Source, Spec, read};
+use crate::screen::{emit, say};
+use plan::{Change, Plan};
+
+/// Where the manifests are, and what else is to go.
+#[derive(Debug, clap::Args)]
+pub struct Wanted {
+    /// A file of manifests, a directory of such files, or `-` for stdin; may be repeated
+    #[arg(
+        short = 'f',
+        long = "filename",
+        required = true,
+        value_name = "PATH",
+        value_parser = clap::builder::OsStringValueParser::new().map(|text| Source::from(&*text)),
+        value_hint = clap::ValueHint::AnyPath
+    )]
+    sources: Vec<Source>,
+    /// Delete what the manifests leave out, of the kinds that they name. Ports that xpu-cni
+    /// made for pods stay
+    #[arg(long)]
+    prune: bool,
+}
+
+/// The flags of `apply`.
+#[derive(Debug, clap::Args)]
+pub struct Apply {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Only show what would change; exit with 4 if anything would
+    #[arg(long)]
+    dry_run: bool,
+    /// Exit with 4, not 0, when something was changed
+    #[arg(long)]
+    exit_code: bool,
+    /// Don't ask before --prune deletes
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Session {
+    /// Shows what `apply` would do.
+    pub async fn diff(&self, wanted: &Wanted) -> Result<(), Failure> {
+        let (plan, _) = self.plan(wanted).await?;
+        emit(&diff::text(&plan, self.screen()))?;
+        match plan.changes.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Different),
+        }
+    }
+
+    /// Does what the manifests ask for.
+    pub async fn apply(&self, flags: &Apply) -> Result<(), Failure> {
+        if flags.dry_run {
+            return self.diff(&flags.wanted).await;
+        }
+        let (plan, from_stdin) = self.plan(&flags.wanted).await?;
+        emit(&diff::text(&plan, self.screen()))?;
+        let (_, _, deletes) = plan.counts();
+        if deletes > 0 && !flags.yes {
+            confirm(deletes, from_stdin)?;
+        }
+        let refused = self.carry_out(&plan).await?;
+        match (refused, plan.changes.len()) {
+            (0, 0) => Ok(()),
+            (0, _) if flags.exit_code => Err(Failure::Different),
+            (0, _) => Ok(()),
+            (refused, all) => Err(Failure::Partly { refused, all }),
+        }
+    }
+
+    async fn plan(&self, wanted: &Wanted) -> Result<(Plan, bool), Failure> {
+        let manifests = read(&wanted.sources).map_err(Failure::Source)?;
+        let named: BTreeSet<_> = manifests.keys().map(|key| key.kind).collect();
+        // Whether a network is still in use shows in the kinds that refer to it.
+        let (prune, needed) = match wanted.prune {
+            true => (named, Kind::ALL.into()),
+            false => (BTreeSet::new(), named),
+        };
+        let live = self.objects(&Vec::from_iter(needed)).await?;
+        let plan = plan::plan(&manifests, &live, &prune);
+        Ok((plan, wanted.sources.contains(&Source::Stdin)))
+    }
+
+    /// How many were refused.
+    async fn carry_out(&self, plan: &Plan) -> Result<usize, Failure> {
+        let bar = progress(plan.changes.len());
+        let mut refused = 0;
+        for change in &plan.changes {
+            bar.set_message(change.key().to_string());
+            let outcome = self.carry_out_one(change).await;
+            let told = bar.suspend(|| match outcome {
+                Ok(done) => emit(&format!("{} {done}\n", change.key())),
+                // Nothing that follows can succeed either.
+                Err(error @ Failure::Unreachable { .. }) => Err(error),
+                Err(error) => {
+                    refused += 1;
+                    let _ = write!(io::stderr(), "{}", error.report());
+                    Ok(())
+                }
+            });
+            told?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(refused)
+    }
+
+    async fn carry_out_one(&self, change: &Change) -> Result<&'static str, Failure> {
+        match change {
+            Change::Create(wanted) => self.create_wanted(wanted).await.map(|()| "created"),
+            Change::Update(wanted, fields) => {
+                self.update_wanted(wanted, fields).await.map(|()| "changed")
+            }
+            Change::Delete(key) => self.delete_any(key).await.map(|()| "deleted"),
+        }
+    }
+
+    async fn create_wanted(&self, wanted: &Manifest) -> Result<(), Failure> {
+        let id = wanted.key.id.to_string();
+        match wanted.spec.clone() {
+            Spec::Vrf(spec) => self.make(id, Vrf::from(spec)).await,
+            Spec::LogicalBridge(spec) => self.make(id, LogicalBridge::from(spec)).await,
+            Spec::BridgePort(spec) => self.make(id, BridgePort::from(spec)).await,
+            Spec::Svi(spec) => self.make(id, Svi::from(spec)).await,
+        }
+    }
+
+    async fn update_wanted(
+        &self,
+        wanted: &Manifest,
+        fields: &[FieldChange],
+    ) -> Result<(), Failure> {
+        let mask = fields.iter().map(FieldChange::mask_path).collect();
+        let key = &wanted.key;
+        match wanted.spec.clone() {
+            Spec::Vrf(spec) => self.change(key, Vrf::from(spec), mask).await,
+            Spec::LogicalBridge(spec) => self.change(key, LogicalBridge::from(spec), mask).await,
+            Spec::BridgePort(spec) => self.change(key, BridgePort::from(spec), mask).await,
+            Spec::Svi(spec) => self.change(key, Svi::from(spec), mask).await,
+        }
+    }
+
+    async fn delete_any(&self, key: &ObjectKey) -> Result<(), Failure> {
+        match key.kind {
+            Kind::Vrf => self.remove::<Vrf>(key, true).await,
+            Kind::LogicalBridge => self.remove::<LogicalBridge>(key, true).await,
+            Kind::BridgePort => self.remove::<BridgePort>(key, true).await,
+            Kind::Svi => self.remove::<Svi>(key, true).await,
+        }
+    }
+}
+
+/// Asks on the terminal; where there is none, nobody can agree.
+fn confirm(deletes: usize, from_stdin: bool) -> Result<(), Failure> {
+    if from_stdin || !io::stdin().is_terminal() {
+        return Err(Failure::Unconfirmed { deletes });
+    }
+    let _ = write!(io::stderr(), "xpuctl: delete {deletes}? [y/N] ");
+    let mut answer = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(Failure::Input)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Declined),
+    }
+}
+
+/// On stderr, and only if that is a terminal.
+fn progress(changes: usize) -> ProgressBar {
+    let target = match io::stderr().is_terminal() && changes > 1 {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(u64::try_from(changes).ok(), target);
+    match ProgressStyle::with_template("{pos}/{len} [{bar:30}] {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(error) => {
+            say(&format!("no progress is shown: {error}"));
+            bar
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The flags of `create`, and the objects they make. Each flag is read into the domain's
+//! type, so an object that leaves here breaks no rule of its own; rules between objects
+//! are the agent's.
+
+use clap::{ArgGroup, Args, Subcommand};
+use xpu_model::{Asn, Id, IfAddr, Mac, ObjectKey, VlanId, Vni};
+use xpu_proto::evpn_gw::v1alpha1::{
+    BridgePort, BridgePortSpec, BridgePortType, LogicalBridge, LogicalBridgeSpec, Svi, SviSpec,
+    Vrf, VrfSpec,
+};
+
+use crate::{args, wire};
+
+/// What to create.
+#[derive(Debug, Subcommand)]
+pub enum Create {
+    /// A tenant's routing table; with a VNI, its L3 EVPN
+    #[command(alias = "vrfs")]
+    Vrf(VrfFlags),
+    /// A tenant network: a VLAN; with a VNI, its L2 EVPN
+    #[command(
+        visible_alias = "lb",
+        aliases = ["lbs", "logicalbridge", "logicalbridges", "logical-bridges"]
+    )]
+    LogicalBridge(LogicalBridgeFlags),
+    /// A virtual function's attachment to logical bridges
+    #[command(visible_aliases = ["port", "bp"], aliases = ["ports", "bps", "bridgeport", "bridgeports", "bridge-ports"])]
+    BridgePort(BridgePortFlags),
+    /// A logical bridge's gateway into a VRF
+    #[command(alias = "svis")]
+    Svi(SviFlags),
+}
+
+/// The object's id, common to all kinds.
+#[derive(Debug, Args)]
+pub struct NewId {
+    /// Id: 4 to 63 of a-z, 0-9 and `-`. Without one the agent makes a UUID
+    #[arg(value_parser = args::new_id)]
+    id: Option<Id>,
+}
+
+impl NewId {
+    /// As the API wants it: empty asks for a UUID.
+    pub fn text(&self) -> String {
+        self.id
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct VrfFlags {
+    #[command(flatten)]
+    pub id: NewId,
+    /// Address and length; an IPv4 one is the router id and the base of the RD
+    #[arg(long, value_name = "IP/LEN")]
+    loopback: IfAddr,
+    /// L3VNI, 1 to 16777215. Without one the VRF routes on this xPU only
+    #[arg(long, value_parser = args::number::<Vni>)]
+    vni: Option<Vni>,
+    /// The local tunnel endpoint, instead of the agent's default
+    #[arg(long, value_name = "IP/LEN")]
+    vtep: Option<IfAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct LogicalBridgeFlags {
+    #[command(flatten)]
+    pub id: NewId,
+    /// VLAN at the ports, 1 to 4094
+    #[arg(long, value_parser = args::number::<VlanId>)]
+    vlan: VlanId,
+    /// L2VNI, 1 to 16777215. Without one the network stays on this xPU
+    #[arg(long, value_parser = args::number::<Vni>)]
+    vni: Option<Vni>,
+    /// The local tunnel endpoint, instead of the agent's default
+    #[arg(long, value_name = "IP/LEN")]
+    vtep: Option<IfAddr>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("mode").required(true))]
+pub struct BridgePortFlags {
+    #[command(flatten)]
+    pub id: NewId,
+    /// The function's MAC address
+    #[arg(long)]
+    mac: Mac,
+    /// Untagged, in this logical bridge
+    #[arg(long, group = "mode", value_name = "BRIDGE", value_parser = args::logical_bridge)]
+    access: Option<ObjectKey>,
+    /// Tagged, in these logical bridges
+    #[arg(
+        long,
+        group = "mode",
+        value_name = "BRIDGE,…",
+        value_delimiter = ',',
+        value_parser = args::logical_bridge
+    )]
+    trunk: Vec<ObjectKey>,
+    /// Tagged, in every logical bridge there is and will be
+    #[arg(long, group = "mode")]
+    transparent: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SviFlags {
+    #[command(flatten)]
+    pub id: NewId,
+    /// The VRF that routes
+    #[arg(long, value_parser = args::vrf)]
+    vrf: ObjectKey,
+    /// The logical bridge that gets the gateway
+    #[arg(long, visible_alias = "lb", value_name = "BRIDGE", value_parser = args::logical_bridge)]
+    logical_bridge: ObjectKey,
+    /// The gateway's MAC address
+    #[arg(long)]
+    mac: Mac,
+    /// The gateway's address with its subnet's length; may be repeated
+    #[arg(long = "gateway", required = true, value_name = "IP/LEN")]
+    gateways: Vec<IfAddr>,
+    /// Speak BGP with tenants in these subnets
+    #[arg(long, requires = "remote_as")]
+    enable_bgp: bool,
+    /// Those tenants' AS number
+    #[arg(long, value_name = "ASN", requires = "enable_bgp", value_parser = args::number::<Asn>)]
+    remote_as: Option<Asn>,
+}
+
+impl From<VrfFlags> for Vrf {
+    fn from(flags: VrfFlags) -> Self {
+        let spec = VrfSpec {
+            vni: flags.vni.map(u32::from),
+            loopback_ip_prefix: Some(wire::prefix(flags.loopback)),
+            vtep_ip_prefix: flags.vtep.map(wire::prefix),
+        };
+        Self {
+            spec: Some(spec),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<LogicalBridgeFlags> for LogicalBridge {
+    fn from(flags: LogicalBridgeFlags) -> Self {
+        let spec = LogicalBridgeSpec {
+            vlan_id: flags.vlan.into(),
+            vni: flags.vni.map(u32::from),
+            vtep_ip_prefix: flags.vtep.map(wire::prefix),
+        };
+        Self {
+            spec: Some(spec),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<BridgePortFlags> for BridgePort {
+    fn from(flags: BridgePortFlags) -> Self {
+        // clap lets exactly one of the three through; a transparent trunk names no bridge.
+        let (ptype, bridges) = match flags.access {
+            Some(bridge) => (BridgePortType::Access, vec![bridge]),
+            None => (BridgePortType::Trunk, flags.trunk),
+        };
+        let spec = BridgePortSpec {
+            mac_address: flags.mac.octets().to_vec(),
+            ptype: ptype.into(),
+            logical_bridges: bridges.iter().map(ToString::to_string).collect(),
+        };
+        Self {
+            spec: Some(spec),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<SviFlags> for Svi {
+    fn from(flags: SviFlags) -> Self {
+        let spec = SviSpec {
+            vrf: flags.vrf.to_string(),
+            logical_bridge: flags.logical_bridge.to_string(),
+            mac_address: flags.mac.octets().to_vec(),
+            gw_ip_prefix: flags.gateways.into_iter().map(wire::prefix).collect(),
+            enable_bgp: flags.enable_bgp,
+            remote_as: flags.remote_as.map_or(0, u32::from),
+        };
+        Self {
+            spec: Some(spec),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What the machine of a local agent has: kernel and its features, FRR and its daemons, MTUs.
+//! First everything is looked at, then judged: the judging is pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Finding;
+use crate::live::Objects;
+
+/// Single VXLAN devices with VNI filters (`vnifilter`) came with it.
+const LEAST_KERNEL: (u32, u32) = (5, 18);
+
+/// FRR's zebra knows single VXLAN devices since.
+const LEAST_FRR: (u32, u32) = (9, 0);
+
+/// From this on FRR's `mgmtd` takes the configuration of VRFs.
+const FRR_WITH_MGMTD: (u32, u32) = (10, 0);
+
+/// Kernel modules the agent's devices are made of, with what for.
+const MODULES: [(&str, &str); 4] = [
+    ("bridge", "VLAN-aware bridges"),
+    ("vxlan", "VXLAN devices"),
+    ("vrf", "VRF devices"),
+    ("8021q", "VLAN devices, which Svis are"),
+];
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// `uname -r`.
+    release: String,
+    /// Those of [`MODULES`] that are loaded, built in, or can be loaded.
+    modules: BTreeSet<&'static str>,
+    /// Where FRR's sockets were looked for.
+    frr_sockets: PathBuf,
+    /// The daemons that have one.
+    daemons: BTreeSet<String>,
+    /// What zebra answers to `show version`, or why it does not.
+    frr_version: Option<Result<String, String>>,
+    /// The MTUs of devices that may be uplinks.
+    uplinks: BTreeMap<String, u32>,
+}
+
+impl Host {
+    /// Looks, below `root`; what can't be seen is left out.
+    pub fn look(root: &Path, frr_sockets: &Path) -> Self {
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        let release = read("proc/sys/kernel/osrelease").trim().to_owned();
+        let listed = ["modules.builtin", "modules.dep"].map(|list| {
+            let list = read(&format!("lib/modules/{release}/{list}"));
+            // `kernel/net/bridge/bridge.ko.xz: kernel/…`
+            let names = list.lines().filter_map(|line| {
+                let file = line.split(':').next()?.rsplit('/').next()?;
+                Some(file.split(".ko").next()?.to_owned())
+            });
+            names.collect::<BTreeSet<_>>()
+        });
+        let has = |name: &str| {
+            root.join("sys/module").join(name).exists() || listed.iter().any(|it| it.contains(name))
+        };
+        let modules = MODULES.iter().map(|(name, _)| *name);
+        let daemons: BTreeSet<String> = entries(frr_sockets)
+            .filter_map(|file| Some(file.strip_suffix(".vty")?.to_owned()))
+            .collect();
+        let zebra = daemons.contains("zebra");
+        Self {
+            modules: modules.filter(|name| has(name)).collect(),
+            release,
+            frr_version: zebra.then(|| version(&frr_sockets.join("zebra.vty"))),
+            daemons,
+            frr_sockets: frr_sockets.to_owned(),
+            uplinks: uplinks(&root.join("sys/class/net")),
+        }
+    }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
+/// Devices that are no bridge, no port of one, no loopback and none of the agent's.
+fn uplinks(directory: &Path) -> BTreeMap<String, u32> {
+    let ours = |name: &str| {
+        ["vxlan", "vxl3"].contains(&name) || name.starts_with("svi-") || name.starts_with("l3-")
+    };
+    let mtu = |name: String| {
+        let device = directory.join(&name);
+        let inner = ["bridge", "brport", "master"]
+            .iter()
+            .any(|it| device.join(it).exists());
+        if name == "lo" || inner || ours(&name) {
+            return None;
+        }
+        let mtu = fs::read_to_string(device.join("mtu")).ok()?;
+        Some((name, mtu.trim().parse().ok()?))
+    };
+    entries(directory).filter_map(mtu).collect()
+}
+
+/// Asks zebra over its vty socket: the command and NUL; the answer's first NUL ends its text.
+fn version(socket: &Path) -> Result<String, String> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let ask = || -> io::Result<String> {
+        let mut zebra = UnixStream::connect(socket)?;
+        zebra.set_read_timeout(Some(PATIENCE))?;
+        zebra.set_write_timeout(Some(PATIENCE))?;
+        zebra.write_all(b"show version\0")?;
+        let mut answer = Vec::new();
+        let mut part = [0; 1024];
+        while !answer.contains(&0) && answer.len() < 1 << 16 {
+            match zebra.read(&mut part)? {
+                0 => break,
+                read => answer.extend_from_slice(&part[..read]),
+            }
+        }
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let text = ask().map_err(|error| error.to_string())?;
+    // `FRRouting 10.3 (host) on Linux(6.12.48).`
+    let words = text.split_whitespace().skip_while(|it| *it != "FRRouting");
+    match words.clone().nth(1) {
+        Some(version) => Ok(version.to_owned()),
+        None => Err("its answer to `show version` has no version".to_owned()),
+    }
+}
+
+/// The first two numbers of `6.12.48+deb13-amd64`.
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Judges kernel and FRR.
+pub fn findings(host: &Host) -> Vec<Finding> {
+    let mut findings = vec![kernel(&host.release)];
+    for (name, what) in MODULES {
+        if !host.modules.contains(name) {
+            findings.push(Finding::wrong(
+                "kernel",
+                format!("this kernel has no module {name}: {what} can't be made"),
+                format!("modprobe {name}\n(Debian's cloud kernels leave some out: apt install linux-image-amd64)"),
+            ));
+        }
+    }
+    findings.extend(frr(host));
+    findings
+}
+
+fn kernel(release: &str) -> Finding {
+    let (major, minor) = LEAST_KERNEL;
+    match numbers(release) {
+        Some(version) if version >= LEAST_KERNEL => {
+            Finding::fine("kernel", format!("{release}, at least {major}.{minor}"))
+        }
+        _ => Finding::wrong(
+            "kernel",
+            format!("{release:?} is older than {major}.{minor}, which VXLAN's VNI filters need"),
+            "apt install -t bookworm-backports linux-image-amd64, then reboot",
+        ),
+    }
+}
+
+fn frr(host: &Host) -> Vec<Finding> {
+    let directory = host.frr_sockets.display();
+    let (major, minor) = LEAST_FRR;
+    let version = match &host.frr_version {
+        None => {
+            return vec![Finding::wrong(
+                "frr",
+                format!("zebra has no socket in {directory}; VNIs need FRR"),
+                "apt install frr\nsystemctl enable --now frr\n\
+                 --frr-sockets names another directory, as daemons started with -N have",
+            )];
+        }
+        Some(Err(why)) => {
+            return vec![Finding::notice(
+                "frr",
+                format!("zebra's socket in {directory} can't be asked: {why}"),
+                "run doctor as root, or as a member of the group frrvty",
+            )];
+        }
+        Some(Ok(version)) => version,
+    };
+    let numbers = numbers(version).unwrap_or_default();
+    let mut findings = vec![match numbers >= LEAST_FRR {
+        true => Finding::fine("frr", format!("{version}, at least {major}.{minor}")),
+        false => Finding::wrong(
+            "frr",
+            format!("{version} has no single VXLAN devices; {major}.{minor} is the first that has"),
+            "install FRR from https://deb.frrouting.org or a newer Debian",
+        ),
+    }];
+    let managed = (numbers >= FRR_WITH_MGMTD).then_some("mgmtd");
+    for daemon in ["bgpd"].into_iter().chain(managed) {
+        if !host.daemons.contains(daemon) {
+            findings.push(Finding::wrong(
+                "frr",
+                format!("{daemon} does not run: it has no socket in {directory}"),
+                format!("set {daemon}=yes in /etc/frr/daemons\nsystemctl restart frr"),
+            ));
+        }
+    }
+    findings
+}
+
+/// IPv4's outer headers; what VXLAN adds to a tenant's packet.
+const VXLAN_V4: u32 = 50;
+
+/// What tenants expect.
+const ETHERNET: u32 = 1500;
+
+/// Judges the tenants' MTU, which the agent tells in its objects' details.
+pub fn mtu(host: &Host, objects: &Objects) -> Vec<Finding> {
+    let details = objects.values().flat_map(|live| &live.components);
+    let told = details.filter_map(|component| {
+        let details: Value = serde_json::from_str(&component.details).ok()?;
+        u32::try_from(details.get("mtu")?.as_u64()?).ok()
+    });
+    let Some(tenants) = told.max() else {
+        return Vec::new();
+    };
+    let outer = tenants + VXLAN_V4;
+    let widest = host.uplinks.iter().max_by_key(|(_, mtu)| **mtu);
+    match widest {
+        Some((name, mtu)) if *mtu < outer => vec![Finding::wrong(
+            "mtu",
+            format!(
+                "tenants may send {tenants} bytes, {outer} with VXLAN; no device takes more than {mtu} ({name})"
+            ),
+            format!(
+                "ip link set dev UPLINK mtu {outer}\n\
+                 or set underlay.mtu = {mtu} in the agent's configuration"
+            ),
+        )],
+        _ if tenants < ETHERNET => vec![Finding::notice(
+            "mtu",
+            format!("tenants may send {tenants} bytes, and expect {ETHERNET}"),
+            format!(
+                "ip link set dev UPLINK mtu {0}\n\
+                 set underlay.mtu = {0} in the agent's configuration",
+                ETHERNET + VXLAN_V4
+            ),
+        )],
+        _ => vec![Finding::fine(
+            "mtu",
+            format!("tenants may send {tenants} bytes"),
+        )],
+    }
+}
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

@@ -1,0 +1,187 @@
+//! `doctor`: looks for what is wrong, and says what mends it.
+//!
+//! It looks at what a client can see: its own settings and certificates, the connection, the
+//! agent's `/readyz`, the objects' states; and, where the agent is on this machine, at the
+//! kernel, FRR and the MTUs. It changes nothing and runs no program. Each check is a function
+//! from what was seen to findings.
+
+mod certificates;
+mod host;
+mod objects;
+mod ready;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use xpu_model::Kind;
+
+use crate::args::Way;
+use crate::commands::Session;
+use crate::connect::When;
+use crate::failure::Failure;
+use crate::render::printable;
+use crate::screen::{Colour, Paint, Screen, emit};
+use crate::settings::Settings;
+
+/// The flags of `doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Doctor {
+    /// Where FRR's daemons have their sockets
+    #[arg(long, value_name = "DIR", default_value = "/run/frr")]
+    frr_sockets: PathBuf,
+    /// Where /readyz is [default: the context's, else http://127.0.0.1:8082 for a local agent]
+    #[arg(long, value_name = "URL")]
+    http: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// As it should be.
+    Fine,
+    /// Works, and could be better; or could not be looked at.
+    Notice,
+    /// Does not work.
+    Wrong,
+}
+
+/// What a check has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What was looked at: a word.
+    pub what: &'static str,
+    /// What was seen.
+    pub seen: String,
+    /// What mends it: commands where there are any.
+    pub mend: Option<String>,
+}
+
+impl Finding {
+    fn fine(what: &'static str, seen: impl Into<String>) -> Self {
+        Self {
+            level: Level::Fine,
+            what,
+            seen: seen.into(),
+            mend: None,
+        }
+    }
+
+    fn notice(what: &'static str, seen: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            level: Level::Notice,
+            what,
+            seen: seen.into(),
+            mend: Some(mend.into()),
+        }
+    }
+
+    fn wrong(what: &'static str, seen: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            level: Level::Wrong,
+            ..Self::notice(what, seen, mend)
+        }
+    }
+}
+
+impl Doctor {
+    /// Looks at everything, and tells each finding as soon as it is there.
+    ///
+    /// # Errors
+    /// [`Failure::Sick`] when something is wrong.
+    pub async fn run(
+        self,
+        settings: Settings,
+        timeout: Duration,
+        colour: Colour,
+    ) -> Result<(), Failure> {
+        let screen = Screen::of_stdout(colour);
+        let mut told = Vec::new();
+        let mut tell = |findings: Vec<Finding>| -> Result<(), Failure> {
+            for finding in findings {
+                emit(&text(&finding, screen))?;
+                told.push(finding.level);
+            }
+            Ok(())
+        };
+        let origin = match &settings.context {
+            Some(context) => format!("{}, of context {context}", settings.address.text),
+            None => settings.address.text.clone(),
+        };
+        tell(vec![Finding::fine("endpoint", origin)])?;
+        if let Way::Tls(_) = settings.address.way {
+            tell(certificates::findings(&settings.tls))?;
+        }
+        let local = settings.address.is_local();
+        let http = self.http.or_else(|| settings.http.clone());
+        let objects = match Session::open(settings, timeout, When::Now).await {
+            Ok(session) => match session.objects(&Kind::ALL).await {
+                Ok(objects) => {
+                    tell(vec![Finding::fine(
+                        "agent",
+                        format!("{} answers", session.endpoint),
+                    )])?;
+                    Some(objects)
+                }
+                Err(failure) => {
+                    tell(vec![of_failure(&failure)])?;
+                    None
+                }
+            },
+            Err(failure) => {
+                tell(vec![of_failure(&failure)])?;
+                None
+            }
+        };
+        if let Some(url) = http {
+            tell(vec![ready::finding(&url, timeout, objects.is_some()).await])?;
+        }
+        if local {
+            let host = host::Host::look(std::path::Path::new("/"), &self.frr_sockets);
+            tell(host::findings(&host))?;
+            if let Some(objects) = &objects {
+                tell(host::mtu(&host, objects))?;
+            }
+        }
+        if let Some(objects) = &objects {
+            tell(objects::findings(objects))?;
+        }
+        match told.contains(&Level::Wrong) {
+            true => Err(Failure::Sick),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A failed call, in its own words.
+fn of_failure(failure: &Failure) -> Finding {
+    let report = failure.report();
+    let (seen, next) = match report.split_once("  next: ") {
+        Some((seen, next)) => (seen, next),
+        None => (report.as_str(), "the agent's log says more"),
+    };
+    let seen = seen
+        .trim_start_matches("xpuctl: ")
+        .trim()
+        .replace('\n', ";");
+    Finding::wrong("agent", seen, next.trim())
+}
+
+fn text(finding: &Finding, screen: Screen) -> String {
+    let (word, paint) = match finding.level {
+        Level::Fine => ("ok", Paint::Good),
+        Level::Notice => ("notice", Paint::Notice),
+        Level::Wrong => ("wrong", Paint::Bad),
+    };
+    let word = screen.paint(paint, &format!("{word:<6}"));
+    let mut text = format!(
+        "{word}  {:<12}  {}\n",
+        finding.what,
+        printable(&finding.seen)
+    );
+    for line in finding.mend.iter().flat_map(|mend| mend.lines()) {
+        text.push_str(&format!("{:22}mend: {}\n", "", printable(line)));
+    }
+    text
+}

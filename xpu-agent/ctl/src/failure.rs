@@ -1,0 +1,249 @@
+//! What can go wrong, told with what to do next, and the exit code that scripts see.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::connect::TlsError;
+use crate::manifest::SourceError;
+use crate::render::printable;
+use crate::settings::SettingsError;
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line is wrong in a way that only shows after parsing.
+    #[error("the command line is wrong")]
+    Usage(#[source] clap::Error),
+    /// No connection to the agent, or it was lost.
+    #[error("the agent at {endpoint} can't be reached")]
+    Unreachable {
+        /// As given.
+        endpoint: String,
+        /// What the transport says.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The agent answered with an error, or not in time.
+    #[error("can't {what}")]
+    Refused {
+        /// Verb and object: `create vrfs/blue`.
+        what: String,
+        /// What to try: a sentence.
+        next: String,
+        /// The agent's word; boxed because it is large.
+        source: Box<Status>,
+    },
+    /// The agent gives the same page for ever.
+    #[error(
+        "can't list {collection}: the agent gave page token `{token}` twice; is it an xpu-agent?"
+    )]
+    Paging {
+        /// Whose pages.
+        collection: &'static str,
+        /// The token that came back.
+        token: String,
+    },
+    /// The agent sent something that is no object of the API.
+    #[error("the agent's object {name} can't be understood: {why}; is it as new as xpuctl?")]
+    Answer {
+        /// As the agent calls it.
+        name: String,
+        /// Field and value.
+        why: String,
+    },
+    /// The manifests can't be had.
+    #[error(transparent)]
+    Source(SourceError),
+    /// The configuration can't be had.
+    #[error(transparent)]
+    Settings(SettingsError),
+    /// The certificates can't be used.
+    #[error(transparent)]
+    Tls(TlsError),
+    /// Some changes of a plan were refused; each has been told.
+    #[error("{refused} of {all} changes were refused")]
+    Partly {
+        /// How many.
+        refused: usize,
+        /// Of how many.
+        all: usize,
+    },
+    /// Deleting needs a yes, and nobody can be asked.
+    #[error("{deletes} to delete, and no terminal to ask at; --yes deletes without asking")]
+    Unconfirmed {
+        /// How many objects.
+        deletes: usize,
+    },
+    /// Asked, and not agreed.
+    #[error("nothing was changed")]
+    Declined,
+    /// The answer can't be read.
+    #[error("can't read the answer")]
+    Input(#[source] io::Error),
+    /// What was waited for has not come.
+    #[error("after {after:?}: {what}")]
+    NotYet {
+        /// Who is not as wished, and why.
+        what: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// `doctor` found something; it has been told.
+    #[error("something is wrong")]
+    Sick,
+    /// There is a difference, or something was changed; it has been told.
+    #[error("different")]
+    Different,
+    /// Whoever read stdout has seen enough.
+    #[error("nobody reads")]
+    NobodyReads,
+    /// A file can't be written.
+    #[error("can't write {path}")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An answer can't be written as YAML.
+    #[error("can't write the answer as YAML")]
+    Yaml(#[source] serde_saphyr::SerializeError),
+    /// The asynchronous runtime did not start.
+    #[error("can't start")]
+    Runtime(#[source] io::Error),
+    /// An answer can't be written as JSON.
+    #[error("can't write the answer as JSON")]
+    Json(#[source] serde_json::Error),
+    /// Stdout is gone in another way than by being closed.
+    #[error("can't write to stdout")]
+    Output(#[source] io::Error),
+}
+
+impl Failure {
+    /// Everything for stderr, line ends included.
+    pub fn report(&self) -> String {
+        match self {
+            Self::Usage(error) => return error.render().to_string(),
+            // Told on stdout, or of interest to nobody.
+            Self::Sick | Self::Different | Self::NobodyReads => return String::new(),
+            _ => {}
+        }
+        let mut text = format!("xpuctl: {}", printable(&self.to_string()));
+        match self {
+            Self::Refused { next, source, .. } => {
+                let code = code_name(source.code());
+                let _ = writeln!(text, ": {} [{code}]", printable(source.message()));
+                text.push_str(&details(source));
+                let _ = writeln!(text, "  next: {next}");
+            }
+            Self::Unreachable { endpoint, source } => {
+                let _ = writeln!(text, ": {}", printable(&chain(source.as_ref())));
+                let next = crate::advice::unreachable(endpoint, source.as_ref());
+                let _ = writeln!(text, "  next: {next}");
+            }
+            other => {
+                let source = other.source().map(|source| format!(": {}", chain(source)));
+                text.push_str(&printable(&source.unwrap_or_default()));
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// The code of `main.rs`'s table.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::NobodyReads => 0,
+            Self::Usage(_) | Self::Source(_) | Self::Settings(_) | Self::Unconfirmed { .. } => 2,
+            Self::Unreachable { .. } | Self::Tls(_) => 3,
+            Self::Different => 4,
+            _ => 1,
+        })
+    }
+}
+
+/// `google.rpc.BadRequest` and `ErrorInfo`, a line each.
+fn details(status: &Status) -> String {
+    let details = status.get_error_details();
+    let mut text = String::new();
+    for violation in details
+        .bad_request()
+        .into_iter()
+        .flat_map(|bad| &bad.field_violations)
+    {
+        let (field, why) = (
+            printable(&violation.field),
+            printable(&violation.description),
+        );
+        let _ = writeln!(text, "  {field}: {why}");
+    }
+    if let Some(info) = details.error_info() {
+        let mut metadata: Vec<_> = info.metadata.iter().collect();
+        metadata.sort();
+        let facts = metadata
+            .into_iter()
+            .map(|(key, value)| format!(" {key}={value}"));
+        let line = format!(
+            "{} ({}){}",
+            info.reason,
+            info.domain,
+            facts.collect::<String>()
+        );
+        let _ = writeln!(text, "  reason: {}", printable(&line));
+    }
+    text
+}
+
+/// `InvalidArgument` as everybody writes it: `INVALID_ARGUMENT`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for c in format!("{code:?}").chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}
+
+/// An error and its causes, where each adds something.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_wire_names() {
+        assert_eq!(code_name(Code::InvalidArgument), "INVALID_ARGUMENT");
+        assert_eq!(code_name(Code::NotFound), "NOT_FOUND");
+        assert_eq!(code_name(Code::Unavailable), "UNAVAILABLE");
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let io = io::Error::other("disk on fire");
+        let failure = Failure::Output(io);
+        assert_eq!(
+            failure.report(),
+            "xpuctl: can't write to stdout: disk on fire\n"
+        );
+    }
+}

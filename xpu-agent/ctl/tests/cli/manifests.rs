@@ -1,0 +1,270 @@
+//! `apply`, `diff`, `export`: files become objects, and objects files.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use pretty_assertions::assert_eq;
+use tempfile::TempDir;
+
+use crate::fake_agent::FakeAgent;
+use crate::{Ran, command, run, succeed};
+
+const TENANT: &str = "\
+kind: Svi
+name: gw-blue
+spec:
+  vrf: prod
+  logicalBridge: blue
+  macAddress: 02:00:00:00:00:fe
+  gwIpPrefix: [10.1.0.1/24]
+---
+kind: LogicalBridge
+name: blue
+spec: {vlanId: 100, vni: 10100}
+---
+kind: Vrf
+name: prod
+spec: {vni: 5001, loopbackIpPrefix: 10.0.0.1/32}
+---
+kind: BridgePort
+name: access
+spec: {macAddress: 02:00:00:00:00:01, ptype: ACCESS, logicalBridges: [blue]}
+";
+
+fn file(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().join("tenant.yaml");
+    fs::write(&path, text).expect("a file");
+    (folder, path)
+}
+
+fn on_file(agent: &FakeAgent, words: &str, text: &str) -> Ran {
+    let (_folder, path) = file(text);
+    let mut xpuctl = command(words);
+    run(xpuctl
+        .arg("-f")
+        .arg(path)
+        .env("XPUCTL_ENDPOINT", &agent.endpoint))
+}
+
+fn on_stdin(agent: &FakeAgent, words: &str, text: &str) -> Ran {
+    let mut xpuctl: Command = command(words);
+    xpuctl.env("XPUCTL_ENDPOINT", &agent.endpoint);
+    let child = xpuctl
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.expect("xpuctl starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(text.as_bytes()).expect("is read");
+    drop(stdin);
+    let output = child.wait_with_output().expect("xpuctl ends");
+    Ran {
+        code: output.status.code().expect("xpuctl exits"),
+        stdout: String::from_utf8(output.stdout).expect("text"),
+        stderr: String::from_utf8(output.stderr).expect("text"),
+    }
+}
+
+#[test]
+fn apply_makes_in_order_and_then_has_nothing_to_do() {
+    let agent = FakeAgent::start();
+    let made = on_file(&agent, "apply", TENANT);
+    assert_eq!((made.code, made.stderr.as_str()), (0, ""));
+    assert_eq!(
+        made.stdout,
+        "\
++ vrfs/prod
+    loopbackIpPrefix: 10.0.0.1/32
+    vni: 5001
++ logicalBridges/blue
+    vlanId: 100
+    vni: 10100
++ bridgePorts/access
+    logicalBridges: blue
+    macAddress: 02:00:00:00:00:01
+    ptype: ACCESS
++ svis/gw-blue
+    gwIpPrefix: 10.1.0.1/24
+    logicalBridge: blue
+    macAddress: 02:00:00:00:00:fe
+    vrf: prod
+4 to create, 0 to change, 0 to delete; 0 as wanted
+vrfs/prod created
+logicalBridges/blue created
+bridgePorts/access created
+svis/gw-blue created
+"
+    );
+    for words in ["apply --exit-code", "diff", "apply --dry-run"] {
+        let again = on_file(&agent, words, TENANT);
+        let nothing = Ran {
+            code: 0,
+            stdout: "nothing to change; 4 as wanted\n".into(),
+            stderr: String::new(),
+        };
+        assert_eq!(again, nothing, "{words}");
+    }
+}
+
+#[test]
+fn a_change_is_shown_by_field_and_sent_by_mask() {
+    let agent = FakeAgent::start();
+    assert_eq!(on_file(&agent, "apply", TENANT).code, 0);
+    let text = TENANT
+        .replace("vni: 5001, ", "")
+        .replace("[10.1.0.1/24]", "[10.1.0.1/24, fd00::1/64]");
+    let shown = "\
+~ vrfs/prod
+    vni: 5001 -> none
+~ svis/gw-blue
+    gwIpPrefix: 10.1.0.1/24 -> 10.1.0.1/24, fd00::1/64
+0 to create, 2 to change, 0 to delete; 2 as wanted
+";
+    for words in ["diff", "apply --dry-run"] {
+        let ran = on_file(&agent, words, &text);
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, shown), "{words}");
+    }
+    let vni = |agent: &FakeAgent| {
+        agent.state().vrfs["vrfs/prod"]
+            .spec
+            .clone()
+            .expect("a spec")
+            .vni
+    };
+    assert_eq!(vni(&agent), Some(5001), "nothing was changed by looking");
+    let ran = on_stdin(&agent, "apply --exit-code -f -", &text);
+    assert_eq!((ran.code, ran.stderr.as_str()), (4, ""));
+    assert!(
+        ran.stdout
+            .ends_with("vrfs/prod changed\nsvis/gw-blue changed\n"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(vni(&agent), None);
+    assert_eq!(agent.state().last_mask, ["spec.gw_ip_prefix"]);
+}
+
+#[test]
+fn prune_asks_first_and_leaves_pods_and_other_kinds_alone() {
+    let agent = FakeAgent::start();
+    assert_eq!(on_file(&agent, "apply", TENANT).code, 0);
+    succeed(&agent, "create lb grey --vlan 7");
+    succeed(
+        &agent,
+        "create port cni-0123456789abcdef --mac 02:00:00:00:00:02 --access blue",
+    );
+    let (bridge, port) = (
+        "kind: LogicalBridge\nname: blue\nspec: {vlanId: 100, vni: 10100}\n",
+        "kind: BridgePort\nname: other\nspec: {macAddress: 02:00:00:00:00:03, ptype: TRUNK}\n",
+    );
+    let asked = on_file(&agent, "apply --prune", bridge);
+    assert_eq!(asked.code, 2);
+    assert!(asked.stderr.contains("--yes"), "{}", asked.stderr);
+    assert!(
+        agent
+            .state()
+            .logical_bridges
+            .contains_key("logicalBridges/grey")
+    );
+
+    let pruned = on_file(
+        &agent,
+        "apply --prune --yes",
+        &format!("{bridge}---\n{port}"),
+    );
+    assert_eq!((pruned.code, pruned.stderr.as_str()), (0, ""));
+    let state = agent.state();
+    let names: Vec<_> = state.bridge_ports.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["bridgePorts/cni-0123456789abcdef", "bridgePorts/other"]
+    );
+    assert_eq!(state.logical_bridges.len(), 1);
+    assert_eq!(
+        (state.vrfs.len(), state.svis.len()),
+        (1, 1),
+        "kinds that no manifest names"
+    );
+}
+
+#[test]
+fn what_is_refused_does_not_keep_the_rest_from_being_made() {
+    let agent = FakeAgent::start();
+    succeed(&agent, "create lb green --vlan 100");
+    let ran = on_file(&agent, "apply", TENANT);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .contains("logical_bridge.spec.vlan_id: 100 is in use by logicalBridges/green"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr
+            .ends_with("xpuctl: 1 of 4 changes were refused\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        agent
+            .state()
+            .bridge_ports
+            .contains_key("bridgePorts/access")
+    );
+}
+
+#[test]
+fn a_wrong_manifest_changes_nothing() {
+    let agent = FakeAgent::start();
+    let ran = on_file(
+        &agent,
+        "apply",
+        &format!("{TENANT}---\nkind: Vrf\nname: broken\nspec: {{}}\n"),
+    );
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+    let parts = ["tenant.yaml, document 5", "vrfs/broken", "loopbackIpPrefix"];
+    assert!(
+        parts.iter().all(|part| ran.stderr.contains(part)),
+        "{}",
+        ran.stderr
+    );
+    assert!(agent.state().vrfs.is_empty());
+}
+
+#[test]
+fn export_comes_back_by_apply() {
+    let agent = FakeAgent::start();
+    assert_eq!(on_file(&agent, "apply", TENANT).code, 0);
+    succeed(
+        &agent,
+        "create port trunk --mac 02:00:00:00:00:04 --transparent",
+    );
+    succeed(
+        &agent,
+        "create port cni-0123456789abcdef --mac 02:00:00:00:00:02 --access blue",
+    );
+    for words in ["export", "-o json export", "-o yaml export"] {
+        let exported = succeed(&agent, words);
+        assert!(!exported.contains("cni-"), "{exported}");
+        let same = on_stdin(&agent, "diff -f -", &exported);
+        assert_eq!(
+            (same.code, same.stderr.as_str()),
+            (0, ""),
+            "{words}: {}",
+            same.stdout
+        );
+        let elsewhere = FakeAgent::start();
+        assert_eq!(on_stdin(&elsewhere, "apply -f -", &exported).code, 0);
+        assert_eq!(succeed(&elsewhere, words), exported);
+    }
+    assert!(succeed(&agent, "export ports --with-pods").contains("cni-0123456789abcdef"));
+    // What the API itself prints is taken too.
+    let list = succeed(&agent, "-o json list svi");
+    assert_eq!(on_stdin(&agent, "diff -f -", &list).code, 0);
+    let yaml = succeed(&agent, "-o yaml get vrf prod");
+    assert_eq!(on_stdin(&agent, "diff -f -", &yaml).code, 0);
+}

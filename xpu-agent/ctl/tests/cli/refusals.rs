@@ -1,0 +1,194 @@
+//! What the agent refuses, and what never reaches it.
+
+use pretty_assertions::assert_eq;
+
+use crate::fake_agent::FakeAgent;
+use crate::{Ran, command, run, succeed, xpuctl};
+
+fn refused(agent: &FakeAgent, words: &str, stderr: &str) {
+    let expected = Ran {
+        code: 1,
+        stdout: String::new(),
+        stderr: stderr.to_owned(),
+    };
+    assert_eq!(xpuctl(agent, words), expected, "{words}");
+}
+
+#[test]
+fn field_violations_are_told_by_field() {
+    let agent = FakeAgent::start();
+    succeed(&agent, "create lb blue --vlan 100");
+    refused(
+        &agent,
+        "create lb green --vlan 100",
+        "\
+xpuctl: can't create logicalBridges/green: the logical bridge breaks a rule [INVALID_ARGUMENT]
+  logical_bridge.spec.vlan_id: 100 is in use by logicalBridges/blue; choose another
+  next: correct what is named above; `xpuctl create logical-bridge --help` lists the flags
+",
+    );
+}
+
+#[test]
+fn error_info_is_told() {
+    let agent = FakeAgent::start();
+    succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
+    let gateway = "--mac 02:00:00:00:00:01 --gateway 10.1.0.1/24";
+    succeed(
+        &agent,
+        &format!("create svi gw-a --vrf prod --lb blue {gateway}"),
+    );
+    refused(
+        &agent,
+        "delete vrf prod",
+        "\
+xpuctl: can't delete vrfs/prod: vrfs/prod is in use by svis/gw-a [FAILED_PRECONDITION]
+  reason: IN_USE (xpu-agent) referrers=svis/gw-a
+  next: change what is named above first, then try again
+",
+    );
+}
+
+#[test]
+fn plain_refusals_have_a_next_step() {
+    let agent = FakeAgent::start();
+    succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
+    refused(
+        &agent,
+        "create vrf prod --loopback 10.0.0.2/32",
+        "\
+xpuctl: can't create vrfs/prod: vrfs/prod exists with another spec [ALREADY_EXISTS]
+  next: `xpuctl describe vrf NAME` shows the one there is; `xpuctl update vrf` changes it, or choose another id
+",
+    );
+    refused(
+        &agent,
+        "describe lb none",
+        "\
+xpuctl: can't get logicalBridges/none: logicalBridges/none does not exist [NOT_FOUND]
+  next: `xpuctl list logical-bridge` shows what there is
+",
+    );
+    refused(
+        &agent,
+        "create svi gw-a --vrf none --lb blue --mac 02:00:00:00:00:01 --gateway 10.1.0.1/24",
+        "\
+xpuctl: can't create svis/gw-a: svi.spec.vrf: vrfs/none does not exist [NOT_FOUND]
+  next: create what is named above first
+",
+    );
+}
+
+#[test]
+fn an_agent_that_pages_for_ever_is_found_out() {
+    let agent = FakeAgent::start();
+    succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
+    agent.state().endless_token = Some("again".to_owned());
+    refused(
+        &agent,
+        "list vrf",
+        "xpuctl: can't list vrfs: the agent gave page token `again` twice; is it an xpu-agent?\n",
+    );
+}
+
+/// Each is refused before anything is sent: the endpoint does not exist, which would
+/// otherwise be the failure. The message names the flag and the value.
+#[test]
+fn wrong_values_are_refused_here() {
+    let port = "create port port-1 --transparent --mac";
+    let bridge = "create lb blue --vlan";
+    let svi = "create svi svi1 --vrf prod --lb blue --mac 02:00:00:00:00:01";
+    for (words, flag, value) in [
+        (format!("{bridge} 0"), "--vlan", "'0'"),
+        (format!("{bridge} 4095"), "--vlan", "'4095'"),
+        (format!("{bridge} x"), "--vlan", "'x'"),
+        (format!("{bridge} 1 --vni 0"), "--vni", "'0'"),
+        (format!("{bridge} 1 --vni 16777216"), "--vni", "'16777216'"),
+        (
+            format!("{bridge} 1 --vtep 10.0.0.1"),
+            "--vtep",
+            "'10.0.0.1'",
+        ),
+        ("create lb Blue --vlan 1".into(), "[ID]", "'Blue'"),
+        ("create lb abc --vlan 1".into(), "[ID]", "'abc'"),
+        (
+            "create lb 9f8b7a6c-0000-4000-8000-000000000001 --vlan 1".into(),
+            "[ID]",
+            "UUID",
+        ),
+        (
+            format!("{port} 00:00:00:00:00:00"),
+            "--mac",
+            "'00:00:00:00:00:00'",
+        ),
+        (
+            format!("{port} 01:00:5e:00:00:01"),
+            "--mac",
+            "'01:00:5e:00:00:01'",
+        ),
+        (
+            format!("{port} 02-00-00-00-00-01"),
+            "--mac",
+            "'02-00-00-00-00-01'",
+        ),
+        (
+            "create vrf prod --loopback 10.0.0.1/33".into(),
+            "--loopback",
+            "'10.0.0.1/33'",
+        ),
+        (
+            "create vrf prod --loopback 224.0.0.1/32".into(),
+            "--loopback",
+            "'224.0.0.1/32'",
+        ),
+        (
+            format!("{svi} --gateway fd00::1/129"),
+            "--gateway",
+            "'fd00::1/129'",
+        ),
+        (
+            format!("{svi} --gateway 10.0.0.1/24 --remote-as 5"),
+            "--enable-bgp",
+            "",
+        ),
+        (
+            format!("{svi} --gateway 10.0.0.1/24 --enable-bgp"),
+            "--remote-as",
+            "",
+        ),
+        (
+            format!("{svi} --gateway 10.0.0.1/24 --enable-bgp --remote-as 0"),
+            "--remote-as",
+            "'0'",
+        ),
+        (svi.to_owned(), "--gateway", ""),
+        ("create vrf prod".into(), "--loopback", ""),
+        (
+            "create port port-1 --mac 02:00:00:00:00:01".into(),
+            "--access",
+            "",
+        ),
+        (
+            format!("{port} 02:00:00:00:00:01 --access blue"),
+            "--transparent",
+            "",
+        ),
+        ("get vrf svis/blue".into(), "<NAME>", "'svis/blue'"),
+        ("get router blue".into(), "<KIND>", "'router'"),
+        ("list vrf --timeout 0s".into(), "--timeout", "'0s'"),
+        ("list vrf --output xml".into(), "--output", "'xml'"),
+    ] {
+        let ran = run(command(&words).env("XPUCTL_ENDPOINT", "unix:///nowhere/agent.sock"));
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (2, ""),
+            "{words}: {}",
+            ran.stderr
+        );
+        assert!(
+            ran.stderr.contains(flag) && ran.stderr.contains(value),
+            "{words}: {} does not name {flag} and {value}",
+            ran.stderr
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! TLS to an agent: who gets in, and what who doesn't is told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use pretty_assertions::assert_eq;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use tempfile::TempDir;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+use crate::fake_agent::FakeAgent;
+use crate::{Ran, command, run};
+
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, PEM.
+struct Pair {
+    cert: String,
+    key: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+        Self { issuer }
+    }
+
+    fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    fn sign(&self, name: &str, last_year: i32) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(last_year, 12, 31);
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Pair {
+            cert: cert.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+const FAR: i32 = 2090;
+
+fn agent(authority: &Authority, name: &str, last_year: i32) -> FakeAgent {
+    let own = authority.sign(name, last_year);
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(own.cert, own.key))
+        .client_ca_root(Certificate::from_pem(authority.pem()));
+    FakeAgent::start_tls(tls)
+}
+
+fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(&path, text).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
+    path
+}
+
+fn ask(agent: &FakeAgent, words: &str, ca: &Path, cert: &Path, key: &Path) -> Ran {
+    let mut xpuctl = command(words);
+    xpuctl
+        .args(["--endpoint", &agent.endpoint])
+        .arg("--ca")
+        .arg(ca)
+        .arg("--cert")
+        .arg(cert)
+        .arg("--key")
+        .arg(key);
+    run(&mut xpuctl)
+}
+
+#[test]
+fn who_has_the_right_certificate_gets_in_and_nobody_else() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let agent = agent(&ours, "localhost", FAR);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let ca = write(&folder, "ca.pem", &ours.pem());
+    let other_ca = write(&folder, "other.pem", &theirs.pem());
+    let pair = |name: &str, pair: &Pair| {
+        let cert = write(&folder, &format!("{name}.pem"), &pair.cert);
+        (cert, write(&folder, &format!("{name}.key"), &pair.key))
+    };
+    let (cert, key) = pair("right", &ours.sign("operator", FAR));
+    let right = ask(
+        &agent,
+        "create vrf prod --loopback 10.0.0.1/32",
+        &ca,
+        &cert,
+        &key,
+    );
+    assert_eq!((right.code, right.stderr.as_str()), (0, ""));
+
+    let (strange, strange_key) = pair("strange", &theirs.sign("operator", FAR));
+    let (over, over_key) = pair("over", &ours.sign("operator", 2021));
+    for (what, ca, cert, key, hint) in [
+        (
+            "wrong CA here",
+            &other_ca,
+            &cert,
+            &key,
+            "take the CA that did",
+        ),
+        ("wrong CA there", &ca, &strange, &strange_key, "--cert"),
+        ("expired", &ca, &over, &over_key, "--cert is over"),
+        ("no pair", &ca, &cert, &strange_key, "--cert and --key"),
+        ("no file", &ca, &folder.path().join("none"), &key, "--cert"),
+        ("no certificate in it", &ca, &key, &key, "no certificate"),
+        ("no key in it", &ca, &cert, &cert, "no private key"),
+    ] {
+        let ran = ask(&agent, "list vrf", ca, cert, key);
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (3, ""),
+            "{what}: {}",
+            ran.stderr
+        );
+        assert!(ran.stderr.contains(hint), "{what}: {}", ran.stderr);
+    }
+    let bare = run(command("list vrf --endpoint").arg(&agent.endpoint));
+    assert_eq!(bare.code, 3);
+    assert!(bare.stderr.contains("--ca"), "{}", bare.stderr);
+    assert_eq!(agent.state().vrfs.len(), 1);
+}
+
+#[test]
+fn an_agent_with_a_wrong_certificate_is_not_spoken_to() {
+    let ours = Authority::new("ours");
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let ca = write(&folder, "ca.pem", &ours.pem());
+    let own = ours.sign("operator", FAR);
+    let (cert, key) = (
+        write(&folder, "c.pem", &own.cert),
+        write(&folder, "c.key", &own.key),
+    );
+    for (name, year, hint) in [
+        ("elsewhere.example", FAR, "another name"),
+        ("localhost", 2021, "certificate is over"),
+    ] {
+        let agent = agent(&ours, name, year);
+        let ran = ask(&agent, "list vrf", &ca, &cert, &key);
+        assert_eq!(ran.code, 3);
+        assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn doctor_looks_at_certificates() {
+    let ours = Authority::new("ours");
+    let agent = agent(&ours, "localhost", FAR);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let ca = write(&folder, "ca.pem", &ours.pem());
+    let over = ours.sign("operator", 2021);
+    let (cert, key) = (
+        write(&folder, "c.pem", &over.cert),
+        write(&folder, "c.key", &over.key),
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("a mode");
+    let ran = ask(&agent, "doctor", &ca, &cert, &key);
+    assert_eq!(ran.code, 1);
+    for part in ["is over since", "chmod 600", "--ca", "wrong   agent"] {
+        assert!(ran.stdout.contains(part), "{} lacks {part}", ran.stdout);
+    }
+}
