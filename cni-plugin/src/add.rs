@@ -1,0 +1,408 @@
+//! ADD: everything is checked, then written to the journal, then done step by step;
+//! a failure undoes what has begun and tells the first error.
+//!
+//! The agent is asked before the VF moves. Between the moment the VF is in the pod
+//! and the moment it is usable there is one netlink batch.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::Value;
+use xpu_linux::{netns::NetNs, sync::Rtnl};
+use xpu_model::Mac;
+
+use crate::{
+    Call, Failure,
+    agent::Agent,
+    config::{AddConfig, ConfigError, Raw},
+    device::{self, Found, Wanted},
+    deviceinfo,
+    drain::drain,
+    env::{Attachment, EnvError},
+    error::{Error, chain},
+    ipam::{self, Lease},
+    journal::{Entry, Ipam, Journal, JournalError, NetNsRef, Netdev, Record, Step},
+    lock::lock,
+    pf,
+    port::{Key, Port},
+    result::{self, Interface},
+    sandbox::Sandbox,
+    sweep::pod_lives,
+    undo::{is_this_boot, undo},
+    version::Version,
+};
+
+/// What of the call's time the agent leaves for what comes after it.
+const AFTER_AGENT: Duration = Duration::from_secs(2);
+
+/// Does ADD and gives the result document.
+///
+/// # Errors
+/// The first error; nothing is left of the attachment then, or the notes and the
+/// journal say what.
+pub fn run(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    raw: &Raw,
+    version: Version,
+) -> Result<Value, Failure> {
+    let mut config = raw.add(raw.common(version)?)?;
+    config.asked.mac = wanted_mac(call, &config)?;
+    let device_info = device_info(call, &config)?;
+    let netns = attachment
+        .netns
+        .as_deref()
+        .ok_or(EnvError::Missing("CNI_NETNS"))?;
+    if let Some(name) = &config.common.ipam {
+        ipam::find(name, call.vars.path.as_deref().unwrap_or_default())?;
+    }
+    let mut pod = call.sandbox(netns)?;
+    let journal = Journal::open(&call.host.state)?;
+    let key = Key::of(attachment);
+    let device = &config.device;
+
+    // In this order everywhere: the attachment, then the VF.
+    let _attachment = lock(&journal.attachment_lock(&key), call.deadline)?;
+    let _vf = lock(&journal.vf_lock(device), call.deadline)?;
+    clear_the_way(call, &journal, &key, &config, &pod)?;
+    // The port of the VF's last owner holds its MAC, and our own port's id must be free. What was
+    // cleared out of the way just now may have left such ports.
+    let own_agent = config.common.agent.addr().to_string();
+    drain(call, &journal, |tombstone| {
+        let ours = tombstone.pci == device.as_str() || *tombstone.key() == key;
+        // A port of another agent is in nobody's way here.
+        ours && tombstone.agent == own_agent
+    })?;
+    if pod.index_of(&attachment.ifname).is_some() {
+        let told = format!("the pod has an interface {} already", attachment.ifname);
+        return Err(Error::Device(told).into());
+    }
+    let mut home = Rtnl::open()?;
+    let found = device::inspect(call.host, &mut home, device, &config.asked, &config.macs)?;
+    if found.index.is_none() && config.mtu.is_some() {
+        let told = "a VF of a userspace driver has no MTU that could be set here";
+        return Err(Error::from(ConfigError::invalid("mtu", told)).into());
+    }
+    // Before the first side effect: without an agent there is nothing to begin.
+    let deadline = call
+        .deadline
+        .checked_sub(AFTER_AGENT)
+        .unwrap_or(call.deadline);
+    let peer = &config.common.agent;
+    let agent = Agent::connect(peer, call.vars.traceparent.as_deref(), deadline)?;
+
+    // Locks and the agent may have taken their time: the pod may be gone, or another one.
+    if NetNs::id_at(netns).ok() != Some(pod.id()) {
+        // Gone, or no namespace any more: opening it says so.
+        call.sandbox(netns)?;
+        let told = format!("CNI_NETNS {} is another namespace by now", netns.display());
+        return Err(Error::Device(told).into());
+    }
+    let record = record(call, attachment, &config, &found, &pod, device_info)?;
+    (call.host.checkpoint)("record");
+    let entry = journal.create(record)?;
+    let mut attach = Attach {
+        call,
+        journal: &journal,
+        config: &config,
+        found,
+        entry,
+        home,
+        agent,
+    };
+    match attach.steps(&mut pod) {
+        Ok(answer) => {
+            // The process ends now, and the kernel hangs up for less than an orderly end costs.
+            std::mem::forget(attach.agent);
+            Ok(answer)
+        }
+        Err(error) => {
+            let undone = undo(call, &journal, attach.entry, Some(&mut pod));
+            let notes = undone
+                .failures
+                .into_iter()
+                .map(|text| format!("undo: {text}"))
+                .collect();
+            Err(Failure { error, notes })
+        }
+    }
+}
+
+/// `runtimeConfig` before `CNI_ARGS` before the rest of the configuration.
+fn wanted_mac(call: &Call<'_>, config: &AddConfig) -> Result<Option<Mac>, EnvError> {
+    Ok(match (config.mac, call.vars.mac()?) {
+        (Some((mac, true)), _) => Some(mac),
+        (_, Some(mac)) => Some(mac),
+        (configured, None) => configured.map(|(mac, _)| mac),
+    })
+}
+
+/// Finishes what stands in the way: an earlier attempt of this attachment, or an owner
+/// of the VF whose pod is gone.
+fn clear_the_way(
+    call: &Call<'_>,
+    journal: &Journal,
+    key: &Key,
+    config: &AddConfig,
+    pod: &Sandbox,
+) -> Result<(), Error> {
+    let own = call.record(journal, key)?;
+    if let Some(entry) = own {
+        let kept = &entry.record;
+        if entry.has_begun(Step::Attached)
+            && kept.netns.is(pod.id())
+            && is_this_boot(call.host, &entry)
+        {
+            return Err(Error::Busy(format!(
+                "{} of container {} is attached already; DEL comes before another ADD",
+                kept.ifname, kept.container_id
+            )));
+        }
+        // The earlier attempt may have been for another VF, whose lock it then needs.
+        let _other = if kept.vf.pci() == config.device {
+            None
+        } else {
+            Some(lock(&journal.vf_lock(&kept.vf.pci()), call.deadline)?)
+        };
+        finish(call, journal, entry)?;
+    }
+    let Some(owner) = journal.owner(&config.device).filter(|owner| owner != key) else {
+        return Ok(());
+    };
+    let Some(entry) = call.record(journal, &owner)? else {
+        return Ok(());
+    };
+    let kept = &entry.record;
+    let lives = is_this_boot(call.host, &entry) && pod_lives(&kept.netns);
+    if lives {
+        return Err(Error::Busy(format!(
+            "the VF {} is attached to container {} as {}",
+            config.device, kept.container_id, kept.ifname
+        )));
+    }
+    finish(call, journal, entry)
+}
+
+fn finish(call: &Call<'_>, journal: &Journal, entry: Entry) -> Result<(), Error> {
+    let name = format!(
+        "{} of container {}",
+        entry.record.ifname, entry.record.container_id
+    );
+    call.log
+        .info(format_args!("finishing what is left of {name}"));
+    let kept = entry.record.netns.clone();
+    let pod = Sandbox::open(Path::new(&kept.path)).ok();
+    let mut pod = pod.filter(|pod| kept.is(pod.id()));
+    let undone = undo(call, journal, entry, pod.as_mut());
+    if undone.is_clean() {
+        return Ok(());
+    }
+    let why = undone.failures.first().cloned();
+    let why = why.unwrap_or_else(|| "its VF has not come home yet".to_owned());
+    Err(Error::Busy(format!("{why} (left of {name})")))
+}
+
+/// Where the device-info file goes, if the runtime wants one.
+fn device_info(call: &Call<'_>, config: &AddConfig) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(path) = &config.device_info else {
+        return Ok(None);
+    };
+    let folder = &call.host.device_info;
+    match deviceinfo::accept(folder, path) {
+        Some(path) => Ok(Some(path)),
+        None => Err(ConfigError::invalid(
+            "runtimeConfig.CNIDeviceInfoFile",
+            format!("`{path}` is no file right in {}", folder.display()),
+        )),
+    }
+}
+
+fn record(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    config: &AddConfig,
+    found: &Found,
+    pod: &Sandbox,
+    device_info: Option<PathBuf>,
+) -> Result<Record, Error> {
+    let boot_id = call.host.boot_id().map_err(|source| Error::Io {
+        what: "read /proc/sys/kernel/random/boot_id".to_owned(),
+        source,
+    })?;
+    let id = pod.id();
+    let ipam = config.common.ipam.clone().map(|name| Ipam {
+        name,
+        config: serde_json::from_slice(call.stdin).unwrap_or_default(),
+        args: call.vars.args.clone(),
+    });
+    let port = Port {
+        id: Key::of(attachment).port_id(),
+        mac: found.mac,
+        attach: config.attach.clone(),
+    };
+    Ok(Record {
+        format: Record::FORMAT,
+        container_id: attachment.container_id.clone(),
+        ifname: attachment.ifname.clone(),
+        network: config.common.network.clone(),
+        netns: NetNsRef {
+            path: pod.path().to_owned(),
+            dev: id.dev,
+            ino: id.ino,
+        },
+        boot_id: boot_id.to_owned(),
+        vf: found.vf.clone(),
+        port,
+        agent: config.common.agent.addr().to_string(),
+        tls: config.common.agent.tls().cloned(),
+        ipam,
+        device_info,
+    })
+}
+
+/// An ADD at work: nothing in it is undone here, only begun.
+struct Attach<'a> {
+    call: &'a Call<'a>,
+    journal: &'a Journal,
+    config: &'a AddConfig,
+    found: Found,
+    entry: Entry,
+    home: Rtnl,
+    agent: Agent,
+}
+
+impl Attach<'_> {
+    fn steps(&mut self, pod: &mut Sandbox) -> Result<Value, Error> {
+        self.journal
+            .claim(&self.config.device, &self.entry.record.key())?;
+        self.port()?;
+        let lease = self.lease()?;
+        let tell_vf = self.tell_pf()?;
+        let mtu = self.enter(pod, &lease, tell_vf)?;
+        self.tell_pod()?;
+        self.begin(Step::Attached)?;
+
+        let Record { ifname, port, .. } = &self.entry.record;
+        let interface = Interface {
+            name: ifname.clone(),
+            mac: port.mac,
+            mtu,
+            sandbox: pod.path().to_owned(),
+            pci: self.config.device.clone(),
+        };
+        let prev = self.config.prev_result.as_ref();
+        Ok(result::document(
+            self.config.common.version,
+            &interface,
+            &lease,
+            prev,
+        ))
+    }
+
+    /// Notes a step. The checkpoints on both sides are where a test kills the process.
+    fn begin(&mut self, step: Step) -> Result<(), JournalError> {
+        (self.call.host.checkpoint)(step.name());
+        self.entry.begin(step)?;
+        (self.call.host.checkpoint)(step.name());
+        Ok(())
+    }
+
+    fn port(&mut self) -> Result<(), Error> {
+        self.begin(Step::Port)?;
+        let deadline = self
+            .call
+            .deadline
+            .checked_sub(AFTER_AGENT)
+            .unwrap_or(self.call.deadline);
+        Ok(self.agent.create(&self.entry.record.port, deadline)?)
+    }
+
+    fn lease(&mut self) -> Result<Lease, Error> {
+        let Some(name) = &self.config.common.ipam else {
+            return Ok(Lease::default());
+        };
+        self.begin(Step::Ipam)?;
+        let allocate = ipam::Call {
+            name,
+            command: "ADD",
+            attachment: &self.entry.record.attachment(),
+            path: self.call.vars.path.as_deref().unwrap_or_default(),
+            args: self.call.vars.args.as_deref(),
+            config: self.call.stdin,
+            deadline: self.call.deadline,
+        };
+        Ok(ipam::allocate(&allocate)?)
+    }
+
+    /// Tells the PF what it is asked to set. Gives whether the VF itself must be told its MAC.
+    fn tell_pf(&mut self) -> Result<bool, Error> {
+        let vf = &self.found.vf;
+        let own = vf.netdev.as_ref().map(|netdev| netdev.mac);
+        // A VF takes what its PF gives when it comes up, and may be told nothing else.
+        let given = self.found.given == Some(self.found.mac);
+        let differs = own.is_some_and(|own| own != self.found.mac) && !given;
+        let Some(side) = vf.pf.clone() else {
+            return Ok(differs);
+        };
+        self.begin(Step::Pf)?;
+        let told = pf::apply(&mut self.home, &side)?;
+        Ok(differs && !told)
+    }
+
+    /// What the VF needs so that it takes the MAC that its PF gives: some drivers look at it only
+    /// when they reset, and not at coming up.
+    fn reset(&mut self, netdev: &Netdev, tell_vf: bool) -> Result<(), Error> {
+        let mac = self.found.mac;
+        if tell_vf || netdev.mac == mac {
+            return Ok(());
+        }
+        device::take_mac(&mut self.home, netdev, mac)
+    }
+
+    /// Moves the VF into the pod, with addresses and routes. Gives its MTU. A VF without a netdev
+    /// is the pod's by its device files, which are not ours to give.
+    fn enter(
+        &mut self,
+        pod: &mut Sandbox,
+        lease: &Lease,
+        tell_vf: bool,
+    ) -> Result<Option<u32>, Error> {
+        let (Some(index), Some(netdev)) = (self.found.index, self.found.vf.netdev.clone()) else {
+            return Ok(None);
+        };
+        // The node's turn at RTNL: the move and, right after it, addresses and routes.
+        let turn = lock(&self.journal.admission_lock(), self.call.deadline)?;
+        self.begin(Step::Move)?;
+        self.reset(&netdev, tell_vf)?;
+        let Record { ifname, port, .. } = &self.entry.record;
+        let wanted = Wanted {
+            name: ifname,
+            mac: port.mac,
+            tell_vf,
+            mtu: self.config.mtu,
+        };
+        let (index, mtu) = device::move_in(&mut self.home, pod, (&netdev, index), &wanted)?;
+        (self.call.host.checkpoint)("moved");
+        if !lease.ips.is_empty() {
+            pod.configure(index, ifname, lease)?;
+        }
+        drop(turn);
+        if !lease.ips.is_empty()
+            && let Err(error) = pod.announce(index, ifname, port.mac, lease)
+        {
+            self.call.log.warn(chain(&error));
+        }
+        Ok(Some(mtu))
+    }
+
+    /// Writes the device-info file.
+    fn tell_pod(&mut self) -> Result<(), Error> {
+        let Some(path) = self.entry.record.device_info.clone() else {
+            return Ok(());
+        };
+        self.begin(Step::DeviceInfo)?;
+        deviceinfo::write(&path, &self.config.device, &self.found.parent)
+    }
+}

@@ -1,0 +1,330 @@
+//! The agent, spoken to over gRPC: create a port and wait until it is up, delete one,
+//! look at one or all.
+//!
+//! A tokio runtime of one thread lives for the length of a call; nothing else in the
+//! plugin is asynchronous. Protobuf types end in this file and in `seen`.
+
+use std::{
+    error::Error as _,
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
+use tonic::{
+    Code, Request, Status,
+    metadata::MetadataValue,
+    transport::{Channel, Endpoint},
+};
+use xpu_proto::evpn_gw::v1alpha1::{
+    BpOperStatus, BridgePort, BridgePortSpec, BridgePortType, CompStatus, CreateBridgePortRequest,
+    DeleteBridgePortRequest, bridge_port_service_client::BridgePortServiceClient,
+};
+
+mod peer;
+mod seen;
+mod tls;
+
+pub use peer::{AgentAddr, Peer, TlsFiles};
+pub use seen::Seen;
+use tls::{Ended, Tls};
+
+use crate::port::{Attach, Port};
+
+/// Why the agent didn't do it.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Nobody answers; code 11.
+    #[error("the agent at {addr} can't be reached: {reason}")]
+    Unreachable {
+        /// Where it was sought.
+        addr: AgentAddr,
+        /// The transport's words.
+        reason: String,
+    },
+    /// No answer in time; code 11.
+    #[error("the agent at {addr} did not answer within {} ms", waited.as_millis())]
+    Deadline {
+        /// Who was asked.
+        addr: AgentAddr,
+        /// How long this call waited.
+        waited: Duration,
+    },
+    /// The port exists, but no packet can flow yet; code 11.
+    #[error("{reasons}; port {id} is not up")]
+    Down {
+        /// The port.
+        id: String,
+        /// Each component's word for it.
+        reasons: String,
+    },
+    /// The answer of the agent is no; code 101.
+    #[error("{message} (the agent refused with {code:?})")]
+    Refused {
+        /// gRPC's code.
+        code: Code,
+        /// The agent's words.
+        message: String,
+    },
+    /// The address, or a file that goes with it, can't be used; code 7.
+    #[error("the agent's address {addr} can't be used: {reason}")]
+    Unusable {
+        /// The address.
+        addr: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl AgentError {
+    /// Whether the same call may succeed later without anything being changed.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Deadline { .. } | Self::Down { .. } => true,
+            Self::Refused { .. } | Self::Unusable { .. } => false,
+        }
+    }
+}
+
+/// A connection to an agent.
+pub struct Agent {
+    addr: AgentAddr,
+    runtime: tokio::runtime::Runtime,
+    client: BridgePortServiceClient<Channel>,
+    traceparent: Option<String>,
+    /// Why the connection ended; of one by TLS alone.
+    ended: Option<Ended>,
+}
+
+impl Agent {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`AgentError::Unusable`] when a file of the certificates can't be used,
+    /// [`AgentError::Unreachable`] at once when nobody listens, or one side doesn't trust the
+    /// other, [`AgentError::Deadline`] when the connection isn't made in time.
+    pub fn connect(
+        peer: &Peer,
+        traceparent: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Self, AgentError> {
+        let addr = peer.addr();
+        let unusable = |error: &dyn std::error::Error| AgentError::Unusable {
+            addr: addr.to_string(),
+            reason: crate::error::chain(error),
+        };
+        let tls = peer.tls().map(Tls::read).transpose();
+        let tls = tls.map_err(|error| unusable(&error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| unusable(&error))?;
+        let endpoint = Endpoint::from_shared(addr.to_string()).map_err(|error| unusable(&error))?;
+        let ended = tls.as_ref().map(Tls::ended);
+        let connected = match tls {
+            None => within(&runtime, addr, deadline, endpoint.connect())?,
+            Some(tls) => within(&runtime, addr, deadline, tls.connect(&endpoint))?,
+        };
+        let channel = connected.map_err(|error| ended_by(addr, ended.as_ref(), &error))?;
+        let client = BridgePortServiceClient::new(channel);
+        let traceparent = traceparent.map(str::to_owned);
+        Ok(Self {
+            addr: addr.clone(),
+            runtime,
+            client,
+            traceparent,
+            ended,
+        })
+    }
+
+    /// Creates the port and waits until it is up.
+    ///
+    /// # Errors
+    /// [`AgentError`]. After any but a connection error the port may exist.
+    pub fn create(&mut self, port: &Port, deadline: Instant) -> Result<(), AgentError> {
+        match self.try_create(port, deadline) {
+            // The id is ours alone: a port of that name with other content is what an
+            // earlier attempt of the same attachment left, with another VF or network.
+            Err(AgentError::Refused {
+                code: Code::AlreadyExists,
+                ..
+            }) => {
+                self.delete(&port.id, deadline)?;
+                self.try_create(port, deadline)
+            }
+            other => other,
+        }
+    }
+
+    fn try_create(&mut self, port: &Port, deadline: Instant) -> Result<(), AgentError> {
+        let request = CreateBridgePortRequest {
+            bridge_port_id: port.id.clone(),
+            bridge_port: Some(BridgePort {
+                spec: Some(spec(port)),
+                ..BridgePort::default()
+            }),
+        };
+        let request = self.request(request, deadline);
+        let call = self.client.create_bridge_port(request);
+        let answer = within(&self.runtime, &self.addr, deadline, call)?
+            .map_err(|status| self.refusal(&status))?;
+        up(port, &answer.into_inner())
+    }
+
+    /// Deletes a port; that there is none is success.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn delete(&mut self, id: &str, deadline: Instant) -> Result<(), AgentError> {
+        let request = DeleteBridgePortRequest {
+            name: format!("bridgePorts/{id}"),
+            allow_missing: true,
+        };
+        let request = self.request(request, deadline);
+        let call = self.client.delete_bridge_port(request);
+        match within(&self.runtime, &self.addr, deadline, call)? {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            Err(status) => Err(self.refusal(&status)),
+        }
+    }
+
+    /// What an answer that is an error comes to.
+    fn refusal(&self, status: &Status) -> AgentError {
+        // One with a cause was made at this end: nobody has refused, the connection ended.
+        if let Some(cause) = status.source() {
+            return ended_by(&self.addr, self.ended.as_ref(), cause);
+        }
+        let unreachable = |reason: &str| AgentError::Unreachable {
+            addr: self.addr.clone(),
+            reason: reason.to_owned(),
+        };
+        match status.code() {
+            Code::Unavailable | Code::Cancelled => unreachable(status.message()),
+            Code::DeadlineExceeded => unreachable("deadline exceeded"),
+            code => AgentError::Refused {
+                code,
+                message: status.message().to_owned(),
+            },
+        }
+    }
+
+    fn request<T>(&self, message: T, deadline: Instant) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        let trace = self
+            .traceparent
+            .as_deref()
+            .and_then(|text| MetadataValue::try_from(text).ok());
+        if let Some(trace) = trace {
+            request.metadata_mut().insert("traceparent", trace);
+        }
+        request
+    }
+}
+
+/// Waits for `work` until the deadline. The server is told the same deadline and
+/// answers by it with the state it has; the grace lets that answer arrive.
+fn within<T>(
+    runtime: &tokio::runtime::Runtime,
+    addr: &AgentAddr,
+    deadline: Instant,
+    work: impl Future<Output = T>,
+) -> Result<T, AgentError> {
+    const GRACE: Duration = Duration::from_millis(250);
+    let waited = deadline.saturating_duration_since(Instant::now()) + GRACE;
+    runtime
+        .block_on(async { timeout(waited, work).await })
+        .map_err(|_| AgentError::Deadline {
+            addr: addr.clone(),
+            waited,
+        })
+}
+
+/// A connection that can't be made or has ended: by what it noted itself, else by the innermost
+/// cause, which is the kernel's; the transport's layers add nothing.
+fn ended_by(
+    addr: &AgentAddr,
+    ended: Option<&Ended>,
+    error: &(dyn std::error::Error + 'static),
+) -> AgentError {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let noted = ended.and_then(Ended::why).map(str::to_owned);
+    AgentError::Unreachable {
+        addr: addr.clone(),
+        reason: noted.unwrap_or_else(|| cause.to_string()),
+    }
+}
+
+fn spec(port: &Port) -> BridgePortSpec {
+    let (ptype, logical_bridges) = match &port.attach {
+        Attach::Access(bridge) => (BridgePortType::Access, vec![bridge.to_string()]),
+        Attach::Trunk(bridges) => (
+            BridgePortType::Trunk,
+            bridges.iter().map(ToString::to_string).collect(),
+        ),
+        Attach::Transparent => (BridgePortType::Trunk, Vec::new()),
+    };
+    BridgePortSpec {
+        mac_address: port.mac.octets().to_vec(),
+        ptype: ptype.into(),
+        logical_bridges,
+    }
+}
+
+/// Whether packets can flow, and if not, why: errors before what is merely pending.
+fn up(port: &Port, answer: &BridgePort) -> Result<(), AgentError> {
+    match why_down(answer) {
+        None => Ok(()),
+        Some(reasons) => Err(AgentError::Down {
+            id: port.id.clone(),
+            reasons,
+        }),
+    }
+}
+
+/// Why packets can't flow; `None`: they can.
+fn why_down(answer: &BridgePort) -> Option<String> {
+    let status = answer.status.clone().unwrap_or_default();
+    if status.oper_status() == BpOperStatus::Up {
+        return None;
+    }
+    let mut waiting: Vec<_> = status
+        .components
+        .iter()
+        .filter(|component| component.status() != CompStatus::Success)
+        .collect();
+    waiting.sort_by_key(|component| component.status() != CompStatus::Error);
+    let reasons: Vec<_> = waiting
+        .iter()
+        .map(|c| format!("{}: {}", c.name, reason(&c.details)))
+        .collect();
+    Some(if reasons.is_empty() {
+        format!("the agent says {}", status.oper_status().as_str_name())
+    } else {
+        reasons.join("; ")
+    })
+}
+
+/// A component's details are a JSON text; its `error` or `reason` is for people.
+fn reason(details: &str) -> String {
+    let json = serde_json::from_str::<serde_json::Value>(details).ok();
+    let told = ["error", "reason"]
+        .iter()
+        .find_map(|key| Some(json.as_ref()?.get(key)?.as_str()?.to_owned()));
+    told.unwrap_or_else(|| {
+        if details.is_empty() {
+            "not ready".to_owned()
+        } else {
+            details.to_owned()
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "../tests/unit/agent.rs"]
+mod tests;

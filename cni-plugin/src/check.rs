@@ -1,0 +1,139 @@
+//! CHECK: what ADD answered, compared with what the kernel, the journal, the agent and
+//! IPAM have now. Changes nothing.
+
+mod kernel;
+pub mod told;
+
+use crate::{
+    Call, Failure,
+    agent::{Agent, AgentError, Seen},
+    config::Raw,
+    env::{Attachment, EnvError},
+    error::Error,
+    ipam,
+    journal::{Entry, Journal, Record, Step},
+    port::Key,
+    sandbox::Sandbox,
+    undo::is_this_boot,
+    version::Version,
+};
+use told::Told;
+
+/// Does CHECK.
+///
+/// # Errors
+/// The first difference as [`Error::Mismatch`], the others as notes; or what kept one of
+/// the four from being asked.
+pub fn run(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    raw: &Raw,
+    version: Version,
+) -> Result<(), Failure> {
+    let common = raw.common(version)?;
+    let netns = attachment
+        .netns
+        .as_deref()
+        .ok_or(EnvError::Missing("CNI_NETNS"))?;
+    let told = Told::read(call.stdin, &attachment.ifname)?;
+    let mut pod = call.sandbox(netns)?;
+    let journal = Journal::open(&call.host.state)?;
+    let mut wrong = Vec::new();
+    match call.record(&journal, &Key::of(attachment))? {
+        None => wrong.push(mismatch(
+            format!(
+                "journal of {} of container {}",
+                attachment.ifname, attachment.container_id
+            ),
+            "a record",
+            "none",
+        )),
+        Some(entry) => {
+            wrong.extend(journal_differs(call, &entry, &pod));
+            // A VF of a userspace driver shows nothing to the kernel.
+            if entry.record.vf.netdev.is_some() {
+                match kernel::differs(call.host, &mut pod, &told, &entry.record) {
+                    Ok(differences) => wrong.extend(differences),
+                    Err(error) => wrong.push(error),
+                }
+            }
+            match agent_differs(call, &entry.record) {
+                Ok(differences) => wrong.extend(differences),
+                Err(error) => wrong.push(error.into()),
+            }
+        }
+    }
+    if let Some(name) = &common.ipam {
+        let check = ipam::Call {
+            name,
+            command: "CHECK",
+            attachment,
+            path: call.vars.path.as_deref().unwrap_or_default(),
+            args: call.vars.args.as_deref(),
+            config: call.stdin,
+            deadline: call.deadline,
+        };
+        wrong.extend(ipam::check(&check).err().map(Error::from));
+    }
+    Failure::first_of(wrong)
+}
+
+fn mismatch(what: impl ToString, expected: impl ToString, found: impl ToString) -> Error {
+    Error::Mismatch {
+        what: what.to_string(),
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
+}
+
+fn journal_differs(call: &Call<'_>, entry: &Entry, pod: &Sandbox) -> Vec<Error> {
+    let kept = &entry.record.netns;
+    let mut wrong = Vec::new();
+    if !entry.has_begun(Step::Attached) {
+        wrong.push(mismatch(
+            "state of the attachment in the journal",
+            "attached",
+            "an ADD that never ended",
+        ));
+    }
+    if !is_this_boot(call.host, entry) {
+        wrong.push(mismatch(
+            "boot of the attachment in the journal",
+            "the running one",
+            "an earlier one",
+        ));
+    }
+    if !kept.is(pod.id()) {
+        let namespace = |path: &str, ino: u64| format!("{path} (inode {ino})");
+        wrong.push(mismatch(
+            "network namespace of the attachment in the journal",
+            namespace(pod.path(), pod.id().ino),
+            namespace(&kept.path, kept.ino),
+        ));
+    }
+    wrong
+}
+
+fn agent_differs(call: &Call<'_>, record: &Record) -> Result<Vec<Error>, AgentError> {
+    let trace = call.vars.traceparent.as_deref();
+    let mut agent = Agent::connect(&record.peer()?, trace, call.deadline)?;
+    let id = &record.port.id;
+    let wanted = Seen::wanted(&record.port);
+    let Some(seen) = agent.get(id, call.deadline)? else {
+        let what = format!("port {id} at the agent");
+        return Ok(vec![mismatch(what, wanted.attach, "none")]);
+    };
+    let mut wrong = Vec::new();
+    if seen.mac != wanted.mac {
+        wrong.push(mismatch(format!("MAC of port {id}"), wanted.mac, seen.mac));
+    }
+    if seen.attach != wanted.attach {
+        let what = format!("attachment of port {id}");
+        wrong.push(mismatch(what, wanted.attach, seen.attach));
+    }
+    if let Some(reasons) = seen.down {
+        let what = format!("state of port {id}");
+        wrong.push(mismatch(what, "UP", format!("not UP ({reasons})")));
+    }
+    Ok(wrong)
+}

@@ -1,0 +1,476 @@
+//! The network configuration on stdin, merged with the host-wide file, as one value
+//! that is right or an error that names key and value.
+//!
+//! Keys this plugin doesn't know are the runtime's or another plugin's and pass.
+//! Keys it knows but can't honour are refused: a setting is never silently dropped.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use xpu_linux::sysfs::PciAddr;
+use xpu_model::{Kind, Mac, Mtu, ObjectKey};
+
+use crate::{
+    agent::{AgentAddr, Peer, TlsFiles},
+    pf::Asked,
+    port::Attach,
+    settings,
+    version::{Version, VersionError},
+};
+
+/// Where networks may name files of certificates; the host may name any.
+const CERTIFICATES: &str = "/etc/cni/net.d/xpu-cni.d";
+
+/// Where the public plugin keeps the MACs of VFs that have no netdev.
+const PCI_TO_MAC: &str = "/etc/cni/net.d/evpn-gw.d/pci_to_mac.conf";
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not JSON, or no object; code 6.
+    #[error("the network configuration can't be decoded: {0}")]
+    Decode(String),
+    /// A key that can't be honoured; code 2.
+    #[error("`{key}`: {value} is not supported by this version of the plugin; remove the key")]
+    Unsupported {
+        /// The key.
+        key: String,
+        /// Its value, as JSON.
+        value: Value,
+    },
+    /// A value that is wrong; code 7.
+    #[error("`{key}`: {reason}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// A host-wide file that exists, but can't be used; code 7.
+    #[error("the host-wide configuration {}: {reason}", path.display())]
+    HostFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ConfigError {
+    /// A value that is wrong.
+    #[must_use]
+    pub fn invalid(key: &str, reason: impl ToString) -> Self {
+        Self::Invalid {
+            key: key.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+pub(crate) fn invalid(key: &str, reason: impl ToString) -> ConfigError {
+    ConfigError::invalid(key, reason)
+}
+
+/// The keys of a configuration, as written.
+#[derive(Debug, Clone, Default)]
+pub struct Raw {
+    map: Map<String, Value>,
+    host: Map<String, Value>,
+}
+
+/// What ADD needs.
+#[derive(Debug)]
+pub struct AddConfig {
+    /// What both commands need.
+    pub common: Common,
+    /// The VF.
+    pub device: PciAddr,
+    /// Where its frames go.
+    pub attach: Attach,
+    /// The MAC asked for, besides `CNI_ARGS`; `true`: by `runtimeConfig`, which wins.
+    pub mac: Option<(Mac, bool)>,
+    /// What its PF is asked to set; the MAC is decided together with `CNI_ARGS`.
+    pub asked: Asked,
+    /// The MTU asked for.
+    pub mtu: Option<Mtu>,
+    /// The host's file of PCI addresses and MACs.
+    pub macs: PathBuf,
+    /// Where the runtime wants the device-info file, as it says.
+    pub device_info: Option<String>,
+    /// The result of the plugin before this one in a chain.
+    pub prev_result: Option<Map<String, Value>>,
+}
+
+/// What every command needs.
+#[derive(Debug)]
+pub struct Common {
+    /// The specification's version to answer in.
+    pub version: Version,
+    /// The network's name.
+    pub network: String,
+    /// Who makes ports.
+    pub agent: Peer,
+    /// Who gives addresses: the name of its executable.
+    pub ipam: Option<String>,
+}
+
+impl Raw {
+    /// Reads stdin and the first host-wide file that exists.
+    ///
+    /// # Errors
+    /// [`ConfigError::Decode`] for stdin, [`ConfigError::HostFile`] for the file.
+    pub fn read(stdin: &[u8], host_files: &[PathBuf]) -> Result<Self, ConfigError> {
+        for path in host_files {
+            match fs::read(path) {
+                Ok(bytes) => return Self::parse(stdin, Some((path, &bytes))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    // What the network got wrong is told first, as everywhere.
+                    Self::parse(stdin, None)?;
+                    return Err(ConfigError::HostFile {
+                        path: path.clone(),
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+        Self::parse(stdin, None)
+    }
+
+    /// A network's configuration, and the host-wide file where there is one.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(stdin: &[u8], host: Option<(&Path, &[u8])>) -> Result<Self, ConfigError> {
+        let map = object(stdin).map_err(ConfigError::Decode)?;
+        let host = host.map_or_else(|| Ok(Map::new()), |(path, bytes)| host_file(path, bytes))?;
+        Ok(Self { map, host })
+    }
+
+    /// The version to answer in, errors included.
+    ///
+    /// # Errors
+    /// [`VersionError`] when it is missing or unknown.
+    pub fn version(&self) -> Result<Version, VersionError> {
+        self.map
+            .get("cniVersion")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .parse()
+    }
+
+    /// `logLevel` and `logFile`, taken as they are: a wrong one must not keep a pod from
+    /// starting. The file is the host's choice alone: a network's author can't have root write
+    /// to a path.
+    #[must_use]
+    pub fn log(&self) -> (Option<&str>, Option<&str>) {
+        let level = self
+            .map
+            .get("logLevel")
+            .or_else(|| self.host.get("logLevel"));
+        let file = self.host.get("logFile").and_then(Value::as_str);
+        (
+            level.and_then(Value::as_str),
+            file.filter(|file| !file.is_empty()),
+        )
+    }
+
+    /// What every command needs.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn common(&self, version: Version) -> Result<Common, ConfigError> {
+        let network: String = self
+            .net("name")?
+            .ok_or_else(|| invalid("name", "is required"))?;
+        let ipam: Option<Map<String, Value>> = self.net("ipam")?;
+        let ipam = ipam.filter(|ipam| !ipam.is_empty()).map(|ipam| {
+            let name = ipam.get("type").and_then(Value::as_str).unwrap_or_default();
+            if name.is_empty() || name.contains('/') {
+                Err(invalid(
+                    "ipam.type",
+                    "names the IPAM plugin's executable, without a path",
+                ))
+            } else {
+                Ok(name.to_owned())
+            }
+        });
+        Ok(Common {
+            version,
+            network,
+            agent: self.peer()?,
+            ipam: ipam.transpose()?,
+        })
+    }
+
+    /// What ADD needs.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn add(&self, common: Common) -> Result<AddConfig, ConfigError> {
+        let runtime: Map<String, Value> = self.net("runtimeConfig")?.unwrap_or_default();
+        let device = match text(&runtime, "runtimeConfig.", "deviceID")? {
+            Some(device) => Some(device),
+            None => self.net("deviceID")?,
+        };
+        let device = device.ok_or_else(|| {
+            invalid(
+                "deviceID",
+                "is required: the VF's PCI address, which Multus fills in from the pod's resource",
+            )
+        })?;
+        Ok(AddConfig {
+            device: device.parse().map_err(|error| invalid("deviceID", error))?,
+            attach: self.attach()?,
+            mac: self.mac(&runtime)?,
+            asked: self.asked(&runtime)?,
+            mtu: self.mtu()?,
+            macs: self.macs()?,
+            device_info: text(&runtime, "runtimeConfig.", "CNIDeviceInfoFile")?,
+            prev_result: self.net("prevResult")?,
+            common,
+        })
+    }
+
+    fn net<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
+        typed(&self.map, "", key)
+    }
+
+    /// The NAD's value, else the host-wide file's.
+    fn either<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
+        Ok(match self.net(key)? {
+            Some(value) => Some(value),
+            None => typed(&self.host, "", key)?,
+        })
+    }
+
+    fn peer(&self) -> Result<Peer, ConfigError> {
+        const KEY: &str = "tls";
+        let addr = self.agent()?;
+        let asked: Option<TlsFiles> = self.net(KEY)?;
+        let pinned: Option<TlsFiles> = typed(&self.host, "", KEY)?;
+        let tls = match (asked, pinned) {
+            (Some(asked), Some(pinned)) if asked != pinned => {
+                let told = "is set for this host and can't be changed by a network";
+                return Err(invalid(KEY, told));
+            }
+            (asked, Some(pinned)) => Some(pinned).filter(|_| {
+                // The host's files are for agents by TLS, and a network may have another one.
+                asked.is_some() || matches!(addr, AgentAddr::Tls(_))
+            }),
+            (Some(asked), None) => {
+                for (key, path) in asked.each() {
+                    if !is_right_below(Path::new(CERTIFICATES), path) {
+                        let told = format!(
+                            "{} is no file right in {CERTIFICATES}; others only the host-wide file \
+                             can name",
+                            path.display()
+                        );
+                        return Err(invalid(key, told));
+                    }
+                }
+                Some(asked)
+            }
+            (None, None) => None,
+        };
+        Peer::new(addr, tls).map_err(|why| invalid(KEY, why))
+    }
+
+    fn agent(&self) -> Result<AgentAddr, ConfigError> {
+        let parse = |key: &str, text: String| {
+            text.parse::<AgentAddr>()
+                .map_err(|reason| invalid(key, reason))
+        };
+        let asked: Option<String> = self.net("agent")?;
+        if let Some(pinned) = typed::<String>(&self.host, "", "agent")? {
+            if asked.is_some_and(|asked| asked != pinned) {
+                return Err(invalid(
+                    "agent",
+                    "is set for this host and can't be changed by a network",
+                ));
+            }
+            return parse("agent", pinned);
+        }
+        if let Some(asked) = asked {
+            return parse("agent", asked);
+        }
+        // The public plugin's key holds a bare host:port.
+        match self.either::<String>("opi_evpn_bridge_conn")? {
+            Some(conn) => parse("opi_evpn_bridge_conn", format!("http://{conn}")),
+            None => Ok(AgentAddr::default()),
+        }
+    }
+
+    pub(crate) fn attach(&self) -> Result<Attach, ConfigError> {
+        // The public plugin's NADs carry empty values for what they don't use.
+        let named = |map: &Map<String, Value>| -> Result<_, ConfigError> {
+            let one: Option<String> = text(map, "", "logical_bridge")?;
+            let many: Option<Vec<String>> = typed(map, "", "logical_bridges")?;
+            Ok((one, many.filter(|names| !names.is_empty())))
+        };
+        let trunk: Option<String> = self.net("trunk")?;
+        let (one, many) = match named(&self.map)? {
+            // The host's own counts only for a network that says nothing.
+            (None, None) if trunk.is_none() => named(&self.host)?,
+            said => said,
+        };
+        match (one, many, trunk.as_deref()) {
+            (Some(one), None, None) => Ok(Attach::Access(bridge("logical_bridge", &one)?)),
+            (None, Some(many), None) => {
+                let mut keys = Vec::with_capacity(many.len());
+                for name in &many {
+                    let key = bridge("logical_bridges", name)?;
+                    if keys.contains(&key) {
+                        return Err(invalid("logical_bridges", format!("names `{name}` twice")));
+                    }
+                    keys.push(key);
+                }
+                Ok(Attach::Trunk(keys))
+            }
+            (None, None, Some("all")) => Ok(Attach::Transparent),
+            (None, None, Some(_)) => Err(invalid("trunk", "the only value is \"all\"")),
+            (None, None, None) if self.net::<String>("type")?.as_deref() == Some("evpn-gw") => {
+                Ok(Attach::Transparent)
+            }
+            (None, None, None) => Err(invalid(
+                "logical_bridge",
+                "is missing; give logical_bridge, logical_bridges or \"trunk\": \"all\"",
+            )),
+            _ => Err(invalid(
+                "logical_bridge",
+                "give only one of logical_bridge, logical_bridges and trunk",
+            )),
+        }
+    }
+
+    fn mac(&self, runtime: &Map<String, Value>) -> Result<Option<(Mac, bool)>, ConfigError> {
+        let parse = |key: &str, text: String| -> Result<Mac, ConfigError> {
+            text.parse()
+                .map_err(|error: xpu_model::mac::MacError| invalid(key, error))
+        };
+        if let Some(mac) = text(runtime, "runtimeConfig.", "mac")? {
+            return Ok(Some((parse("runtimeConfig.mac", mac)?, true)));
+        }
+        let args: Map<String, Value> = self.net("args")?.unwrap_or_default();
+        let cni: Map<String, Value> = typed(&args, "args.", "cni")?.unwrap_or_default();
+        if let Some(mac) = text(&cni, "args.cni.", "mac")? {
+            return Ok(Some((parse("args.cni.mac", mac)?, false)));
+        }
+        let mac = text(&self.map, "", "mac")?
+            .map(|mac| parse("mac", mac))
+            .transpose()?;
+        Ok(mac.map(|mac| (mac, false)))
+    }
+
+    /// The VF settings, without the MAC.
+    fn asked(&self, runtime: &Map<String, Value>) -> Result<Asked, ConfigError> {
+        let bandwidth: Map<String, Value> =
+            typed(runtime, "runtimeConfig.", "bandwidth")?.unwrap_or_default();
+        let egress = settings::egress_rate(&bandwidth)?;
+        let asked = Asked {
+            mac: None,
+            min_tx_rate: self.either("min_tx_rate")?,
+            max_tx_rate: match egress {
+                Some(rate) => Some(rate),
+                None => self.either("max_tx_rate")?,
+            },
+            spoofchk: self.on_off("spoofchk")?,
+            trust: self.on_off("trust")?,
+            link_state: self
+                .setting("link_state")?
+                .map(|value| settings::link_state(&value))
+                .transpose()?,
+            vlan_qos: self
+                .either("vlan_qos")?
+                .map(settings::priority)
+                .transpose()?,
+        };
+        settings::consistent(&asked)?;
+        Ok(asked)
+    }
+
+    fn on_off(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        self.setting(key)?
+            .map(|value| settings::on_off(key, &value))
+            .transpose()
+    }
+
+    /// A setting's value; an empty text is how Go programs write "not set".
+    fn setting(&self, key: &str) -> Result<Option<Value>, ConfigError> {
+        Ok(self.either::<Value>(key)?.filter(|value| value != ""))
+    }
+
+    /// The host says where the file is; a network can't have root read another.
+    fn macs(&self) -> Result<PathBuf, ConfigError> {
+        const KEY: &str = "pci_to_mac_path";
+        let host: Option<String> = text(&self.host, "", KEY)?;
+        let path = host.unwrap_or_else(|| PCI_TO_MAC.to_owned());
+        match text(&self.map, "", KEY)? {
+            Some(asked) if asked != path => Err(invalid(
+                KEY,
+                format!("is {path} on this host and can't be changed by a network"),
+            )),
+            _ => Ok(path.into()),
+        }
+    }
+
+    fn mtu(&self) -> Result<Option<Mtu>, ConfigError> {
+        let mtu: Option<u32> = self.either("mtu")?;
+        // 0 is how Go programs write "not set".
+        let mtu = mtu.filter(|mtu| *mtu != 0);
+        mtu.map(|mtu| Mtu::try_from(mtu).map_err(|error| invalid("mtu", error)))
+            .transpose()
+    }
+}
+
+/// Compared as written: `..` and the like have no second meaning then.
+fn is_right_below(folder: &Path, path: &Path) -> bool {
+    let parent = path.parent().map(Path::as_os_str);
+    path.file_name().is_some() && parent == Some(folder.as_os_str())
+}
+
+fn bridge(key: &str, name: &str) -> Result<ObjectKey, ConfigError> {
+    ObjectKey::parse(Kind::LogicalBridge, name).map_err(|error| invalid(key, error))
+}
+
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err("it is no JSON object".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn host_file(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, ConfigError> {
+    object(bytes).map_err(|reason| ConfigError::HostFile {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// A key's value; `null` counts as absent.
+fn typed<T: DeserializeOwned>(
+    map: &Map<String, Value>,
+    prefix: &str,
+    key: &str,
+) -> Result<Option<T>, ConfigError> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => T::deserialize(value)
+            .map(Some)
+            .map_err(|error| invalid(&format!("{prefix}{key}"), error)),
+    }
+}
+
+/// A text; an empty one counts as absent.
+fn text(map: &Map<String, Value>, prefix: &str, key: &str) -> Result<Option<String>, ConfigError> {
+    Ok(typed::<String>(map, prefix, key)?.filter(|text| !text.is_empty()))
+}
+
+#[cfg(test)]
+#[path = "../tests/unit/config.rs"]
+mod tests;

@@ -1,0 +1,116 @@
+//! DEL: whatever isn't there any more is success, whatever can't be undone now is kept
+//! in the journal, and only what this attachment owns is touched.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    Call, Failure,
+    config::{Common, Raw},
+    drain::drain,
+    env::Attachment,
+    error::{Error, chain},
+    ipam,
+    journal::{Entry, Journal},
+    lock::lock,
+    port::Key,
+    sandbox::{Sandbox, is_gone},
+    undo::{Undone, delete_port, release_or_forget, undo},
+    version::Version,
+};
+
+/// The time an attachment without a journal may cost: there should be nothing to do.
+const UNKNOWN: Duration = Duration::from_secs(2);
+
+/// Does DEL.
+///
+/// # Errors
+/// The first thing that couldn't be undone; the rest has been, and a further DEL tries
+/// again what is left.
+pub fn run(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    raw: &Raw,
+    version: Version,
+) -> Result<(), Failure> {
+    let journal = Journal::open(&call.host.state)?;
+    let key = Key::of(attachment);
+    // An ADD of this attachment that still waits for something has no record yet.
+    let _attachment = lock(&journal.attachment_lock(&key), call.deadline)?;
+    if let Err(error) = drain(call, &journal, |_| false) {
+        call.log.warn(format_args!("tombstones: {}", chain(&error)));
+    }
+    let Some(entry) = call.record(&journal, &key)? else {
+        journal.forget_unwritten(&key)?;
+        // Only here does the configuration count: the journal knows better. One that ADD refuses
+        // has made nothing.
+        return match raw.common(version) {
+            Ok(common) => finish(without_journal(call, attachment, &common, &key)),
+            Err(error) => {
+                call.log.warn(chain(&error));
+                Ok(())
+            }
+        };
+    };
+    let _vf = lock(&journal.vf_lock(&entry.record.vf.pci()), call.deadline)?;
+    // Whoever held the lock may have been at this very attachment.
+    let Some(entry) = call.record(&journal, &key)? else {
+        return Ok(());
+    };
+    let mut pod = open_pod(attachment, &entry)?;
+    finish(undo(call, &journal, entry, pod.as_mut()))
+}
+
+/// The pod's namespace as the runtime names it, else as the journal does.
+fn open_pod(attachment: &Attachment, entry: &Entry) -> Result<Option<Sandbox>, Error> {
+    let kept = &entry.record.netns;
+    let path = attachment
+        .netns
+        .clone()
+        .unwrap_or_else(|| kept.path.clone().into());
+    match Sandbox::open(&path) {
+        Ok(pod) if kept.is(pod.id()) => Ok(Some(pod)),
+        // Another namespace took the name: ours is gone.
+        Ok(_) | Err(Error::HostNetNs(_)) => Ok(None),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// An attachment that the journal doesn't know: undone already, never made, or the
+/// journal was lost. IPAM and port go by their names; no VF is touched.
+fn without_journal(call: &Call<'_>, attachment: &Attachment, common: &Common, key: &Key) -> Undone {
+    let mut undone = Undone::default();
+    let deadline = call.deadline.min(Instant::now() + UNKNOWN);
+    if let Some(name) = &common.ipam {
+        let release = ipam::Call {
+            name,
+            command: "DEL",
+            attachment,
+            path: call.vars.path.as_deref().unwrap_or_default(),
+            args: call.vars.args.as_deref(),
+            config: call.stdin,
+            deadline: call.deadline,
+        };
+        if let Err(error) = release_or_forget(call, &release) {
+            undone.failures.push(format!("IPAM: {}", chain(&error)));
+        }
+    }
+    if let Err(error) = delete_port(call, &common.agent, &key.port_id(), deadline) {
+        call.log.info(format_args!(
+            "no record, and the port can't be asked for: {}",
+            chain(&error)
+        ));
+    }
+    undone
+}
+
+fn finish(undone: Undone) -> Result<(), Failure> {
+    let mut failures = undone.failures.into_iter();
+    match failures.next() {
+        None => Ok(()),
+        Some(first) => Err(Failure {
+            error: Error::Device(first),
+            notes: failures.collect(),
+        }),
+    }
+}

@@ -1,0 +1,140 @@
+//! The device-info file (Kubernetes network plumbing group, device-info-spec 1.1.0): what the pod
+//! got, for its programs, where `runtimeConfig.CNIDeviceInfoFile` says.
+//!
+//! The path comes with the network's configuration, whose author is not root. So only a file
+//! right in the folder that the specification keeps for it is written.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+use xpu_linux::sysfs::{Parent, PciAddr};
+
+use crate::error::Error;
+
+/// `/var/run` is `/run` on every system, and Multus writes the former.
+const ALIAS: &str = "/var/run";
+
+/// The path that a configuration may name: right in `folder`, under a plain name.
+#[must_use]
+pub fn accept(folder: &Path, path: &str) -> Option<PathBuf> {
+    let path = Path::new(path);
+    let name = path.file_name()?.to_str()?;
+    let parent = path.parent()?;
+    let parent = match parent.strip_prefix(ALIAS) {
+        Ok(rest) => Path::new("/run").join(rest),
+        Err(_) => parent.to_owned(),
+    };
+    let plain = !name.starts_with('.') && !name.contains(|c: char| c.is_control());
+    // Compared as written: `..` and links in between have no second meaning then.
+    (plain && parent.as_os_str() == folder.as_os_str()).then(|| folder.join(name))
+}
+
+/// Writes the file, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write(path: &Path, pci: &PciAddr, parent: &Parent) -> Result<(), Error> {
+    let device = json!({ "pci-address": pci.as_str(), "pf-pci-address": parent.pci.as_str() });
+    let document = json!({ "type": "pci", "version": "1.1.0", "pci": device });
+    let temporary = temporary(path);
+    let write = || -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)?;
+        file.write_all(document.to_string().as_bytes())?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|source| Error::Io {
+        what: format!("write the device-info file {}", path.display()),
+        source,
+    })
+}
+
+/// Where the file is written before it has its name, which begins with no dot.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// Removes the file, and what a writer that was killed left of it; that there is none is success.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove(path: &Path) -> Result<(), Error> {
+    for path in [path, &temporary(path)] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Io {
+                    what: format!("remove the device-info file {}", path.display()),
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_name_in_the_folder_is_accepted() {
+        let folder = Path::new("/run/k8s.cni.cncf.io/devinfo/cni");
+        for path in [
+            "/run/k8s.cni.cncf.io/devinfo/cni/ns1-red-cont1_net7",
+            "/var/run/k8s.cni.cncf.io/devinfo/cni/ns1-red-cont1_net7",
+        ] {
+            let accepted = accept(folder, path).unwrap();
+            assert_eq!(accepted, folder.join("ns1-red-cont1_net7"));
+        }
+        for path in [
+            "",
+            "x",
+            "/etc/passwd",
+            "/run/k8s.cni.cncf.io/devinfo/cni",
+            "/run/k8s.cni.cncf.io/devinfo/cni/",
+            "/run/k8s.cni.cncf.io/devinfo/cni/../../../../etc/passwd",
+            "/run/k8s.cni.cncf.io/devinfo/cni/sub/x",
+            "/run/k8s.cni.cncf.io/devinfo/cni/.hidden",
+            "/run/k8s.cni.cncf.io/devinfo/cni/..",
+        ] {
+            assert_eq!(accept(folder, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_by_the_specification_and_goes_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("devinfo/cni/x");
+        let pci: PciAddr = "0000:af:06.0".parse().unwrap();
+        let parent = Parent {
+            pci: "0000:af:00.0".parse().unwrap(),
+            netdev: None,
+        };
+        write(&path, &pci, &parent).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({
+            "type": "pci", "version": "1.1.0",
+            "pci": { "pci-address": "0000:af:06.0", "pf-pci-address": "0000:af:00.0" }
+        });
+        assert_eq!(read, expected);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,247 @@
+//! Every way a call fails, and the CNI error code each has. The one place that knows
+//! the codes (CNI specification 1.1.0, section 5, "Error").
+
+use serde_json::{Value, json};
+use xpu_linux::{netns::NetNsError, sync::RtnlError, sysfs::SysfsError};
+
+use crate::{
+    agent::AgentError, config::ConfigError, env::Command, env::EnvError, ipam::IpamError,
+    journal::JournalError, lock::LockError, version::Version, version::VersionError,
+};
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The environment.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// The version.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// The version is older than the command.
+    #[error(
+        "cniVersion `{version}` has no {}; it came with {}", command.as_str(), command.since()
+    )]
+    TooOld {
+        /// The configuration's version.
+        version: Version,
+        /// The command.
+        command: Command,
+    },
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The pod's namespace.
+    #[error(transparent)]
+    NetNs(#[from] NetNsError),
+    /// The namespace is that of the host.
+    #[error("CNI_NETNS `{0}` is the host's own network namespace")]
+    HostNetNs(String),
+    /// IPAM.
+    #[error(transparent)]
+    Ipam(#[from] IpamError),
+    /// The agent.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// sysfs.
+    #[error(transparent)]
+    Sysfs(#[from] SysfsError),
+    /// Netlink.
+    #[error(transparent)]
+    Rtnl(#[from] RtnlError),
+    /// A setting that the VF's driver doesn't take.
+    #[error("`{key}`: {value} can't be had for {whom}: {reason}")]
+    Setting {
+        /// The configuration's key.
+        key: &'static str,
+        /// What it was to be.
+        value: String,
+        /// The VF, as its PF or the PCI bus calls it.
+        whom: String,
+        /// Why, in the driver's words where it has any.
+        reason: String,
+    },
+    /// The device isn't what this call needs.
+    #[error("{0}")]
+    Device(String),
+    /// Somebody else is at work on the device, or holds it.
+    #[error("{0}")]
+    Busy(String),
+    /// CHECK found something else than ADD had answered, or left.
+    #[error("{what}: expected {expected}, found {found}")]
+    Mismatch {
+        /// What was compared.
+        what: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// STATUS: no ADD could be served.
+    #[error("{0}; no pod can be attached now")]
+    NotReady(String),
+    /// STATUS: pods that are attached have no network.
+    #[error("{0}")]
+    PodsSuffer(String),
+    /// A file of procfs.
+    #[error("{what}")]
+    Io {
+        /// What was done with which file.
+        what: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The code in the error document.
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::Version(_) | Self::TooOld { .. } => 1,
+            Self::Config(ConfigError::Unsupported { .. }) | Self::Setting { .. } => 2,
+            Self::Env(_) => 4,
+            Self::Journal(_) | Self::Io { .. } | Self::Lock(LockError::File { .. }) => 5,
+            Self::Config(ConfigError::Decode(_)) => 6,
+            Self::Config(_) => 7,
+            Self::NetNs(_) | Self::HostNetNs(_) => 8,
+            Self::Lock(LockError::Held { .. }) | Self::Busy(_) => 11,
+            Self::Agent(error) => match error {
+                AgentError::Unreachable { .. }
+                | AgentError::Deadline { .. }
+                | AgentError::Down { .. } => 11,
+                AgentError::Unusable { .. } => 7,
+                AgentError::Refused { .. } => 101,
+            },
+            Self::NotReady(_) => 50,
+            Self::PodsSuffer(_) => 51,
+            Self::Sysfs(_) | Self::Device(_) => 100,
+            Self::Rtnl(_) => 102,
+            Self::Ipam(error) => match error {
+                // The delegate's own code says most.
+                IpamError::Failed { code, .. } => *code,
+                IpamError::NotFound { .. } => 7,
+                IpamError::Deadline { .. } => 11,
+                IpamError::Run { .. } | IpamError::Answer { .. } => 103,
+            },
+            Self::Mismatch { .. } => 104,
+        }
+    }
+
+    /// The document for stdout. `msg` begins with the cause, since some runtimes keep
+    /// nothing else; `notes` says what else went wrong on the way out.
+    #[must_use]
+    pub fn document(&self, version: Version, notes: &[String]) -> Value {
+        let mut document = json!({
+            "cniVersion": version.as_str(),
+            "code": self.code(),
+            "msg": visible(&chain(self)),
+        });
+        let details: Vec<&str> = notes
+            .iter()
+            .map(String::as_str)
+            .chain(self.hint())
+            .collect();
+        if !details.is_empty() {
+            document["details"] = visible(&details.join("; ")).into();
+        }
+        document
+    }
+
+    fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Ipam(IpamError::Failed { details, .. }) if !details.is_empty() => Some(details),
+            _ => None,
+        }
+    }
+}
+
+/// A text for people's terminals, some of whose words are from configurations and from other
+/// programs: no character of it moves a cursor.
+fn visible(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// An error and its causes, outermost first.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Transports repeat their cause in their own text.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_starts_with_the_cause_and_ends_with_the_details() {
+        let error = Error::Busy("0000:af:06.0 is at work".to_owned());
+        let document = error.document(Version::V0_4_0, &["undo: port left".to_owned()]);
+        assert_eq!(document["cniVersion"], "0.4.0");
+        assert_eq!(document["code"], 11);
+        assert_eq!(document["msg"], "0000:af:06.0 is at work");
+        assert_eq!(document["details"], "undo: port left");
+    }
+
+    #[test]
+    fn what_others_wrote_moves_no_cursor() {
+        let error = Error::Device("`\x1b[2Jnet1\n` is no name".to_owned());
+        let document = error.document(Version::LATEST, &["\t".to_owned()]);
+        assert_eq!(document["msg"], "`\\u{1b}[2Jnet1\\n` is no name");
+        assert_eq!(document["details"], "\\t");
+    }
+
+    #[test]
+    fn each_verb_has_its_codes() {
+        let too_old = Error::TooOld {
+            version: Version::V0_3_1,
+            command: Command::Check,
+        };
+        let told = "cniVersion `0.3.1` has no CHECK; it came with 0.4.0";
+        assert_eq!((too_old.code(), chain(&too_old)), (1, told.to_owned()));
+        let mismatch = Error::Mismatch {
+            what: "MTU of net1".to_owned(),
+            expected: "1450".to_owned(),
+            found: "1500".to_owned(),
+        };
+        let told = "MTU of net1: expected 1450, found 1500";
+        assert_eq!((mismatch.code(), chain(&mismatch)), (104, told.to_owned()));
+        assert_eq!(Error::NotReady(String::new()).code(), 50);
+        assert_eq!(Error::PodsSuffer(String::new()).code(), 51);
+    }
+
+    #[test]
+    fn causes_follow_the_error_once() {
+        let source = std::io::Error::other("disk full");
+        let error = Error::Io {
+            what: "write /x".to_owned(),
+            source,
+        };
+        assert_eq!(chain(&error), "write /x: disk full");
+    }
+}

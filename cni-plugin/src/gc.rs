@@ -1,0 +1,223 @@
+//! GC: every attachment of the network that the runtime doesn't list is undone, then
+//! IPAM does the same for its addresses.
+//!
+//! A network is its name *and* where its ports go: two NADs in two Kubernetes namespaces
+//! may have the same name, and neither's GC may take the other's pods down.
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Call, Failure,
+    config::{ConfigError, Raw},
+    drain::drain,
+    env::Attachment,
+    error::{Error, chain},
+    ipam,
+    journal::{Entry, Journal},
+    lock::lock,
+    port::{Attach, Key},
+    sandbox::Sandbox,
+    undo::undo,
+    version::Version,
+};
+
+/// Where the list is (CNI specification, section 2, "GC"), and where runtimes that took
+/// the specification's first wording have it.
+const LISTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
+/// How long one VF's lock is waited for: a call that hangs must not cost the others.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Does GC.
+///
+/// # Errors
+/// The first thing that couldn't be removed; the rest has been, and the notes say what
+/// else is left. Without a list, or with one that can't be read, nothing is removed.
+pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> {
+    let common = raw.common(version)?;
+    let attach = raw.attach()?;
+    let mut config: Value = serde_json::from_slice(call.stdin)
+        .map_err(|error| ConfigError::Decode(error.to_string()))?;
+    let (listed, list) = listed(&config)?;
+    let journal = Journal::open(&call.host.state)?;
+    let network = Network {
+        call,
+        journal: &journal,
+        name: &common.network,
+        attach: &attach,
+    };
+    let mut failures = Vec::new();
+    for key in journal.keys()? {
+        if !listed.contains(&key)
+            && let Err(error) = network.remove(&key)
+        {
+            failures.push(error);
+        }
+    }
+    if let Err(error) = drain(call, &journal, |_| false) {
+        call.log.warn(format_args!("tombstones: {}", chain(&error)));
+    }
+    if let Some(name) = &common.ipam {
+        // The delegate may know either key only.
+        let list = network.list_for_ipam(list)?;
+        for key in LISTS {
+            config[key] = list.clone().into();
+        }
+        let config = config.to_string();
+        let gc = ipam::NetworkCall {
+            name,
+            command: "GC",
+            path: call.vars.path.as_deref().unwrap_or_default(),
+            config: config.as_bytes(),
+            deadline: call.deadline,
+        };
+        failures.extend(ipam::tell(&gc).err().map(Error::from));
+    }
+    Failure::first_of(failures)
+}
+
+/// The attachments that the runtime still knows, and the list of them as it came.
+fn listed(config: &Value) -> Result<(HashSet<Key>, Vec<Value>), ConfigError> {
+    #[derive(Deserialize)]
+    struct Listed {
+        #[serde(rename = "containerID")]
+        container_id: String,
+        ifname: String,
+    }
+    let given = LISTS
+        .iter()
+        .find_map(|key| Some((*key, config.get(key).filter(|list| !list.is_null())?)));
+    let Some((key, list)) = given else {
+        return Err(ConfigError::Invalid {
+            key: LISTS[0].to_owned(),
+            reason: "is required for GC: without it every attachment would go".to_owned(),
+        });
+    };
+    let invalid = |error: serde_json::Error| ConfigError::Invalid {
+        key: key.to_owned(),
+        reason: error.to_string(),
+    };
+    let keys = Vec::<Listed>::deserialize(list).map_err(invalid)?;
+    // An interface name that can't be one is no attachment of ours, so it protects none.
+    let keys = keys.into_iter().filter_map(
+        |Listed {
+             container_id,
+             ifname,
+         }| key_of(container_id, &ifname),
+    );
+    Ok((keys.collect(), Vec::deserialize(list).map_err(invalid)?))
+}
+
+fn key_of(container_id: String, ifname: &str) -> Option<Key> {
+    Some(Key::of(&Attachment {
+        container_id,
+        ifname: ifname.parse().ok()?,
+        netns: None,
+    }))
+}
+
+/// The network that is cleaned.
+struct Network<'a> {
+    call: &'a Call<'a>,
+    journal: &'a Journal,
+    name: &'a str,
+    attach: &'a Attach,
+}
+
+impl Network<'_> {
+    /// The list for IPAM, which keeps its addresses by the network's name alone: those of
+    /// other networks of that name are in use.
+    fn list_for_ipam(&self, mut list: Vec<Value>) -> Result<Vec<Value>, Error> {
+        for key in self.journal.keys()? {
+            let entry = self.call.record(self.journal, &key)?;
+            if let Some(Entry { record, .. }) = entry.filter(|entry| !self.has(entry))
+                && record.network == self.name
+            {
+                list.push(json!({"containerID": record.container_id, "ifname": record.ifname}));
+            }
+        }
+        Ok(list)
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        let record = &entry.record;
+        record.network == self.name && record.port.attach == *self.attach
+    }
+
+    fn remove(&self, key: &Key) -> Result<(), Error> {
+        let Self { call, journal, .. } = self;
+        let Some(entry) = call.record(journal, key)?.filter(|entry| self.has(entry)) else {
+            return Ok(());
+        };
+        let name = format!(
+            "{} of container {}",
+            entry.record.ifname, entry.record.container_id
+        );
+        if Instant::now() >= call.deadline {
+            let told = format!("no time was left for {name}; GC again");
+            return Err(Error::Busy(told));
+        }
+        let until = call.deadline.min(Instant::now() + PATIENCE);
+        let _vf = lock(&journal.vf_lock(&entry.record.vf.pci()), until)?;
+        // Whoever held the lock may have finished it.
+        let Some(entry) = call.record(journal, key)?.filter(|entry| self.has(entry)) else {
+            return Ok(());
+        };
+        call.log.info(format_args!("removing {name}"));
+        let kept = entry.record.netns.clone();
+        let pod = Sandbox::open(Path::new(&kept.path)).ok();
+        let mut pod = pod.filter(|pod| kept.is(pod.id()));
+        let undone = undo(call, journal, entry, pod.as_mut());
+        // A VF that is still on its way home is the sweep's.
+        match undone.failures.into_iter().next() {
+            None => Ok(()),
+            Some(first) => Err(Error::Device(format!("{first} (left of {name})"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(config: &Value) -> Result<Vec<Key>, ConfigError> {
+        Ok(listed(config)?.0.into_iter().collect())
+    }
+
+    #[test]
+    fn either_key_gives_the_list_and_the_newer_one_counts() {
+        let one = json!([{"containerID": "c1", "ifname": "net1"}]);
+        let two = json!([{"containerID": "c2", "ifname": "net1"}]);
+        let [new, old] = LISTS;
+        let first = read(&json!({new: one, old: two})).unwrap();
+        assert_eq!(first, [key_of("c1".to_owned(), "net1").unwrap()]);
+        assert_eq!(read(&json!({old: one})).unwrap(), first);
+        assert_eq!(read(&json!({new: null, old: one})).unwrap(), first);
+        assert_eq!(read(&json!({new: []})).unwrap(), []);
+    }
+
+    #[test]
+    fn a_list_that_is_missing_or_broken_is_told_by_its_key() {
+        let [new, old] = LISTS;
+        for (config, key) in [
+            (json!({}), new),
+            (json!({ new: null }), new),
+            (json!({new: {}}), new),
+            (json!({old: "c1"}), old),
+            (json!({new: [{"containerID": "c1"}], old: []}), new),
+        ] {
+            let told = read(&config).unwrap_err();
+            assert!(
+                matches!(&told, ConfigError::Invalid { key: told, .. } if told == key),
+                "{told}"
+            );
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The journal as a whole: which records there are, and how far the sweep has come.
+
+use std::fs;
+
+use super::{Journal, JournalError, file_error};
+use crate::{host::read_small, port::Key};
+
+/// The file with the record that the sweep looked at last.
+const CURSOR: &str = "cursor";
+
+impl Journal {
+    /// The keys of all records, in no order. No record is opened.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn keys(&self) -> Result<Vec<Key>, JournalError> {
+        let dir = self.root.join("attachments");
+        let failed = |source| file_error("list", &dir, source);
+        let mut keys = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            // What is no key is a temporary file of a writer at work.
+            keys.extend(name.to_str().and_then(Key::from_file_name));
+        }
+        Ok(keys)
+    }
+
+    /// The record that the sweep looked at last; `None` also when the file is torn, from
+    /// which the sweep recovers by starting over.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Key> {
+        let text = read_small(&self.root.join(CURSOR)).ok()?;
+        Key::from_file_name(&text)
+    }
+
+    /// Remembers the record that the sweep looked at last.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn set_cursor(&self, key: &Key) -> Result<(), JournalError> {
+        let path = self.root.join(CURSOR);
+        // Neither synced nor locked: a lost or torn cursor costs a second look.
+        fs::write(&path, key.as_str()).map_err(|source| file_error("write", &path, source))
+    }
+}

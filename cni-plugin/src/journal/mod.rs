@@ -1,0 +1,368 @@
+//! The journal: what each attachment has changed on this node, on disk before it is
+//! changed, so that whoever comes later can undo it.
+//!
+//! ```text
+//! attachments/<key>   one record: a first line that never changes, then one line for each
+//!                     step as it begins
+//! vf/<pci>            a symbolic link to the record that owns the VF
+//! locks/<name>        files for flock
+//! tombstones/<key>    a port that is still to be deleted
+//! corrupt/            records that couldn't be read
+//! cursor              the record that the sweep looked at last
+//! ```
+//!
+//! The first line is written with fsync before anything else happens. Step lines are
+//! appended without: a killed process loses nothing of them, and after a power cut
+//! the boot id says that every step must be taken for begun. A torn last line reads
+//! as absent.
+
+mod listing;
+mod record;
+mod tombstone;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use xpu_linux::sysfs::PciAddr;
+
+pub use record::{Ipam, NetNsRef, Netdev, Record, Step, Vf};
+pub use tombstone::Tombstone;
+
+use crate::{host::read_small, port::Key};
+
+/// Why the journal can't be read or written; code 5.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A file operation failed.
+    #[error("can't {action} {}", path.display())]
+    File {
+        /// What was done.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A file holds no record.
+    #[error("{} can't be decoded: {detail}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// The journal's folder.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    root: PathBuf,
+}
+
+/// A record on disk, with the steps that have begun.
+#[derive(Debug)]
+pub struct Entry {
+    /// The record.
+    pub record: Record,
+    begun: Vec<Step>,
+    path: PathBuf,
+    /// Open for appending: from the start in the process that wrote it, else from the first step
+    /// on.
+    file: Option<File>,
+}
+
+impl Entry {
+    /// Whether `step` has begun, and so may have happened.
+    #[must_use]
+    pub fn has_begun(&self, step: Step) -> bool {
+        self.begun.contains(&step)
+    }
+
+    /// Takes every step for begun: what a record of an earlier boot comes to.
+    pub fn assume_all(&mut self) {
+        self.begun = Step::ALL.to_vec();
+    }
+
+    /// Notes that `step` is about to happen.
+    ///
+    /// # Errors
+    /// [`JournalError::File`]; the step must not be taken then.
+    pub fn begin(&mut self, step: Step) -> Result<(), JournalError> {
+        let line = format!("{}\n", step.line());
+        let failed = |source| file_error("append to", &self.path, source);
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => OpenOptions::new()
+                .append(true)
+                .open(&self.path)
+                .map_err(failed)?,
+        };
+        file.write_all(line.as_bytes()).map_err(failed)?;
+        self.file = Some(file);
+        self.begun.push(step);
+        Ok(())
+    }
+}
+
+impl Journal {
+    /// Opens the journal, making its folders where they are missing.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn open(root: &Path) -> Result<Self, JournalError> {
+        const LAST: &str = "corrupt";
+        // What is made last tells that all are there.
+        if root.join(LAST).is_dir() {
+            return Ok(Self {
+                root: root.to_owned(),
+            });
+        }
+        for folder in ["attachments", "vf", "locks", "tombstones", LAST] {
+            let path = root.join(folder);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .map_err(|source| file_error("make the folder", &path, source))?;
+        }
+        Ok(Self {
+            root: root.to_owned(),
+        })
+    }
+
+    /// The lock file for work on a VF.
+    #[must_use]
+    pub fn vf_lock(&self, pci: &PciAddr) -> PathBuf {
+        self.root.join("locks").join(pci.as_str())
+    }
+
+    /// The lock file for work on an attachment, whether it has a record or not yet.
+    #[must_use]
+    pub fn attachment_lock(&self, key: &Key) -> PathBuf {
+        self.root.join("locks").join(key.as_str())
+    }
+
+    /// The lock file for the node's turn at RTNL.
+    #[must_use]
+    pub fn admission_lock(&self) -> PathBuf {
+        self.root.join("locks/admission")
+    }
+
+    /// The lock file for the draining of tombstones.
+    #[must_use]
+    pub fn drain_lock(&self) -> PathBuf {
+        self.root.join("locks/drain")
+    }
+
+    fn record_path(&self, key: &Key) -> PathBuf {
+        self.root.join("attachments").join(key.as_str())
+    }
+
+    fn tombstone_path(&self, key: &Key) -> PathBuf {
+        self.root.join("tombstones").join(key.as_str())
+    }
+
+    fn claim_path(&self, pci: &PciAddr) -> PathBuf {
+        self.root.join("vf").join(pci.as_str())
+    }
+
+    /// Writes a new record, durably.
+    ///
+    /// # Errors
+    /// [`JournalError::File`]; nothing may be changed then.
+    pub fn create(&self, record: Record) -> Result<Entry, JournalError> {
+        let path = self.record_path(&record.key());
+        let file = write_durably(&path, &record.line())?;
+        Ok(Entry {
+            record,
+            begun: Vec::new(),
+            path,
+            file: Some(file),
+        })
+    }
+
+    /// The record of an attachment. One that can't be read is set aside and told as
+    /// [`JournalError::Corrupt`] once; after that there is none.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn load(&self, key: &Key) -> Result<Option<Entry>, JournalError> {
+        let path = self.record_path(key);
+        let text = match read_small(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
+            Err(source) => return Err(file_error("read", &path, source)),
+        };
+        match Record::parse(&text) {
+            Ok((record, _)) if record.key() != *key => {
+                self.set_aside(&path, "it belongs to another attachment".to_owned())
+            }
+            Ok((record, begun)) => Ok(Some(Entry {
+                record,
+                begun,
+                path,
+                file: None,
+            })),
+            Err(detail) => self.set_aside(&path, detail),
+        }
+    }
+
+    fn set_aside(&self, path: &Path, detail: String) -> Result<Option<Entry>, JournalError> {
+        let aside = self
+            .root
+            .join("corrupt")
+            .join(path.file_name().unwrap_or_default());
+        fs::rename(path, &aside).map_err(|source| file_error("set aside", path, source))?;
+        Err(JournalError::Corrupt {
+            path: aside,
+            detail,
+        })
+    }
+
+    /// Forgets an attachment: its claim first, so that no claim outlives its record.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn forget(&self, entry: &Entry) -> Result<(), JournalError> {
+        let key = entry.record.key();
+        if self.owner(&entry.record.vf.pci()).as_ref() == Some(&key) {
+            remove(&self.claim_path(&entry.record.vf.pci()))?;
+        }
+        remove(&temporary(&self.tombstone_path(&key)))?;
+        remove(&entry.path)
+    }
+
+    /// Forgets an attachment that has no record: of an ADD that ended while it wrote one. The
+    /// caller holds the attachment's lock.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn forget_unwritten(&self, key: &Key) -> Result<(), JournalError> {
+        remove(&temporary(&self.record_path(key)))
+    }
+
+    /// Makes an attachment the owner of a VF, in place of whoever was. The caller
+    /// holds the VF's lock and has found out that nobody living owns it.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn claim(&self, pci: &PciAddr, key: &Key) -> Result<(), JournalError> {
+        let path = self.claim_path(pci);
+        let target = Path::new("../attachments").join(key.as_str());
+        let claimed = match symlink(&target, &path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                remove(&path)?;
+                symlink(&target, &path)
+            }
+            claimed => claimed,
+        };
+        claimed.map_err(|source| file_error("claim the VF by", &path, source))
+    }
+
+    /// Who owns a VF.
+    #[must_use]
+    pub fn owner(&self, pci: &PciAddr) -> Option<Key> {
+        let target = fs::read_link(self.claim_path(pci)).ok()?;
+        Key::from_file_name(target.file_name()?.to_str()?)
+    }
+
+    /// Keeps a port that is still to be deleted, durably.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn bury(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
+        write_durably(&self.tombstone_path(tombstone.key()), &tombstone.line()).map(drop)
+    }
+
+    /// The ports that are still to be deleted. What can't be read is set aside.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn tombstones(&self) -> Result<Vec<Tombstone>, JournalError> {
+        let dir = self.root.join("tombstones");
+        let listing = fs::read_dir(&dir).map_err(|source| file_error("list", &dir, source))?;
+        let mut found = Vec::new();
+        for entry in listing {
+            let path = entry
+                .map_err(|source| file_error("list", &dir, source))?
+                .path();
+            let known = path
+                .file_name()
+                .and_then(|name| Key::from_file_name(name.to_str()?));
+            if known.is_none() {
+                continue; // a temporary file of a writer at work
+            }
+            match fs::read_to_string(&path).map(|text| Tombstone::parse(&text)) {
+                Ok(Ok(tombstone)) => found.push(tombstone),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(Err(_)) | Err(_) => {
+                    // The file is kept for people; an error would make every call fail.
+                    let _kept = self.set_aside(&path, String::new());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets a port that is gone.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn exhume(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
+        remove(&self.tombstone_path(tombstone.key()))
+    }
+}
+
+fn file_error(action: &'static str, path: &Path, source: io::Error) -> JournalError {
+    JournalError::File {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Removes a file; that there is none is success.
+fn remove(path: &Path) -> Result<(), JournalError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Where a file is written before it has its name. A key has no dot.
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
+}
+
+/// Writes a file whole: a reader, and a power cut, sees all of it or none. Gives it open, at its
+/// end.
+fn write_durably(path: &Path, line: &str) -> Result<File, JournalError> {
+    // Writers of one name hold a lock; what a dead one left is simply written over.
+    let temporary = temporary(path);
+    let write = || -> io::Result<File> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_data()?;
+        fs::rename(&temporary, path)?;
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(file)
+    };
+    write().map_err(|source| file_error("write", path, source))
+}
+
+#[cfg(test)]
+#[path = "../../tests/unit/journal.rs"]
+mod tests;

@@ -1,0 +1,239 @@
+//! What is kept of one attachment, as text: versioned JSON, one value to a line.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xpu_linux::{netns::NetNsId, sysfs::PciAddr};
+use xpu_model::{IfName, Mac, Mtu};
+
+use crate::{
+    agent::{AgentError, Peer, TlsFiles},
+    env::Attachment,
+    pf::PfSide,
+    port::{Key, Port},
+};
+
+/// A side effect, or the end of them all. Noted before it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The agent is asked for the port.
+    Port,
+    /// IPAM is asked for addresses.
+    Ipam,
+    /// The PF is told the VF's settings.
+    Pf,
+    /// The VF moves into the pod.
+    Move,
+    /// The device-info file is written.
+    DeviceInfo,
+    /// Everything is as asked; only the answer is left.
+    Attached,
+}
+
+impl Step {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Port,
+        Self::Ipam,
+        Self::Pf,
+        Self::Move,
+        Self::DeviceInfo,
+        Self::Attached,
+    ];
+
+    /// The step's name in checkpoints.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Port => "port",
+            Self::Ipam => "ipam",
+            Self::Pf => "pf",
+            Self::Move => "move",
+            Self::DeviceInfo => "device-info",
+            Self::Attached => "attached",
+        }
+    }
+
+    /// Its line in a record.
+    #[must_use]
+    pub fn line(self) -> String {
+        serde_json::json!({ "step": self }).to_string()
+    }
+}
+
+/// One attachment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of its text.
+    pub format: u32,
+    /// The container.
+    pub container_id: String,
+    /// The interface's name in it.
+    pub ifname: IfName,
+    /// The network's name, for people: two networks can have the same.
+    pub network: String,
+    /// The pod's namespace.
+    pub netns: NetNsRef,
+    /// The kernel's boot in which this was written.
+    pub boot_id: String,
+    /// The VF as it was before.
+    pub vf: Vf,
+    /// The port.
+    pub port: Port,
+    /// The agent that has it.
+    pub agent: String,
+    /// What that agent is spoken to with, if by TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
+    /// The addresses' keeper.
+    pub ipam: Option<Ipam>,
+    /// The device-info file.
+    #[serde(default)]
+    pub device_info: Option<PathBuf>,
+}
+
+/// A namespace: where it is found and which one it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetNsRef {
+    /// `CNI_NETNS`.
+    pub path: String,
+    /// Device number of the namespace file system.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+}
+
+impl NetNsRef {
+    /// Whether an open namespace is this one.
+    #[must_use]
+    pub fn is(&self, id: NetNsId) -> bool {
+        (self.dev, self.ino) == (id.dev, id.ino)
+    }
+}
+
+/// A VF as it was before, which is how it goes home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vf {
+    #[serde(with = "pci_text")]
+    pci: PciAddr,
+    /// Its netdev; a VF that a userspace driver has got has none.
+    pub netdev: Option<Netdev>,
+    /// What its PF is told.
+    pub pf: Option<PfSide>,
+}
+
+/// A VF's netdev as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netdev {
+    /// Its name.
+    pub name: IfName,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: Mtu,
+    /// Whether it was administratively up.
+    pub up: bool,
+    /// Its alias, if it had one. A pod can give it another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+}
+
+impl Vf {
+    /// A VF as found.
+    #[must_use]
+    pub fn new(pci: PciAddr, netdev: Option<Netdev>, pf: Option<PfSide>) -> Self {
+        Self { pci, netdev, pf }
+    }
+
+    /// Its PCI address.
+    #[must_use]
+    pub fn pci(&self) -> PciAddr {
+        self.pci.clone()
+    }
+}
+
+/// Who keeps the addresses, and the configuration to give them back with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ipam {
+    /// The executable's name.
+    pub name: String,
+    /// The network configuration as ADD had it.
+    pub config: Value,
+    /// `CNI_ARGS` as ADD had them: they name the pod.
+    #[serde(default)]
+    pub args: Option<String>,
+}
+
+impl Record {
+    /// The version of the text that this plugin writes. It reads every one up to it.
+    pub const FORMAT: u32 = 1;
+
+    /// The attachment's key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::of(&self.attachment())
+    }
+
+    /// Which attachment this is.
+    #[must_use]
+    pub fn attachment(&self) -> Attachment {
+        Attachment {
+            container_id: self.container_id.clone(),
+            ifname: self.ifname.clone(),
+            netns: Some(self.netns.path.clone().into()),
+        }
+    }
+
+    /// The agent that has the port.
+    ///
+    /// # Errors
+    /// [`AgentError::Unusable`].
+    pub fn peer(&self) -> Result<Peer, AgentError> {
+        Peer::of_journal(&self.agent, self.tls.as_ref())
+    }
+
+    /// Its text: one line, without the line's end.
+    #[must_use]
+    pub fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads a record and the steps after it. The last line may be torn.
+    ///
+    /// # Errors
+    /// What is wrong with the first line.
+    pub fn parse(text: &str) -> Result<(Self, Vec<Step>), String> {
+        #[derive(Deserialize)]
+        struct Line {
+            step: Step,
+        }
+        let (first, rest) = text.split_once('\n').ok_or("the first line is not whole")?;
+        let record: Self = serde_json::from_str(first).map_err(|error| error.to_string())?;
+        if record.format > Self::FORMAT {
+            return Err(format!(
+                "format {} is newer than this plugin's {}",
+                record.format,
+                Self::FORMAT
+            ));
+        }
+        let steps = rest
+            .lines()
+            .map_while(|line| serde_json::from_str::<Line>(line).ok());
+        Ok((record, steps.map(|line| line.step).collect()))
+    }
+}
+
+/// A PCI address as text.
+mod pci_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use xpu_linux::sysfs::PciAddr;
+
+    pub fn serialize<S: Serializer>(pci: &PciAddr, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(pci.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PciAddr, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,374 @@
+//! What a PF is asked to set for a VF, and what it is told again at the end.
+//!
+//! [`changes`] decides, and is pure; the journal keeps the changes, each with its way back, before
+//! any of them happens.
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use xpu_linux::{
+    sync::{
+        Rtnl, RtnlError, ioctl,
+        vf_side::{self, Carrier, VfSetting, VfSide},
+    },
+    sysfs::PciAddr,
+};
+use xpu_model::{IfIndex, IfName, Mac};
+
+use crate::{error::Error, host::Host};
+
+/// What the configuration asks of the PF.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The VF's address.
+    pub mac: Option<Mac>,
+    /// Guaranteed Mbit/s; 0: none.
+    pub min_tx_rate: Option<u32>,
+    /// Mbit/s at most; 0: no limit.
+    pub max_tx_rate: Option<u32>,
+    /// Drop frames with a source address that isn't the VF's.
+    pub spoofchk: Option<bool>,
+    /// The VF may change its address and go promiscuous.
+    pub trust: Option<bool>,
+    /// Whether the VF's link follows the PF's.
+    pub link_state: Option<Carrier>,
+    /// The priority of its frames, 0 to 7.
+    pub vlan_qos: Option<u8>,
+}
+
+impl Asked {
+    /// The first setting that only a PF can do. An address the VF can be told itself.
+    #[must_use]
+    pub fn needs_pf(&self) -> Option<(SettingKey, Setting)> {
+        let without_mac = Self {
+            mac: None,
+            ..self.clone()
+        };
+        settings(&without_mac, &VfSide::default()).next()
+    }
+}
+
+/// The PF's half of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PfSide {
+    /// The PF's netdev.
+    pub netdev: IfName,
+    /// The VF's number.
+    pub vf: u32,
+    /// What is set, in this order.
+    pub changes: Vec<PfChange>,
+}
+
+/// One setting and its way back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PfChange {
+    /// The configuration's key.
+    pub key: SettingKey,
+    /// What it is set to.
+    pub set: Setting,
+    /// What it was.
+    pub back: Setting,
+}
+
+/// A setting as the journal writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting {
+    /// The address; null: the VF's own choice.
+    Mac(Option<Mac>),
+    /// Port VLAN and priority.
+    Vlan {
+        /// 0: none.
+        vlan: u16,
+        /// 0 to 7.
+        qos: u8,
+    },
+    /// Mbit/s.
+    Rates {
+        /// Guaranteed.
+        min: u32,
+        /// At most.
+        max: u32,
+    },
+    /// Source addresses are checked.
+    Spoofchk(bool),
+    /// The VF is trusted.
+    Trust(bool),
+    /// `auto`, `enable` or `disable`.
+    LinkState(#[serde(with = "carrier_text")] Carrier),
+}
+
+/// A key of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is the key of that name, see `Asked`")]
+pub enum SettingKey {
+    Trust,
+    Mac,
+    VlanQos,
+    MinTxRate,
+    MaxTxRate,
+    Spoofchk,
+    LinkState,
+}
+
+impl SettingKey {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::Mac => "mac",
+            Self::VlanQos => "vlan_qos",
+            Self::MinTxRate => "min_tx_rate",
+            Self::MaxTxRate => "max_tx_rate",
+            Self::Spoofchk => "spoofchk",
+            Self::LinkState => "link_state",
+        }
+    }
+}
+
+/// The changes that make a VF, as its PF has it, what is asked for: only what differs.
+#[must_use]
+pub fn changes(asked: &Asked, has: &VfSide) -> Vec<PfChange> {
+    settings(asked, has)
+        .map(|(key, set)| PfChange {
+            key,
+            set,
+            back: set.now(has),
+        })
+        .filter(|change| change.set != change.back)
+        .collect()
+}
+
+/// What is asked for, by key, in the order in which it is set; what stands beside it in a message
+/// of the kernel's as the VF has it.
+fn settings(asked: &Asked, has: &VfSide) -> impl Iterator<Item = (SettingKey, Setting)> + use<> {
+    let Asked {
+        mac,
+        min_tx_rate,
+        max_tx_rate,
+        spoofchk,
+        trust,
+        link_state,
+        vlan_qos,
+    } = asked;
+    let rates = (min_tx_rate.is_some() || max_tx_rate.is_some()).then(|| Setting::Rates {
+        min: min_tx_rate.unwrap_or(has.min_tx_rate),
+        max: max_tx_rate.unwrap_or(has.max_tx_rate),
+    });
+    // The kernel sets both as one; drivers that know no guarantee refuse for that one.
+    let rate_key = match min_tx_rate {
+        Some(1..) => SettingKey::MinTxRate,
+        _ => SettingKey::MaxTxRate,
+    };
+    let vlan = has.vlan;
+    [
+        (SettingKey::Trust, trust.map(Setting::Trust)),
+        (SettingKey::Mac, mac.map(|mac| Setting::Mac(Some(mac)))),
+        (
+            SettingKey::VlanQos,
+            vlan_qos.map(|qos| Setting::Vlan { vlan, qos }),
+        ),
+        (rate_key, rates),
+        (SettingKey::Spoofchk, spoofchk.map(Setting::Spoofchk)),
+        (SettingKey::LinkState, link_state.map(Setting::LinkState)),
+    ]
+    .into_iter()
+    .filter_map(|(key, set)| Some((key, set?)))
+}
+
+/// Does the changes. `false`: the PF's driver gives no addresses, so the VF itself must be told
+/// its own.
+///
+/// # Errors
+/// [`Error::Setting`] with key, value and the driver's answer: the first change that was refused,
+/// or that the PF doesn't show afterwards.
+pub fn apply(home: &mut Rtnl, side: &PfSide) -> Result<bool, Error> {
+    let index = index(home, side)?;
+    let requests: Vec<_> = side
+        .changes
+        .iter()
+        .map(|change| request(index, side, change.set))
+        .collect();
+    let mut gives_addresses = true;
+    for (change, verdict) in side.changes.iter().zip(home.apply_each(&requests)?) {
+        match verdict {
+            Ok(()) => {}
+            Err(error) if is_mac(change) && error.errno() == Some(Errno::EOPNOTSUPP) => {
+                gives_addresses = false;
+            }
+            Err(error) => return Err(refused(side, change, answer(&error))),
+        }
+    }
+    // An address shows in the VF, where it is looked at anyway.
+    if side.changes.iter().all(is_mac) {
+        return Ok(gives_addresses);
+    }
+    let now = vf_side::read(home, index, side.vf)?.unwrap_or_default();
+    let kept = side
+        .changes
+        .iter()
+        .find(|change| !is_mac(change) && change.set.now(&now) != change.set);
+    match kept {
+        None => Ok(gives_addresses),
+        Some(change) => {
+            let has = change.set.now(&now);
+            Err(refused(side, change, format!("its driver keeps {has}")))
+        }
+    }
+}
+
+/// Tells the PF what it had before, last change first. Goes on past refusals.
+///
+/// # Errors
+/// The first refusal, where the VF is not as it was nevertheless.
+pub fn restore(host: &Host, home: &mut Rtnl, pci: &PciAddr, side: &PfSide) -> Result<(), Error> {
+    // The PF may have another name by now, and its old one may be another device's.
+    let parent = host.sysfs.parent(pci)?.and_then(|parent| parent.netdev);
+    let side = &PfSide {
+        netdev: parent.unwrap_or_else(|| side.netdev.clone()),
+        ..side.clone()
+    };
+    let index = index(home, side)?;
+    let requests: Vec<_> = side
+        .changes
+        .iter()
+        .rev()
+        .map(|change| request(index, side, change.back))
+        .collect();
+    let verdicts = home.apply_each(&requests)?;
+    let Some(refusal) = verdicts.into_iter().find_map(Result::err) else {
+        return Ok(());
+    };
+    // What can't be set was not set either.
+    let now = vf_side::read(home, index, side.vf)?.unwrap_or_default();
+    match side
+        .changes
+        .iter()
+        .all(|change| change.back.now(&now) == change.back)
+    {
+        true => Ok(()),
+        false => Err(refusal.into()),
+    }
+}
+
+fn index(home: &Rtnl, side: &PfSide) -> Result<IfIndex, Error> {
+    ioctl::index(home, &side.netdev).map_err(|source| Error::Io {
+        what: format!("find the PF {}", side.netdev),
+        source,
+    })
+}
+
+fn request(index: IfIndex, side: &PfSide, setting: Setting) -> xpu_linux::sync::Request {
+    let PfSide { netdev, vf, .. } = side;
+    let what = format!("set {setting} on VF {vf} of {netdev}");
+    vf_side::set(index, *vf, setting.into(), what)
+}
+
+fn is_mac(change: &PfChange) -> bool {
+    matches!(change.set, Setting::Mac(_))
+}
+
+fn refused(side: &PfSide, change: &PfChange, reason: String) -> Error {
+    Error::Setting {
+        key: change.key.as_str(),
+        value: change.set.to_string(),
+        whom: format!("VF {} of {}", side.vf, side.netdev),
+        reason,
+    }
+}
+
+fn answer(error: &RtnlError) -> String {
+    match error {
+        RtnlError::Refused { errno, reason, .. } => match reason {
+            Some(reason) => format!("{} ({reason})", errno.desc()),
+            None => errno.desc().to_owned(),
+        },
+        other => crate::error::chain(other),
+    }
+}
+
+impl Setting {
+    /// The same setting as a PF has it.
+    const fn now(self, has: &VfSide) -> Self {
+        match self {
+            Self::Mac(_) => Self::Mac(has.mac),
+            Self::Vlan { .. } => Self::Vlan {
+                vlan: has.vlan,
+                qos: has.qos,
+            },
+            Self::Rates { .. } => Self::Rates {
+                min: has.min_tx_rate,
+                max: has.max_tx_rate,
+            },
+            Self::Spoofchk(_) => Self::Spoofchk(has.spoofchk),
+            Self::Trust(_) => Self::Trust(has.trust),
+            Self::LinkState(_) => Self::LinkState(has.link_state),
+        }
+    }
+}
+
+impl From<Setting> for VfSetting {
+    fn from(setting: Setting) -> Self {
+        match setting {
+            Setting::Mac(mac) => Self::Mac(mac),
+            Setting::Vlan { vlan, qos } => Self::Vlan { vlan, qos },
+            Setting::Rates { min, max } => Self::Rates { min, max },
+            Setting::Spoofchk(on) => Self::SpoofChk(on),
+            Setting::Trust(on) => Self::Trust(on),
+            Setting::LinkState(carrier) => Self::LinkState(carrier),
+        }
+    }
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let on_off = |on: bool| if on { "on" } else { "off" };
+        match self {
+            Self::Mac(Some(mac)) => write!(f, "MAC {mac}"),
+            Self::Mac(None) => write!(f, "no MAC"),
+            Self::Vlan { vlan, qos } => write!(f, "priority {qos} (port VLAN {vlan})"),
+            Self::Rates { min, max } => write!(f, "rates {min} to {max} Mbit/s"),
+            Self::Spoofchk(on) => write!(f, "spoofchk {}", on_off(*on)),
+            Self::Trust(on) => write!(f, "trust {}", on_off(*on)),
+            Self::LinkState(carrier) => write!(f, "link_state {}", carrier_text::name(*carrier)),
+        }
+    }
+}
+
+/// A carrier as the configuration and the journal write it.
+pub mod carrier_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use xpu_linux::sync::vf_side::Carrier;
+
+    /// Its word.
+    #[must_use]
+    pub const fn name(carrier: Carrier) -> &'static str {
+        match carrier {
+            Carrier::Auto => "auto",
+            Carrier::Enable => "enable",
+            Carrier::Disable => "disable",
+        }
+    }
+
+    /// Reads a word.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Carrier> {
+        [Carrier::Auto, Carrier::Enable, Carrier::Disable]
+            .into_iter()
+            .find(|carrier| name(*carrier) == text)
+    }
+
+    pub(super) fn serialize<S: Serializer>(carrier: &Carrier, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name(*carrier))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Carrier, D::Error> {
+        let text = String::deserialize(from)?;
+        parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no link state")))
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/unit/pf.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! The port that an attachment asks the agent for: its id and its content. Pure.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use xpu_model::{Mac, ObjectKey};
+
+use crate::env::Attachment;
+
+/// Where a port's frames go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attach {
+    /// Untagged, in one LogicalBridge.
+    Access(ObjectKey),
+    /// Tagged, in these.
+    Trunk(Vec<ObjectKey>),
+    /// Tagged, in all there are and all to come.
+    Transparent,
+}
+
+/// What stands for one attachment on this node, wherever an id is needed: in the
+/// journal and in the port's name. The same attachment has the same key for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(String);
+
+impl Key {
+    /// The key of an attachment: 160 bits of SHA-256 over container and interface,
+    /// kept apart by a NUL, which neither can hold.
+    #[must_use]
+    pub fn of(attachment: &Attachment) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(&attachment.container_id);
+        hash.update([0]);
+        hash.update(attachment.ifname.as_str());
+        Self(
+            hash.finalize()[..20]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        )
+    }
+
+    /// A key read back from a file's name.
+    #[must_use]
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        let ok = name.len() == 40
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        ok.then(|| Self(name.to_owned()))
+    }
+
+    /// As hexadecimal text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The port's id: 44 characters of the 63 allowed, first a letter.
+    #[must_use]
+    pub fn port_id(&self) -> String {
+        format!("cni-{}", self.0)
+    }
+}
+
+/// The port as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its id.
+    pub id: String,
+    /// The VF's MAC.
+    pub mac: Mac,
+    /// Where its frames go.
+    pub attach: Attach,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(container_id: &str, ifname: &str) -> Key {
+        let (container_id, ifname) = (container_id.to_owned(), ifname.parse().unwrap());
+        Key::of(&Attachment {
+            container_id,
+            ifname,
+            netns: None,
+        })
+    }
+
+    #[test]
+    fn the_id_is_stable_unique_and_within_the_apis_rule() {
+        let id = key("cont1", "net1").port_id();
+        // Golden: a change of this value orphans the ports of running pods.
+        assert_eq!(id, "cni-0bd8bdeb5157d8c02a65f3c14132ea07679f554c");
+        assert_eq!(xpu_model::Id::user(&id).unwrap().as_str(), id);
+        assert_ne!(key("cont1", "net1"), key("cont", "1net1"));
+        assert_ne!(key("cont1", "net1"), key("cont1", "net2"));
+    }
+
+    #[test]
+    fn a_key_reads_back_from_its_file_name_only() {
+        let key = key("cont1", "net1");
+        assert_eq!(Key::from_file_name(key.as_str()), Some(key.clone()));
+        for name in [
+            "",
+            "..",
+            &key.as_str()[1..],
+            &format!("{}.tmp", key.as_str()),
+        ] {
+            assert_eq!(Key::from_file_name(name), None, "{name}");
+        }
+    }
+}

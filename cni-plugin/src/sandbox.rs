@@ -1,0 +1,304 @@
+//! The pod's network namespace: sockets opened in it once, and what is done through
+//! them after the VF has arrived.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
+use xpu_linux::{
+    netns::{NetNs, NetNsError, NetNsId},
+    sync::{
+        Request, Rtnl, RtnlError,
+        address::{Dad, Route, add_address, add_route},
+        announce::Announcer,
+        event::LinkEvents,
+        ioctl,
+    },
+};
+use xpu_model::{IfAddr, IfIndex, IfName, Mac, Prefix};
+
+use crate::{error::Error, ipam::Lease};
+
+/// How long an announcement waits for carrier: most links have it at once, and a pod
+/// with one that hasn't must start all the same.
+const CARRIER_WAIT: Duration = Duration::from_millis(200);
+
+/// A pod's namespace, open.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The namespace.
+    pub ns: NetNs,
+    /// A netlink socket in it.
+    pub rtnl: Rtnl,
+    path: String,
+}
+
+impl Sandbox {
+    /// Opens the namespace at `path`.
+    ///
+    /// # Errors
+    /// [`Error::NetNs`] when there is none; [`Error::HostNetNs`] when it is our own,
+    /// in which an attachment makes no sense.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let sandbox = Self::open_any(path)?;
+        if sandbox.is_own() {
+            return Err(Error::HostNetNs(sandbox.path));
+        }
+        Ok(sandbox)
+    }
+
+    /// Opens the namespace at `path`, be it our own.
+    ///
+    /// # Errors
+    /// [`Error::NetNs`] when there is none.
+    pub fn open_any(path: &Path) -> Result<Self, Error> {
+        let ns = NetNs::open(path)?;
+        let path = path.display().to_string();
+        let rtnl = ns.run(Rtnl::open)??;
+        Ok(Self { ns, rtnl, path })
+    }
+
+    /// Whether this is our own namespace.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        NetNs::own_id().is_ok_and(|own| own == self.id())
+    }
+
+    /// `CNI_NETNS`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Which namespace this is.
+    #[must_use]
+    pub fn id(&self) -> NetNsId {
+        self.ns.id()
+    }
+
+    /// The index of an interface in the pod, if it has one of that name.
+    #[must_use]
+    pub fn index_of(&self, name: &IfName) -> Option<IfIndex> {
+        ioctl::index(&self.rtnl, name).ok()
+    }
+
+    /// Sets addresses and routes in one batch.
+    ///
+    /// # Errors
+    /// The kernel's first refusal, naming the address or route.
+    pub fn configure(&mut self, index: IfIndex, name: &IfName, lease: &Lease) -> Result<(), Error> {
+        let v6 = lease.ips.iter().any(|(addr, _)| addr.addr().is_ipv6());
+        let dad = if v6 {
+            self.ns.run(|| prepare_ipv6(name))??
+        } else {
+            Dad::Plain
+        };
+        let add = |(addr, _): &(IfAddr, _)| {
+            add_address(index, *addr, dad, format!("add {addr} to {name}"))
+        };
+        let mut requests: Vec<Request> = lease.ips.iter().map(add).collect();
+        let add = |route: &Route| {
+            let via = route.via.map(|via| format!(" via {via}"));
+            let via = via.unwrap_or_default();
+            let what = format!("add the route to {}{via} by {name}", route.to);
+            add_route(index, route, what)
+        };
+        requests.extend(routes(lease).iter().map(add));
+        let addresses = lease.ips.len();
+        for (number, verdict) in self.rtnl.apply_each(&requests)?.into_iter().enumerate() {
+            match verdict {
+                // The first owner of a route keeps it: the pod's other interface may live by it.
+                Err(error) if number >= addresses && is_taken(&error) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the neighbours of the new addresses, as soon as there is carrier: gratuitous ARP, and
+    /// gratuitous ND to the routers (RFC 9131). A pod that is a router itself might hear its own,
+    /// and take it for a duplicate of its address; it goes without.
+    ///
+    /// # Errors
+    /// What kept the frames from being sent; the pod works without them.
+    pub fn announce(
+        &self,
+        index: IfIndex,
+        name: &IfName,
+        mac: Mac,
+        lease: &Lease,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Io {
+            what: format!("announce the addresses of {name}"),
+            source,
+        };
+        let any_v6 = lease.ips.iter().any(|(addr, _)| addr.addr().is_ipv6());
+        let (announcer, mute_v6) = self
+            .ns
+            .run(|| (Announcer::open(), any_v6 && is_ipv6_router(name)))?;
+        let running = || ioctl::up_and_running(&self.rtnl, name).map(|(_, running)| running);
+        if !running().map_err(failed)? {
+            let deadline = Instant::now() + CARRIER_WAIT;
+            let mut events = self.ns.run(LinkEvents::subscribe)??;
+            // It may have come between the look and the subscription.
+            if !running().map_err(failed)? {
+                events.wait(deadline, |link| link.index == index && link.lower_up)?;
+            }
+        }
+        let announcer = announcer.map_err(failed)?;
+        let told = lease.ips.iter().map(|(addr, _)| addr.addr());
+        for addr in told.filter(|addr| addr.is_ipv4() || !mute_v6) {
+            announcer.announce(index, mac, addr).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an interface of the calling thread's namespace forwards IPv6, and so hears what is for
+/// all routers.
+fn is_ipv6_router(name: &IfName) -> bool {
+    let setting = Path::new("/proc/sys/net/ipv6/conf")
+        .join(name.as_str())
+        .join("forwarding");
+    fs::read_to_string(setting).is_ok_and(|text| text.trim_end() != "0")
+}
+
+/// The lease's routes, after one to each gateway that is in no subnet of an address
+/// (a /32 with a gateway, as some IPAM plugins give).
+fn routes(lease: &Lease) -> Vec<Route> {
+    let on_link = |gateway: &IpAddr| {
+        lease
+            .ips
+            .iter()
+            .any(|(addr, _)| contains(addr.subnet(), *gateway))
+            || gateway.is_ipv6() && is_link_local(*gateway)
+    };
+    let mut all: Vec<Route> = Vec::new();
+    for gateway in lease.routes.iter().filter_map(|route| route.via) {
+        let len = if gateway.is_ipv4() { 32 } else { 128 };
+        let Ok(host) = IfAddr::new(gateway, len) else {
+            continue;
+        };
+        let to = host.subnet();
+        if !on_link(&gateway) && !all.iter().any(|route| route.to == to) {
+            let plain = Route {
+                to,
+                via: None,
+                priority: None,
+                table: None,
+                scope: None,
+                mtu: None,
+                advmss: None,
+            };
+            all.push(plain);
+        }
+    }
+    all.extend(lease.routes.iter().cloned());
+    all
+}
+
+fn contains(prefix: Prefix, addr: IpAddr) -> bool {
+    let len = if addr.is_ipv4() { 32 } else { 128 };
+    IfAddr::new(addr, len).is_ok_and(|host| prefix.overlaps(host.subnet()))
+}
+
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// Makes the interface take IPv6 addresses and use them at once. Runs in the pod:
+/// procfs shows each namespace its own settings.
+fn prepare_ipv6(name: &IfName) -> Result<Dad, Error> {
+    let folder = Path::new("/proc/sys/net/ipv6/conf").join(name.as_str());
+    let set = |key: &str, value: &str| -> Result<(), Error> {
+        let path = folder.join(key);
+        let failed = |source| Error::Io {
+            what: format!("set {} to {value}", path.display()),
+            source,
+        };
+        // Writing `disable_ipv6` takes RTNL; most pods have it right already.
+        if fs::read_to_string(&path).map_err(failed)?.trim_end() == value {
+            Ok(())
+        } else {
+            fs::write(&path, value).map_err(failed)
+        }
+    };
+    set("disable_ipv6", "0")?;
+    // Without CONFIG_IPV6_OPTIMISTIC_DAD these two are missing.
+    let optimistic = set("optimistic_dad", "1").and_then(|()| set("use_optimistic", "1"));
+    Ok(if optimistic.is_ok() {
+        Dad::Optimistic
+    } else {
+        Dad::Plain
+    })
+}
+
+/// Whether an error says that the namespace isn't there (any more).
+#[must_use]
+pub fn is_gone(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NetNs(NetNsError::Open { .. } | NetNsError::NotANetNs { .. })
+    )
+}
+
+/// Whether a refusal says that the name is taken.
+#[must_use]
+pub fn is_taken(error: &RtnlError) -> bool {
+    error.errno() == Some(Errno::EEXIST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(to: &str, via: Option<&str>) -> Route {
+        let via = via.map(|via| via.parse().unwrap());
+        Route {
+            to: to.parse().unwrap(),
+            via,
+            priority: None,
+            table: None,
+            scope: None,
+            mtu: None,
+            advmss: None,
+        }
+    }
+
+    fn lease(addr: &str, via: &str) -> Lease {
+        let ips = vec![(addr.parse().unwrap(), None)];
+        let default = if addr.contains(':') {
+            "::/0"
+        } else {
+            "0.0.0.0/0"
+        };
+        Lease {
+            ips,
+            routes: vec![route(default, Some(via))],
+            dns: None,
+        }
+    }
+
+    #[test]
+    fn a_gateway_outside_every_subnet_gets_a_route_first() {
+        let told = routes(&lease("10.1.2.3/32", "10.9.9.9"));
+        assert_eq!(
+            told,
+            [
+                route("10.9.9.9/32", None),
+                route("0.0.0.0/0", Some("10.9.9.9"))
+            ]
+        );
+    }
+
+    #[test]
+    fn a_gateway_on_the_link_needs_none() {
+        assert_eq!(routes(&lease("10.1.2.3/24", "10.1.2.1")).len(), 1);
+        assert_eq!(routes(&lease("fd00::3/128", "fe80::1")).len(), 1);
+        assert_eq!(routes(&lease("fd00::3/64", "fd00::1")).len(), 1);
+    }
+}

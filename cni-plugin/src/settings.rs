@@ -1,0 +1,141 @@
+//! The values of VF settings, read from their JSON. Pure.
+
+use serde_json::{Map, Value};
+use xpu_linux::sync::vf_side::Carrier;
+
+use crate::{
+    config::{ConfigError, invalid},
+    pf::{Asked, carrier_text},
+};
+
+/// `on`, `off`, or a JSON boolean.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] for anything else.
+pub fn on_off(key: &str, value: &Value) -> Result<bool, ConfigError> {
+    match value {
+        Value::Bool(on) => Ok(*on),
+        Value::String(text) if text == "on" => Ok(true),
+        Value::String(text) if text == "off" => Ok(false),
+        other => Err(invalid(
+            key,
+            format!("{other} is neither \"on\" nor \"off\""),
+        )),
+    }
+}
+
+/// `auto`, `enable` or `disable`.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] for anything else.
+pub fn link_state(value: &Value) -> Result<Carrier, ConfigError> {
+    value.as_str().and_then(carrier_text::parse).ok_or_else(|| {
+        let told = format!("{value} is none of \"auto\", \"enable\", \"disable\"");
+        invalid("link_state", told)
+    })
+}
+
+/// A priority (PCP, IEEE 802.1Q).
+///
+/// # Errors
+/// [`ConfigError::Invalid`] above 7.
+pub fn priority(value: u32) -> Result<u8, ConfigError> {
+    match u8::try_from(value) {
+        Ok(qos @ 0..=7) => Ok(qos),
+        _ => Err(invalid(
+            "vlan_qos",
+            format!("{value} is not between 0 and 7"),
+        )),
+    }
+}
+
+/// The pod's own rate of `runtimeConfig.bandwidth` (bit/s) in the Mbit/s that a VF counts in,
+/// rounded up; a VF has no burst, and no limit of what it receives.
+///
+/// # Errors
+/// [`ConfigError::Unsupported`] for a limit of what the pod receives.
+pub fn egress_rate(bandwidth: &Map<String, Value>) -> Result<Option<u32>, ConfigError> {
+    const KEY: &str = "runtimeConfig.bandwidth";
+    let rate = |key: &str| match bandwidth.get(key) {
+        None | Some(Value::Null) => Ok(0),
+        Some(value) => value.as_u64().ok_or_else(|| {
+            invalid(
+                &format!("{KEY}.{key}"),
+                format!("{value} is no rate in bit/s"),
+            )
+        }),
+    };
+    let ingress = rate("ingressRate")?;
+    if ingress != 0 {
+        return Err(ConfigError::Unsupported {
+            key: format!("{KEY}.ingressRate"),
+            value: ingress.into(),
+        });
+    }
+    let egress = rate("egressRate")?.div_ceil(1_000_000);
+    let egress = u32::try_from(egress).unwrap_or(u32::MAX);
+    Ok((egress != 0).then_some(egress))
+}
+
+/// Whether the rates go together.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] for a guarantee above the limit.
+pub fn consistent(asked: &Asked) -> Result<(), ConfigError> {
+    match (asked.min_tx_rate, asked.max_tx_rate) {
+        (Some(min), Some(max)) if max != 0 && min > max => Err(invalid(
+            "min_tx_rate",
+            format!("{min} is above max_tx_rate {max}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn switches_are_words_or_booleans() {
+        assert!(on_off("trust", &json!("on")).unwrap());
+        assert!(!on_off("trust", &json!(false)).unwrap());
+        for wrong in [json!("yes"), json!(1), json!({})] {
+            let told = on_off("trust", &wrong).unwrap_err().to_string();
+            assert!(told.starts_with("`trust`"), "{told}");
+        }
+        assert_eq!(link_state(&json!("disable")).unwrap(), Carrier::Disable);
+        assert!(link_state(&json!("up")).is_err());
+    }
+
+    #[test]
+    fn a_rate_is_rounded_up_and_what_a_vf_cannot_do_is_refused() {
+        let rate = |value: Value| egress_rate(value.as_object().unwrap());
+        assert_eq!(rate(json!({})).unwrap(), None);
+        assert_eq!(
+            rate(json!({"egressRate": 1, "egressBurst": 9})).unwrap(),
+            Some(1)
+        );
+        assert_eq!(rate(json!({"egressRate": 25_000_000})).unwrap(), Some(25));
+        assert_eq!(
+            rate(json!({"egressRate": u64::MAX})).unwrap(),
+            Some(u32::MAX)
+        );
+        assert!(rate(json!({"ingressRate": 1})).is_err());
+        assert!(rate(json!({"egressRate": -1})).is_err());
+    }
+
+    #[test]
+    fn a_guarantee_stays_below_the_limit() {
+        let asked = |min, max| Asked {
+            min_tx_rate: Some(min),
+            max_tx_rate: Some(max),
+            ..Asked::default()
+        };
+        assert!(consistent(&asked(5, 10)).is_ok());
+        assert!(consistent(&asked(5, 0)).is_ok(), "0 is no limit");
+        assert!(consistent(&asked(11, 10)).is_err());
+        assert!(priority(7).is_ok() && priority(8).is_err());
+    }
+}

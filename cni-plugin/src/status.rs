@@ -1,0 +1,127 @@
+//! STATUS: whether an ADD could be served now, and whether pods that are attached have
+//! their network.
+
+use std::time::Instant;
+
+use crate::{
+    Call, Failure,
+    agent::{Agent, Seen},
+    config::{Common, Raw},
+    error::{Error, chain},
+    ipam,
+    journal::{Entry, Journal, Step},
+    lock::{LockError, lock},
+    port::Key,
+    sweep::pod_lives,
+    undo::is_this_boot,
+    version::Version,
+};
+
+/// Does STATUS.
+///
+/// # Errors
+/// [`Error::PodsSuffer`] when a port of an attached pod is missing or not UP, and if
+/// there is none such, [`Error::NotReady`] when agent, IPAM or journal don't serve.
+pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> {
+    let common = raw.common(version)?;
+    let (mut suffering, mut broken) = (Vec::new(), Vec::new());
+    match ports(call, &common) {
+        Ok(told) => suffering.extend(told.into_iter().map(Error::PodsSuffer)),
+        Err(error) => broken.push(error),
+    }
+    if let Some(name) = &common.ipam {
+        let status = ipam::NetworkCall {
+            name,
+            command: "STATUS",
+            path: call.vars.path.as_deref().unwrap_or_default(),
+            config: call.stdin,
+            deadline: call.deadline,
+        };
+        broken.extend(ipam::tell(&status).err().map(Error::from));
+    }
+    let broken = broken
+        .iter()
+        .map(|error| Error::NotReady(chain(error)))
+        .collect::<Vec<_>>();
+    // 51 says all that 50 does, and more.
+    Failure::first_of(suffering.into_iter().chain(broken))
+}
+
+/// What is wrong with the ports that this node's pods have at the network's agent.
+fn ports(call: &Call<'_>, common: &Common) -> Result<Vec<String>, Error> {
+    let journal = Journal::open(&call.host.state)?;
+    let mut agent = Agent::connect(
+        &common.agent,
+        call.vars.traceparent.as_deref(),
+        call.deadline,
+    )?;
+    let seen = agent.list(call.deadline)?;
+    let addr = common.agent.addr().to_string();
+    let mut told = Vec::new();
+    for key in journal.keys()? {
+        let Some(entry) = living(call, &journal, &key, &addr)? else {
+            continue;
+        };
+        let id = &entry.record.port.id;
+        if wrong(&entry, seen.iter().find(|port| port.id == *id)).is_some() {
+            told.extend(second_look(call, &journal, &key, &addr, &mut agent)?);
+        }
+    }
+    Ok(told)
+}
+
+/// The record of a pod that is attached and there, with a port at this agent.
+fn living(
+    call: &Call<'_>,
+    journal: &Journal,
+    key: &Key,
+    agent: &str,
+) -> Result<Option<Entry>, Error> {
+    let entry = call.record(journal, key)?;
+    Ok(entry.filter(|entry| {
+        entry.record.agent == agent
+            && entry.has_begun(Step::Attached)
+            && is_this_boot(call.host, entry)
+            && pod_lives(&entry.record.netns)
+    }))
+}
+
+/// Between list and record an ADD or a DEL may have run. What is wrong under the VF's
+/// lock is wrong.
+fn second_look(
+    call: &Call<'_>,
+    journal: &Journal,
+    key: &Key,
+    addr: &str,
+    agent: &mut Agent,
+) -> Result<Option<String>, Error> {
+    let Some(entry) = living(call, journal, key, addr)? else {
+        return Ok(None);
+    };
+    let _vf = match lock(&journal.vf_lock(&entry.record.vf.pci()), Instant::now()) {
+        // It is being attached or detached: no pod that suffers already.
+        Err(LockError::Held { .. }) => return Ok(None),
+        held => held?,
+    };
+    let Some(entry) = living(call, journal, key, addr)? else {
+        return Ok(None);
+    };
+    let seen = agent.get(&entry.record.port.id, call.deadline)?;
+    Ok(wrong(&entry, seen.as_ref()))
+}
+
+fn wrong(entry: &Entry, seen: Option<&Seen>) -> Option<String> {
+    let record = &entry.record;
+    let whose = format!(
+        "port {} ({} of container {})",
+        record.port.id, record.ifname, record.container_id
+    );
+    match seen {
+        None => Some(format!("{whose} is missing at the agent")),
+        Some(Seen {
+            down: Some(reasons),
+            ..
+        }) => Some(format!("{reasons}; {whose} is not up")),
+        Some(_) => None,
+    }
+}

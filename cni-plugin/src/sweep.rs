@@ -1,0 +1,197 @@
+//! Finishing what others left: attachments of an earlier boot, or whose pod is gone.
+//!
+//! Multus sends no GC, and a DEL that never came never comes. So each ADD, DEL and GC,
+//! once its own work is done, looks at a few more records. Which ones is a cursor's
+//! matter, so that all have their turn and the cost doesn't grow with their number.
+
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError, vf};
+
+use crate::{
+    Call,
+    env::{Attachment, Vars},
+    error::{Error, chain},
+    host::Host,
+    journal::{Entry, Journal, NetNsRef, Step},
+    lock::{LockError, lock},
+    port::Key,
+    undo::{is_this_boot, undo},
+};
+
+/// How many records one call looks at: each costs four system calls of the few that an ADD makes.
+const LOOKS: usize = 3;
+
+/// When no further record is begun.
+const BUDGET: Duration = Duration::from_millis(100);
+
+/// What the one that is begun by then may still take. A delegate or an agent that hangs
+/// uses it up; the cursor is past that record already, so the next call has another.
+const GRACE: Duration = Duration::from_millis(400);
+
+/// Looks at a few records other than `own` and finishes those that nobody else will.
+/// Whatever comes of it is for the log alone: the call has succeeded.
+pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
+    // The arguments are about the caller's pod, not about those that are gone.
+    let vars = Vars {
+        args: None,
+        ..call.vars.clone()
+    };
+    let call = Call {
+        vars: &vars,
+        deadline: Instant::now() + BUDGET,
+        grace: GRACE,
+        ..call
+    };
+    if let Err(error) = look(&call, own.map(Key::of).as_ref()) {
+        call.log.warn(format_args!("sweep: {}", chain(&error)));
+    }
+}
+
+fn look(call: &Call<'_>, own: Option<&Key>) -> Result<(), Error> {
+    let journal = Journal::open(&call.host.state)?;
+    let keys = journal.keys()?;
+    let others = keys.into_iter().filter(|key| Some(key) != own);
+    let mut last = None;
+    for key in next(others, journal.cursor().as_ref()) {
+        if Instant::now() >= call.deadline {
+            break;
+        }
+        if let Err(error) = finish_if_left(call, &journal, &key) {
+            call.log
+                .warn(format_args!("sweep of {}: {}", key.as_str(), chain(&error)));
+        }
+        last = Some(key);
+    }
+    last.map_or(Ok(()), |key| Ok(journal.set_cursor(&key)?))
+}
+
+/// The first few keys after the cursor, in their order, round and round.
+fn next(keys: impl Iterator<Item = Key>, cursor: Option<&Key>) -> impl Iterator<Item = Key> {
+    // `false` is before `true`: what comes after the cursor, then what comes from the
+    // start. Only as many as are wanted are ever kept.
+    let mut nearest = BTreeSet::new();
+    for key in keys {
+        nearest.insert((cursor.is_some_and(|cursor| key <= *cursor), key));
+        if nearest.len() > LOOKS {
+            nearest.pop_last();
+        }
+    }
+    nearest.into_iter().map(|(_, key)| key)
+}
+
+fn finish_if_left(call: &Call<'_>, journal: &Journal, key: &Key) -> Result<(), Error> {
+    let Some(entry) = call.record(journal, key)? else {
+        return Ok(());
+    };
+    if !is_left(call.host, &entry)? {
+        return Ok(());
+    }
+    // Before the work, so that a record at which calls are killed keeps none waiting.
+    journal.set_cursor(key)?;
+    let _vf = match lock(&journal.vf_lock(&entry.record.vf.pci()), Instant::now()) {
+        // Somebody is at work on it.
+        Err(LockError::Held { .. }) => return Ok(()),
+        held => held?,
+    };
+    // Whoever held the lock may have finished it, or begun it anew.
+    let Some(entry) = call.record(journal, key)? else {
+        return Ok(());
+    };
+    if !is_left(call.host, &entry)? || !is_back(call.host, journal, &entry)? {
+        return Ok(());
+    }
+    call.log.info(format_args!(
+        "finishing {} of container {}, whose pod is gone",
+        entry.record.ifname, entry.record.container_id
+    ));
+    for failure in undo(call, journal, entry, None).failures {
+        call.log.warn(format_args!("sweep: {failure}"));
+    }
+    Ok(())
+}
+
+/// Whether nobody else will finish this attachment. Unlike elsewhere, a boot that can't
+/// be told is an error: it must not condemn every record.
+fn is_left(host: &Host, entry: &Entry) -> Result<bool, Error> {
+    let boot_id = host.boot_id().map_err(|source| Error::Io {
+        what: "read /proc/sys/kernel/random/boot_id".to_owned(),
+        source,
+    })?;
+    Ok(entry.record.boot_id != boot_id || !pod_lives(&entry.record.netns))
+}
+
+/// Whether a pod's namespace is still where it was. A look that fails says nothing, and
+/// then it is.
+#[must_use]
+pub fn pod_lives(kept: &NetNsRef) -> bool {
+    match NetNs::id_at(Path::new(&kept.path)) {
+        Ok(found) => kept.is(found),
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
+}
+
+/// Whether an undo needn't wait for the VF: the kernel brings it home a while after its
+/// namespace is gone, and the next look is soon enough.
+fn is_back(host: &Host, journal: &Journal, entry: &Entry) -> Result<bool, Error> {
+    let pci = entry.record.vf.pci();
+    let ours = journal.owner(&pci).as_ref() == Some(&entry.record.key());
+    // The devices of an earlier boot's kernel are gone with it.
+    if !ours || !entry.has_begun(Step::Move) || !is_this_boot(host, entry) {
+        return Ok(true);
+    }
+    let mut home = Rtnl::open()?;
+    match vf::at_home(&host.sysfs, &home, &pci) {
+        Ok(Some(_)) | Err(SysfsError::NoDevice(_)) => return Ok(true),
+        Ok(None) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(vf::find(&host.sysfs, &mut home, &pci, host.proof)?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<Key> {
+        let key = |number| Key::from_file_name(&format!("{number:040x}")).unwrap();
+        numbers.into_iter().map(key).collect()
+    }
+
+    fn after(all: &[Key], cursor: Option<&Key>) -> Vec<Key> {
+        next(all.iter().cloned(), cursor).collect()
+    }
+
+    #[test]
+    fn all_have_their_turn_and_no_look_is_longer_than_another() {
+        let all = keys([5, 2, 9, 0, 7, 1, 8, 3, 6, 4, 10, 11]);
+        assert_eq!(after(&all, None), keys(0..3));
+        assert_eq!(after(&all, Some(&keys([9])[0])), keys([10, 11, 0]));
+        // The record under the cursor is gone meanwhile.
+        assert_eq!(
+            after(&keys([1, 3, 5]), Some(&keys([4])[0])),
+            keys([5, 1, 3])
+        );
+        assert_eq!(after(&[], Some(&keys([4])[0])), []);
+    }
+
+    #[test]
+    fn a_pod_lives_where_and_as_it_was() {
+        let own = NetNs::current().unwrap().id();
+        let at = |path: &str, ino| NetNsRef {
+            path: path.to_owned(),
+            dev: own.dev,
+            ino,
+        };
+        assert!(pod_lives(&at("/proc/self/ns/net", own.ino)));
+        assert!(!pod_lives(&at("/proc/self/ns/net", own.ino + 1)));
+        assert!(!pod_lives(&at("/run/netns/none-such", own.ino)));
+        assert!(!pod_lives(&at("/etc/passwd/none", own.ino)));
+        assert!(!pod_lives(&at("/etc/passwd", own.ino)));
+    }
+}

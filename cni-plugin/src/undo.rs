@@ -1,0 +1,221 @@
+//! Undoing an attachment, from its journal: the one way back for DEL, for an ADD that
+//! failed, and for what a killed process left.
+//!
+//! Steps that have begun are undone in reverse. Each is safe to undo again, and to
+//! undo when it never happened. Failures don't stop the rest.
+
+use std::time::Instant;
+
+use xpu_linux::{sync::Rtnl, sysfs::SysfsError};
+
+use crate::{
+    Call,
+    agent::{Agent, AgentError, Peer},
+    device, deviceinfo,
+    error::{Error, chain},
+    host::Host,
+    ipam::{self, IpamError},
+    journal::{Entry, Journal, Step, Tombstone},
+    lock::lock,
+    pf,
+    sandbox::Sandbox,
+};
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Undone {
+    /// What couldn't be undone, in words. The journal keeps the record then.
+    pub failures: Vec<String>,
+    /// The VF will come home by itself, but hasn't yet. Kept in the journal as well.
+    pub awaited: bool,
+}
+
+impl Undone {
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.failures.is_empty() && !self.awaited
+    }
+
+    fn fail(&mut self, what: &str, error: &Error) {
+        self.failures.push(format!("{what}: {}", chain(error)));
+    }
+}
+
+/// Undoes an attachment. The caller holds its VF's lock. `pod` is its namespace,
+/// where that still exists.
+pub fn undo(
+    call: &Call<'_>,
+    journal: &Journal,
+    mut entry: Entry,
+    pod: Option<&mut Sandbox>,
+) -> Undone {
+    let mut undone = Undone::default();
+    let deadline = call.deadline.max(Instant::now() + call.grace);
+    let same_boot = is_this_boot(call.host, &entry);
+    if !same_boot {
+        // Step lines aren't synced, so a power cut may have taken the last ones.
+        entry.assume_all();
+    }
+    // A VF that belongs to somebody else by now, or to an earlier boot's kernel, is
+    // not ours to touch.
+    let ours = journal.owner(&entry.record.vf.pci()).as_ref() == Some(&entry.record.key());
+    if same_boot && ours {
+        match undo_device(call, journal, &entry, pod, deadline) {
+            Ok(()) => {}
+            Err(Error::Busy(why)) => {
+                call.log.warn(why);
+                undone.awaited = true;
+            }
+            Err(error) => undone.fail("VF", &error),
+        }
+    }
+    if entry.has_begun(Step::DeviceInfo)
+        && let Some(path) = &entry.record.device_info
+    {
+        (call.host.checkpoint)("undo: device-info");
+        if let Err(error) = deviceinfo::remove(path) {
+            undone.fail("device info", &error);
+        }
+    }
+    if entry.has_begun(Step::Ipam)
+        && let Err(error) = undo_ipam(call, &entry, deadline)
+    {
+        undone.fail("IPAM", &error);
+    }
+    if entry.has_begun(Step::Port)
+        && let Err(error) = undo_port(call, journal, &entry, deadline)
+    {
+        undone.fail("port", &error);
+    }
+    if undone.is_clean() {
+        (call.host.checkpoint)("undo: forget");
+        if let Err(error) = journal.forget(&entry) {
+            undone.fail("journal", &error.into());
+        }
+    }
+    undone
+}
+
+/// Whether a record is of the running kernel.
+#[must_use]
+pub fn is_this_boot(host: &Host, entry: &Entry) -> bool {
+    host.boot_id()
+        .is_ok_and(|boot_id| boot_id == entry.record.boot_id)
+}
+
+fn undo_device(
+    call: &Call<'_>,
+    journal: &Journal,
+    entry: &Entry,
+    pod: Option<&mut Sandbox>,
+    deadline: Instant,
+) -> Result<(), Error> {
+    let vf = &entry.record.vf;
+    if !entry.has_begun(Step::Pf) && !entry.has_begun(Step::Move) {
+        return Ok(());
+    }
+    if matches!(
+        call.host.sysfs.netdevs(&vf.pci()),
+        Err(SysfsError::NoDevice(_))
+    ) {
+        return Ok(()); // no device, no settings: nothing to bring home
+    }
+    let mut home = Rtnl::open()?;
+    // A VF whose pod is the host is home already.
+    let pod = pod.filter(|pod| !pod.is_own());
+    let moved = vf.netdev.as_ref().filter(|_| entry.has_begun(Step::Move));
+    if moved.is_some() && pod.is_none() {
+        // The kernel brings it home when it gets to it; nobody else waits for that.
+        device::returned(call.host, &mut home, &vf.pci())?;
+    }
+    let _turn = lock(&journal.admission_lock(), deadline)?;
+    if entry.has_begun(Step::Pf)
+        && let Some(side) = &vf.pf
+    {
+        (call.host.checkpoint)("undo: pf");
+        // Before the move: a VF that comes up at home takes the MAC of this moment. What its
+        // driver refuses now it will refuse again: told, but in nobody's way.
+        if let Err(error) = pf::restore(call.host, &mut home, &vf.pci(), side) {
+            call.log.warn(chain(&error));
+        }
+    }
+    if let Some(netdev) = moved {
+        (call.host.checkpoint)("undo: move");
+        let remark = device::send_home(call.host, &mut home, pod, &vf.pci(), netdev)?;
+        if let Some(remark) = remark {
+            call.log.warn(remark);
+        }
+    }
+    Ok(())
+}
+
+fn undo_ipam(call: &Call<'_>, entry: &Entry, deadline: Instant) -> Result<(), Error> {
+    let Some(ipam) = &entry.record.ipam else {
+        return Ok(());
+    };
+    (call.host.checkpoint)("undo: ipam");
+    let config = ipam.config.to_string();
+    let attachment = entry.record.attachment();
+    let release = ipam::Call {
+        name: &ipam.name,
+        command: "DEL",
+        attachment: &attachment,
+        path: call.vars.path.as_deref().unwrap_or_default(),
+        args: ipam.args.as_deref(),
+        config: config.as_bytes(),
+        deadline,
+    };
+    release_or_forget(call, &release)
+}
+
+/// Releases addresses. A plugin that isn't installed any more has none to give back.
+///
+/// # Errors
+/// [`Error::Ipam`].
+pub fn release_or_forget(call: &Call<'_>, release: &ipam::Call<'_>) -> Result<(), Error> {
+    match ipam::release(release) {
+        Err(error @ IpamError::NotFound { .. }) => {
+            call.log.warn(chain(&error));
+            Ok(())
+        }
+        released => Ok(released?),
+    }
+}
+
+fn undo_port(
+    call: &Call<'_>,
+    journal: &Journal,
+    entry: &Entry,
+    deadline: Instant,
+) -> Result<(), Error> {
+    (call.host.checkpoint)("undo: port");
+    let record = &entry.record;
+    let deleted = record
+        .peer()
+        .and_then(|agent| delete_port(call, &agent, &record.port.id, deadline));
+    if let Err(error) = deleted {
+        // The agent will be back; this attachment won't. Whatever it said, the port is
+        // not known to be gone, so it isn't forgotten.
+        call.log.warn(format_args!(
+            "port {} is left for later: {}",
+            record.port.id,
+            chain(&error)
+        ));
+        journal.bury(&Tombstone::of(record))?;
+    }
+    Ok(())
+}
+
+/// Deletes a port by its id.
+///
+/// # Errors
+/// [`AgentError`].
+pub fn delete_port(
+    call: &Call<'_>,
+    agent: &Peer,
+    id: &str,
+    deadline: Instant,
+) -> Result<(), AgentError> {
+    Agent::connect(agent, call.vars.traceparent.as_deref(), deadline)?.delete(id, deadline)
+}

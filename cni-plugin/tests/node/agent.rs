@@ -1,0 +1,278 @@
+//! An agent that keeps ports in a map, on a real socket, behind the real protocol.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
+};
+
+use tokio::{net::UnixListener, sync::oneshot};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+use xpu_proto::evpn_gw::v1alpha1::{
+    BpOperStatus, BridgePort, BridgePortSpec, BridgePortStatus, CompStatus, Component,
+    CreateBridgePortRequest, DeleteBridgePortRequest, GetBridgePortRequest, ListBridgePortsRequest,
+    ListBridgePortsResponse, UpdateBridgePortRequest,
+    bridge_port_service_server::{BridgePortService, BridgePortServiceServer},
+};
+
+/// How the agent answers to Create.
+#[derive(Debug, Clone, Default)]
+pub enum Mood {
+    /// UP.
+    #[default]
+    Willing,
+    /// DOWN, and why.
+    Down(&'static str),
+    /// An error, nothing kept.
+    Refusing(&'static str),
+}
+
+#[derive(Default)]
+struct State {
+    ports: Mutex<BTreeMap<String, BridgePortSpec>>,
+    mood: Mutex<Mood>,
+    traceparent: Mutex<Option<String>>,
+    down: Mutex<BTreeMap<String, &'static str>>,
+}
+
+impl State {
+    /// A port as Get and List tell it.
+    fn port(&self, id: &str, spec: &BridgePortSpec) -> BridgePort {
+        let why = self.down.lock().unwrap().get(id).copied();
+        port(id, spec.clone(), why)
+    }
+}
+
+/// A port that is UP, or DOWN and why.
+fn port(id: &str, spec: BridgePortSpec, down: Option<&str>) -> BridgePort {
+    let oper = match down {
+        Some(_) => BpOperStatus::Down,
+        None => BpOperStatus::Up,
+    };
+    let component = down.map(|why| Component {
+        name: "linux".to_owned(),
+        status: CompStatus::Error.into(),
+        details: why.to_owned(),
+    });
+    BridgePort {
+        name: format!("bridgePorts/{id}"),
+        spec: Some(spec),
+        status: Some(BridgePortStatus {
+            oper_status: oper.into(),
+            components: component.into_iter().collect(),
+        }),
+    }
+}
+
+/// The agent; its server ends with it.
+pub struct FakeAgent {
+    socket: PathBuf,
+    state: Arc<State>,
+    server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl FakeAgent {
+    /// Listens on `socket`.
+    pub fn start(socket: &Path) -> Self {
+        let mut agent = Self {
+            socket: socket.to_owned(),
+            state: Arc::default(),
+            server: None,
+        };
+        agent.serve();
+        agent
+    }
+
+    /// Listens (again).
+    pub fn serve(&mut self) {
+        let (stop, stopped) = oneshot::channel();
+        let (listening, ready) = mpsc::channel();
+        let (socket, state) = (self.socket.clone(), Arc::clone(&self.state));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = UnixListener::bind(&socket).unwrap();
+                listening.send(()).unwrap();
+                let incoming = UnixListenerStream::new(listener);
+                let serve = Server::builder()
+                    .add_service(BridgePortServiceServer::new(Ports(state)))
+                    .serve_with_incoming(incoming);
+                tokio::select! {
+                    done = serve => done.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        ready.recv().unwrap();
+        self.server = Some((stop, thread));
+    }
+
+    /// Goes away, with its socket.
+    pub fn stop(&mut self) {
+        if let Some((stop, thread)) = self.server.take() {
+            let _ended_already = stop.send(());
+            thread.join().unwrap();
+            std::fs::remove_file(&self.socket).unwrap();
+        }
+    }
+
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        *self.state.mood.lock().unwrap() = mood;
+    }
+
+    /// The ids of the ports there are.
+    pub fn ports(&self) -> Vec<String> {
+        self.state.ports.lock().unwrap().keys().cloned().collect()
+    }
+
+    /// What the only port was asked to be.
+    #[track_caller]
+    pub fn only_port(&self) -> (String, BridgePortSpec) {
+        let ports = self.state.ports.lock().unwrap();
+        assert_eq!(ports.len(), 1, "{ports:?}");
+        ports
+            .iter()
+            .map(|(id, spec)| (id.clone(), spec.clone()))
+            .next()
+            .unwrap()
+    }
+
+    /// Lets a port go down, or with `None` up again.
+    pub fn set_down(&self, id: &str, why: Option<&'static str>) {
+        let mut down = self.state.down.lock().unwrap();
+        down.remove(id);
+        down.extend(why.map(|why| (id.to_owned(), why)));
+    }
+
+    /// Changes a port behind everybody's back; `None` removes it.
+    pub fn put(&self, id: &str, spec: Option<BridgePortSpec>) {
+        let mut ports = self.state.ports.lock().unwrap();
+        ports.remove(id);
+        ports.extend(spec.map(|spec| (id.to_owned(), spec)));
+    }
+
+    /// The last call's `traceparent`.
+    pub fn traceparent(&self) -> Option<String> {
+        self.state.traceparent.lock().unwrap().clone()
+    }
+}
+
+impl Drop for FakeAgent {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Ports(Arc<State>);
+
+#[tonic::async_trait]
+impl BridgePortService for Ports {
+    async fn create_bridge_port(
+        &self,
+        request: Request<CreateBridgePortRequest>,
+    ) -> Result<Response<BridgePort>, Status> {
+        let trace = request
+            .metadata()
+            .get("traceparent")
+            .map(|v| v.to_str().unwrap().to_owned());
+        *self.0.traceparent.lock().unwrap() = trace;
+        assert!(
+            request.metadata().contains_key("grpc-timeout"),
+            "a call has a deadline"
+        );
+        let CreateBridgePortRequest {
+            bridge_port_id: id,
+            bridge_port,
+        } = request.into_inner();
+        let spec = bridge_port.unwrap().spec.unwrap();
+        let mood = self.0.mood.lock().unwrap().clone();
+        if let Mood::Refusing(why) = mood {
+            return Err(Status::failed_precondition(why));
+        }
+        let mut ports = self.0.ports.lock().unwrap();
+        if ports.get(&id).is_some_and(|kept| *kept != spec) {
+            return Err(Status::already_exists(format!(
+                "bridgePorts/{id} is another port"
+            )));
+        }
+        // As the real agent: a MAC is unique, whatever the port.
+        let mac = &spec.mac_address;
+        if let Some((other, _)) = ports
+            .iter()
+            .find(|(kept, s)| **kept != id && s.mac_address == *mac)
+        {
+            return Err(Status::failed_precondition(format!(
+                "bridgePorts/{other} has this MAC"
+            )));
+        }
+        ports.insert(id.clone(), spec.clone());
+        let down = match mood {
+            Mood::Down(why) => Some(why),
+            _ => None,
+        };
+        Ok(Response::new(port(&id, spec, down)))
+    }
+
+    async fn delete_bridge_port(
+        &self,
+        request: Request<DeleteBridgePortRequest>,
+    ) -> Result<Response<()>, Status> {
+        let DeleteBridgePortRequest {
+            name,
+            allow_missing,
+        } = request.into_inner();
+        let id = name.strip_prefix("bridgePorts/").unwrap();
+        match self.0.ports.lock().unwrap().remove(id) {
+            None if !allow_missing => Err(Status::not_found(name.clone())),
+            _ => Ok(Response::new(())),
+        }
+    }
+
+    async fn list_bridge_ports(
+        &self,
+        request: Request<ListBridgePortsRequest>,
+    ) -> Result<Response<ListBridgePortsResponse>, Status> {
+        // As the API has it, but with pages so small that every list has several.
+        const PAGE: usize = 2;
+        let from = request.into_inner().page_token;
+        let ports = self.0.ports.lock().unwrap();
+        let mut rest = ports.range(from..);
+        let page = rest.by_ref().take(PAGE);
+        Ok(Response::new(ListBridgePortsResponse {
+            bridge_ports: page.map(|(id, spec)| self.0.port(id, spec)).collect(),
+            next_page_token: rest.next().map(|(id, _)| id.clone()).unwrap_or_default(),
+        }))
+    }
+
+    async fn get_bridge_port(
+        &self,
+        request: Request<GetBridgePortRequest>,
+    ) -> Result<Response<BridgePort>, Status> {
+        let name = request.into_inner().name;
+        let id = name.strip_prefix("bridgePorts/").unwrap();
+        match self.0.ports.lock().unwrap().get(id) {
+            Some(spec) => Ok(Response::new(self.0.port(id, spec))),
+            None => Err(Status::not_found(name)),
+        }
+    }
+
+    async fn update_bridge_port(
+        &self,
+        _: Request<UpdateBridgePortRequest>,
+    ) -> Result<Response<BridgePort>, Status> {
+        Err(Status::unimplemented("the plugin doesn't update"))
+    }
+}

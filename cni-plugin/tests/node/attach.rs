@@ -1,0 +1,364 @@
+//! ADD and DEL on a node of namespaces: what the pod, the agent, IPAM and the wire see.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
+};
+
+use crate::harness::{MAC, MTU, Node, PCI, VF, is_up, name_of, run};
+use nix::sched::{CloneFlags, setns};
+use serde_json::{Value, json};
+use xpu_proto::evpn_gw::v1alpha1::BridgePortType;
+
+#[test]
+fn a_pod_gets_the_vf_and_gives_it_back() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let env = [("TRACEPARENT", trace)];
+    let answer = node
+        .call_with("ADD", "c1", &pod, &config.to_string(), &env)
+        .ok();
+    let interface = json!({"name": "net1", "mac": MAC, "mtu": MTU, "sandbox": pod, "pciID": PCI});
+    assert_eq!(
+        answer,
+        json!({"cniVersion": "1.1.0", "interfaces": [interface], "dns": {}})
+    );
+
+    let link = Node::link(name_of(&pod), "net1");
+    assert_eq!(
+        (&link["address"], is_up(&link)),
+        (&json!(MAC), true),
+        "{link}"
+    );
+    assert_eq!(Node::link(&node.host, VF), Value::Null);
+    let (id, port) = node.agent.only_port();
+    assert!(id.starts_with("cni-"), "{id}");
+    assert_eq!(
+        (port.ptype(), port.logical_bridges),
+        (
+            BridgePortType::Access,
+            vec!["logicalBridges/blue".to_owned()]
+        )
+    );
+    assert_eq!(port.mac_address, [2, 0, 0, 0, 0xaf, 6]);
+    assert_eq!(node.agent.traceparent().as_deref(), Some(trace));
+    assert!(node.ipam_log().is_empty());
+
+    assert_eq!(node.call("DEL", "c1", &pod, &config).ok(), Value::Null);
+    node.assert_clean();
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn each_way_to_attach_asks_for_its_port() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    for (more, bridges) in [
+        (
+            json!({"logical_bridge": null, "logical_bridges": ["blue", "green"]}),
+            2,
+        ),
+        (json!({"logical_bridge": null, "trunk": "all"}), 0),
+        (json!({"logical_bridge": null, "type": "evpn-gw"}), 0),
+    ] {
+        let config = node.config(more);
+        node.call("ADD", "c1", &pod, &config).ok();
+        let (_, port) = node.agent.only_port();
+        assert_eq!(
+            (port.ptype(), port.logical_bridges.len()),
+            (BridgePortType::Trunk, bridges)
+        );
+        node.call("DEL", "c1", &pod, &config).ok();
+        node.assert_clean();
+    }
+}
+
+#[test]
+fn mac_and_mtu_are_set_before_the_pod_sees_the_link_and_put_back() {
+    let mut node = Node::new();
+    let (pod, mac) = (node.pod(), "02:00:00:00:00:07");
+    run("ip", &["-n", &node.host, "link", "set", VF, "up"]);
+    let config = node.config(json!({"mtu": 1450, "mac": "02:00:00:00:00:01"}));
+    let env = [("CNI_ARGS", "IgnoreUnknown=1;MAC=02:00:00:00:00:07")];
+    let answer = node
+        .call_with("ADD", "c1", &pod, &config.to_string(), &env)
+        .ok();
+    assert_eq!(answer["interfaces"][0]["mac"], mac);
+    assert_eq!(answer["interfaces"][0]["mtu"], 1450);
+    let link = Node::link(name_of(&pod), "net1");
+    assert_eq!(
+        (&link["address"], &link["mtu"]),
+        (&json!(mac), &json!(1450))
+    );
+    assert_eq!(node.agent.only_port().1.mac_address, [2, 0, 0, 0, 0, 7]);
+    node.call("DEL", "c1", &pod, &config).ok();
+    let home = Node::link(&node.host, VF);
+    assert_eq!((&home["address"], &home["mtu"]), (&json!(MAC), &json!(MTU)));
+    assert!(is_up(&home), "it was up before");
+}
+
+#[test]
+fn addresses_and_routes_come_from_ipam_and_the_wire_is_told() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    node.ipam_gives(&json!({
+        "ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}, {"address": "fd00::3/64", "gateway": "fd00::1"}],
+        "routes": [{"dst": "0.0.0.0/0", "mtu": 1400, "priority": 7}, {"dst": "::/0"}, {"dst": "10.8.0.0/16", "gw": "10.1.2.9"}],
+        "dns": {"nameservers": ["10.1.2.1"]},
+    }));
+    run(
+        "ip",
+        &[
+            "netns",
+            "exec",
+            name_of(&pod),
+            "sysctl",
+            "-qw",
+            "net.ipv6.conf.default.disable_ipv6=1",
+        ],
+    );
+    let config =
+        node.config(json!({"ipam": {"type": "fake-ipam", "range": "x"}, "cniVersion": "1.0.0"}));
+    let wire = Wire::tap(&node.host, "wire0");
+    let answer = node.call("ADD", "c1", &pod, &config).ok();
+    assert_eq!(
+        answer["ips"][1],
+        json!({"interface": 0, "address": "fd00::3/64", "gateway": "fd00::1"})
+    );
+    assert_eq!(answer["routes"][1], json!({"dst": "::/0", "gw": "fd00::1"}));
+    assert_eq!(answer["dns"], json!({"nameservers": ["10.1.2.1"]}));
+
+    let ip = |args: &[&str]| run("ip", &[&["-n", name_of(&pod)], args].concat());
+    let addrs = ip(&["-o", "addr", "show", "dev", "net1"]);
+    assert!(addrs.contains("inet 10.1.2.3/24 brd 10.1.2.255"), "{addrs}");
+    assert!(addrs.contains("inet6 fd00::3/64"), "{addrs}");
+    let usable = addrs.contains("fd00::3/64 scope global optimistic");
+    assert!(usable, "usable at once: {addrs}");
+    let routes = ip(&["route"]);
+    assert!(routes.contains("default via 10.1.2.1 dev net1"), "{routes}");
+    assert!(routes.contains("metric 7 mtu 1400"), "{routes}");
+    assert!(routes.contains("10.8.0.0/16 via 10.1.2.9"), "{routes}");
+    assert!(ip(&["-6", "route"]).contains("default via fd00::1 dev net1"));
+    wire.expect("a gratuitous ARP", |frame| {
+        frame[12..14] == [8, 6] && frame[28..32] == [10, 1, 2, 3]
+    });
+    wire.expect("an unsolicited advertisement", |frame| {
+        frame[12..14] == [0x86, 0xdd]
+            && frame[20] == 58
+            && frame[54] == 136
+            && frame[62..64] == [0xfd, 0]
+    });
+    let addrs = ip(&["-o", "addr", "show", "dev", "net1"]);
+    assert!(!addrs.contains("dadfailed"), "{addrs}");
+
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
+    let stdin = std::fs::read_to_string(node.root.path().join("ipam.stdin")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&stdin).unwrap(), config);
+}
+
+#[test]
+fn every_version_gets_its_own_result() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    for version in ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
+        let config = node.config(json!({"cniVersion": version, "ipam": {"type": "fake-ipam"}}));
+        let answer = node.call("ADD", "c1", &pod, &config).ok();
+        assert_eq!(answer["cniVersion"], version);
+        let old = version.starts_with('0');
+        assert_eq!(
+            answer["ips"][0].get("version"),
+            old.then_some(&json!("4")),
+            "{version}"
+        );
+        let newest = version == "1.1.0";
+        assert_eq!(
+            answer["interfaces"][0].get("pciID").is_some(),
+            newest,
+            "{version}"
+        );
+        node.call("DEL", "c1", &pod, &config).ok();
+        node.assert_clean();
+    }
+}
+
+#[test]
+fn an_ipam_plugin_older_than_the_network_serves_it() {
+    let mut node = Node::new();
+    let (pod, config) = (
+        node.pod(),
+        node.config(json!({"ipam": {"type": "fake-ipam"}})),
+    );
+    std::fs::write(node.root.path().join("ipam.old"), "").unwrap();
+    let answer = node.call("ADD", "c1", &pod, &config).ok();
+    assert_eq!(
+        (&answer["cniVersion"], &answer["ips"][0]["address"]),
+        (&json!("1.1.0"), &json!("10.1.2.3/24"))
+    );
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+    assert_eq!(
+        node.ipam_log().len(),
+        4,
+        "each asked as 1.1.0, then as 1.0.0"
+    );
+}
+
+#[test]
+fn whatever_the_pod_did_to_the_vf_it_comes_home_as_it_was() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let inside = |args: &[&str]| {
+        run(
+            "ip",
+            &[&["-n", name_of(&pod), "link", "set", "net1"], args].concat(),
+        )
+    };
+    inside(&["down"]);
+    inside(&["address", "02:00:00:00:00:66", "mtu", "9000"]);
+    inside(&["name", "$(reboot)"]);
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn a_name_taken_at_home_does_not_keep_the_vf_away() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    node.hide_netdev();
+    run(
+        "ip",
+        &["-n", &node.host, "link", "add", VF, "type", "bridge"],
+    );
+    node.call("DEL", "c1", &pod, &config).ok();
+    let home = Node::link(&node.host, "xvf0");
+    assert_eq!(
+        (&home["ifalias"], &home["address"]),
+        (&json!(PCI), &json!(MAC)),
+        "{home}"
+    );
+    assert_eq!(node.state("attachments"), Vec::<String>::new());
+}
+
+#[test]
+fn version_and_bad_calls_touch_nothing() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let told = node
+        .call_with(
+            "VERSION",
+            "",
+            Path::new(""),
+            r#"{"cniVersion":"1.0.0"}"#,
+            &[],
+        )
+        .ok();
+    assert_eq!(
+        told["supportedVersions"],
+        json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+    );
+    for (command, more, code, word) in [
+        ("NONSENSE", json!({}), 4, "CNI_COMMAND"),
+        ("ADD", json!({"cniVersion": "2.0.0"}), 1, "2.0.0"),
+        ("ADD", json!({"spoofchk": "on"}), 2, "spoofchk"),
+        ("ADD", json!({"logical_bridge": null}), 7, "logical_bridge"),
+        (
+            "ADD",
+            json!({"deviceID": "0000:af:07.0"}),
+            100,
+            "0000:af:07.0",
+        ),
+        (
+            "ADD",
+            json!({"deviceID": "0000:af:00.0"}),
+            100,
+            "0000:af:00.0",
+        ),
+        (
+            "ADD",
+            json!({"ipam": {"type": "none-such"}}),
+            7,
+            "none-such",
+        ),
+    ] {
+        let (told, msg) = node.call(command, "c1", &pod, &node.config(more)).error();
+        assert_eq!(told, code, "{msg}");
+        assert!(msg.contains(word), "{msg}");
+    }
+    let stdin = node.config(json!({})).to_string();
+    let call = |netns: &Path, stdin: &str, env: &[(&str, &str)]| {
+        node.call_with("ADD", "c1", netns, stdin, env).error().0
+    };
+    assert_eq!(call(&pod, "{", &[]), 6);
+    assert_eq!(call(&pod, &stdin, &[("CNI_IFNAME", "a/b")]), 4);
+    assert_eq!(call(&pod, &stdin, &[("CNI_CONTAINERID", "")]), 4);
+    assert_eq!(call(&pod, &stdin, &[("CNI_NETNS", "")]), 4);
+    assert_eq!(call(Path::new("/run/netns/none"), &stdin, &[]), 8);
+    assert_eq!(call(Path::new("/etc/passwd"), &stdin, &[]), 8);
+    assert_eq!(
+        call(&Path::new("/run/netns").join(&node.host), &stdin, &[]),
+        8
+    );
+    node.assert_clean();
+}
+
+/// A tap on a link of the host.
+struct Wire(OwnedFd);
+
+impl Wire {
+    fn tap(netns: &str, link: &str) -> Self {
+        let index = Node::link(netns, link)["ifindex"].as_i64().unwrap();
+        let netns = std::fs::File::open(Path::new("/run/netns").join(netns)).unwrap();
+        let socket = std::thread::spawn(move || {
+            setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
+            let every = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
+            // SAFETY: socket(2) and bind(2) on values that live through the calls.
+            unsafe {
+                let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+                assert!(fd >= 0, "{}", io::Error::last_os_error());
+                let mut at: libc::sockaddr_ll = std::mem::zeroed();
+                at.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
+                at.sll_protocol = every;
+                at.sll_ifindex = i32::try_from(index).unwrap();
+                let size = u32::try_from(size_of_val(&at)).unwrap();
+                assert_eq!(libc::bind(fd, (&raw const at).cast(), size), 0);
+                let wait = libc::timeval {
+                    tv_sec: 5,
+                    tv_usec: 0,
+                };
+                let size = u32::try_from(size_of_val(&wait)).unwrap();
+                let option = (libc::SOL_SOCKET, libc::SO_RCVTIMEO);
+                assert_eq!(
+                    libc::setsockopt(fd, option.0, option.1, (&raw const wait).cast(), size),
+                    0
+                );
+                OwnedFd::from_raw_fd(fd)
+            }
+        })
+        .join()
+        .unwrap();
+        Self(socket)
+    }
+
+    #[track_caller]
+    fn expect(&self, what: &str, is: impl Fn(&[u8]) -> bool) {
+        let mut frame = [0; 2048];
+        loop {
+            let read = nix::sys::socket::recv(
+                self.0.as_raw_fd(),
+                &mut frame,
+                nix::sys::socket::MsgFlags::empty(),
+            );
+            let read = read.unwrap_or_else(|errno| panic!("{what} never came: {errno}"));
+            if read >= 42 && is(&frame[..read.max(64)]) {
+                return;
+            }
+        }
+    }
+}

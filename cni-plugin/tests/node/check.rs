@@ -1,0 +1,232 @@
+//! CHECK on a node of namespaces: it passes while all is as ADD left it, and finds each
+//! thing that isn't.
+
+use std::{fs, path::Path};
+
+use crate::{
+    harness::{MAC, Node, PCI, VF, name_of, run},
+    verbs::{ipam, ipam_fails, with},
+};
+use serde_json::{Value, json};
+
+fn ip(pod: &Path, args: &[&str]) {
+    run("ip", &[&["-n", name_of(pod)], args].concat());
+}
+
+/// An attachment, and the configuration to check it with.
+pub fn attached(node: &Node, pod: &Path, config: &Value) -> Value {
+    let result = node.call("ADD", "c1", pod, config).ok();
+    with(config, "prevResult", &result)
+}
+
+/// CHECK must fail with 104 and these words.
+#[track_caller]
+fn differs(node: &Node, pod: &Path, checked: &Value, words: &[&str]) {
+    let (code, msg) = node.call("CHECK", "c1", pod, checked).error();
+    assert_eq!(code, 104, "{msg}");
+    for word in words {
+        assert!(msg.contains(word), "{word}: {msg}");
+    }
+}
+
+#[test]
+fn check_passes_while_all_is_as_add_left_it() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    node.ipam_gives(&json!({
+        "ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}, {"address": "fd00::3/64", "gateway": "fd00::1"}],
+        "routes": [{"dst": "0.0.0.0/0", "mtu": 1400, "priority": 7}, {"dst": "::/0"}, {"dst": "10.8.0.0/16", "table": 300}],
+    }));
+    // A chain's earlier interface is none of ours.
+    let prev = json!({"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": pod}],
+        "ips": [{"interface": 0, "address": "10.9.9.9/24"}]});
+    let config = node.config(json!({
+        "ipam": {"type": "fake-ipam"}, "mtu": 1450, "mac": "02:00:00:00:00:07", "prevResult": prev,
+    }));
+    let checked = attached(&node, &pod, &config);
+    let before = node.state("attachments");
+    assert_eq!(node.call("CHECK", "c1", &pod, &checked).ok(), Value::Null);
+    assert_eq!(node.ipam_log(), ["ADD c1 net1", "CHECK c1 net1"]);
+    assert_eq!(node.state("attachments"), before);
+
+    // With an IPAM plugin that is older than the network.
+    fs::write(node.root.path().join("ipam.old"), "").unwrap();
+    node.call("CHECK", "c1", &pod, &checked).ok();
+    let stdin = fs::read_to_string(node.root.path().join("ipam.stdin")).unwrap();
+    let stdin: Value = serde_json::from_str(&stdin).unwrap();
+    assert_eq!(
+        (&stdin["cniVersion"], &stdin["prevResult"]["cniVersion"]),
+        (&json!("1.0.0"), &json!("1.0.0"))
+    );
+}
+
+#[test]
+fn check_finds_what_changed_in_the_pod() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let checked = attached(&node, &pod, &node.config(ipam()));
+    let ok = || node.call("CHECK", "c1", &pod, &checked).ok();
+    let check = |words: &[&str]| differs(&node, &pod, &checked, words);
+
+    ip(&pod, &["link", "set", "net1", "mtu", "1400"]);
+    check(&["MTU of net1", "1500", "1400"]);
+    ip(&pod, &["link", "set", "net1", "mtu", "1500"]);
+    ip(
+        &pod,
+        &["link", "set", "net1", "address", "02:00:00:00:00:66"],
+    );
+    check(&["MAC of net1", MAC, "02:00:00:00:00:66"]);
+    ip(&pod, &["link", "set", "net1", "address", MAC]);
+    ok();
+
+    ip(&pod, &["route", "del", "default"]);
+    ip(&pod, &["route", "add", "default", "via", "10.1.2.9"]);
+    check(&[
+        "routes of the pod",
+        "0.0.0.0/0 via 10.1.2.1",
+        "via 10.1.2.9",
+    ]);
+    ip(&pod, &["route", "replace", "default", "via", "10.1.2.1"]);
+    ok();
+
+    ip(&pod, &["addr", "add", "10.1.2.4/24", "dev", "net1"]);
+    ok();
+    ip(&pod, &["addr", "del", "10.1.2.3/24", "dev", "net1"]);
+    check(&["addresses of net1", "expected 10.1.2.3/24"]);
+    let answer = node.call("CHECK", "c1", &pod, &checked).json();
+    let details = answer["details"].as_str().unwrap();
+    assert!(
+        details.contains("routes of the pod"),
+        "all is told: {details}"
+    );
+
+    ip(&pod, &["link", "set", "net1", "down"]);
+    check(&["state of net1", "expected up, found down"]);
+    ip(&pod, &["link", "set", "net1", "name", "other"]);
+    check(&[PCI, "expected net1, found other"]);
+    // Another device under the name is not the VF.
+    ip(&pod, &["link", "add", "net1", "type", "bridge"]);
+    check(&[PCI, "expected net1, found other"]);
+    ip(&pod, &["link", "del", "other"]);
+    check(&[PCI, "expected net1, found none"]);
+}
+
+#[test]
+fn check_finds_what_is_wrong_in_the_journal() {
+    let mut node = Node::new();
+    let (pod, other) = (node.pod(), node.pod());
+    let checked = attached(&node, &pod, &node.config(ipam()));
+    differs(&node, &other, &checked, &["network namespace", "inode"]);
+
+    let record = node
+        .root
+        .path()
+        .join("state/attachments")
+        .join(&node.state("attachments")[0]);
+    let text = fs::read_to_string(&record).unwrap();
+    fs::write(&record, text.replace("{\"step\":\"attached\"}\n", "")).unwrap();
+    differs(
+        &node,
+        &pod,
+        &checked,
+        &["journal", "attached", "never ended"],
+    );
+    fs::remove_file(&record).unwrap();
+    differs(
+        &node,
+        &pod,
+        &checked,
+        &["journal of net1 of container c1", "a record", "none"],
+    );
+}
+
+#[test]
+fn check_finds_what_changed_at_the_agent() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let checked = attached(&node, &pod, &node.config(ipam()));
+    let (id, spec) = node.agent.only_port();
+    let check = |words: &[&str]| differs(&node, &pod, &checked, &[&[id.as_str()], words].concat());
+
+    node.agent.set_down(&id, Some(r#"{"reason":"no carrier"}"#));
+    check(&["expected UP", "linux: no carrier"]);
+    node.agent.set_down(&id, None);
+    let mut other = spec.clone();
+    other.logical_bridges = vec!["logicalBridges/green".to_owned()];
+    node.agent.put(&id, Some(other));
+    check(&["expected ACCESS in logicalBridges/blue, found ACCESS in logicalBridges/green"]);
+    let mut other = spec.clone();
+    other.mac_address = vec![2, 0, 0, 0, 0, 0x66];
+    node.agent.put(&id, Some(other));
+    check(&["MAC", MAC, "02:00:00:00:00:66"]);
+    node.agent.put(&id, None);
+    check(&["found none"]);
+
+    node.agent.put(&id, Some(spec));
+    node.call("CHECK", "c1", &pod, &checked).ok();
+    node.agent.stop();
+    let (code, msg) = node.call("CHECK", "c1", &pod, &checked).error();
+    assert_eq!(code, 11);
+    assert!(msg.contains("can't be reached"), "{msg}");
+    node.agent.serve();
+}
+
+#[test]
+fn check_wants_its_result_and_passes_ipams_word_on() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let config = node.config(ipam());
+    let checked = attached(&node, &pod, &config);
+    let (code, msg) = node.call("CHECK", "c1", &pod, &config).error();
+    assert_eq!(code, 7);
+    assert!(msg.contains("prevResult"), "{msg}");
+    let mut other = checked.clone();
+    other["prevResult"]["interfaces"][0]["name"] = "eth0".into();
+    differs(
+        &node,
+        &pod,
+        &other,
+        &["expected net1 with a sandbox, found eth0"],
+    );
+    let mut other = checked.clone();
+    other["prevResult"]["interfaces"][0]["pciID"] = "0000:af:06.7".into();
+    differs(&node, &pod, &other, &["pciID", PCI, "0000:af:06.7"]);
+
+    ipam_fails(&node, "CHECK", 120, "no such lease");
+    let (code, msg) = node.call("CHECK", "c1", &pod, &checked).error();
+    assert_eq!(code, 120);
+    assert!(msg.starts_with("no such lease"), "{msg}");
+}
+
+#[test]
+fn the_hosts_namespace_is_a_pods_only_where_the_runtime_says_so() {
+    let node = Node::new();
+    let (host, config) = (
+        Path::new("/run/netns").join(&node.host),
+        node.config(ipam()),
+    );
+    for no in ["", "0", "no"] {
+        let env = [("CNI_NETNS_OVERRIDE", no)];
+        let answer = node.call_with("ADD", "c1", &host, &config.to_string(), &env);
+        assert_eq!(answer.error().0, 8, "{no}");
+    }
+    let env = [("CNI_NETNS_OVERRIDE", "TRUE")];
+    let call = |command: &str, config: &Value| {
+        node.call_with(command, "c1", &host, &config.to_string(), &env)
+    };
+    let result = call("ADD", &config).ok();
+    assert_eq!(Node::link(&node.host, "net1")["address"], MAC);
+    let checked = with(&config, "prevResult", &result);
+    call("CHECK", &checked).ok();
+    assert_eq!(node.call("CHECK", "c1", &host, &checked).error().0, 8);
+    // The namespace lives, so nobody else may have the VF.
+    assert_eq!(
+        node.call_with("ADD", "c2", &host, &config.to_string(), &env)
+            .error()
+            .0,
+        11
+    );
+    call("DEL", &config).ok();
+    node.assert_clean();
+    assert_ne!(Node::link(&node.host, VF), Value::Null);
+}

@@ -1,0 +1,17 @@
+//! The plugin on nodes made of network namespaces. Needs root, veth and `ip`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test crate: its helpers fail the test they serve"
+)]
+
+mod agent;
+mod attach;
+mod check;
+mod harness;
+mod kills;
+mod recovery;
+mod sweep;
+mod tls;
+mod verbs;

@@ -1,0 +1,399 @@
+//! What goes wrong: failing steps, an agent that is away, processes that are killed,
+//! two attachments that want one VF.
+
+use crate::{
+    agent::Mood,
+    harness::{Node, PCI, VF, name_of, run},
+};
+use serde_json::{Value, json};
+
+fn ipam() -> Value {
+    json!({"ipam": {"type": "fake-ipam"}})
+}
+
+#[test]
+fn a_port_that_stays_down_is_error_11_with_the_components_words_first() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(ipam()));
+    node.agent
+        .set_mood(Mood::Down(r#"{"reason":"netdev `p0` is missing"}"#));
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 11);
+    assert!(msg.starts_with("linux: netdev `p0` is missing"), "{msg}");
+    node.assert_clean();
+    assert!(node.ipam_log().is_empty());
+}
+
+#[test]
+fn a_refusal_of_the_agent_is_told_and_leaves_nothing() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(ipam()));
+    node.agent
+        .set_mood(Mood::Refusing("logicalBridges/blue does not exist"));
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 101);
+    assert!(
+        msg.starts_with("logicalBridges/blue does not exist"),
+        "{msg}"
+    );
+    node.assert_clean();
+}
+
+#[test]
+fn ipams_error_is_passed_on_and_the_port_goes() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(ipam()));
+    let full = json!({"cniVersion": "1.1.0", "code": 110, "msg": "the range is full"});
+    std::fs::write(node.root.path().join("ipam.error"), full.to_string()).unwrap();
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 110);
+    assert!(msg.starts_with("the range is full"), "{msg}");
+    node.assert_clean();
+    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
+}
+
+#[test]
+fn a_kernel_refusal_after_the_move_brings_everything_back() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(ipam()));
+    node.ipam_gives(&json!({
+        "ips": [{"address": "10.1.2.3/24"}, {"address": "10.1.2.3/24"}], "routes": [],
+    }));
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 102);
+    assert!(msg.starts_with("add 10.1.2.3/24 to net1"), "{msg}");
+    node.assert_clean();
+    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
+}
+
+#[test]
+fn an_interface_that_the_pod_has_already_is_not_replaced() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    run(
+        "ip",
+        &["-n", name_of(&pod), "link", "add", "net1", "type", "bridge"],
+    );
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 100);
+    assert!(msg.contains("net1"), "{msg}");
+    node.assert_clean();
+    assert_eq!(
+        Node::link(name_of(&pod), "net1")["linkinfo"]["info_kind"],
+        "bridge"
+    );
+}
+
+#[test]
+fn without_an_agent_an_add_fails_at_once_and_a_del_leaves_a_tombstone() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let port = node.agent.only_port().0;
+
+    node.agent.stop();
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert_ne!(
+        Node::link(&node.host, VF),
+        Value::Null,
+        "the VF goes home all the same"
+    );
+    assert_eq!(node.state("tombstones").len(), 1);
+    assert_eq!(node.state("attachments"), Vec::<String>::new());
+    let start = std::time::Instant::now();
+    let (code, msg) = node.call("ADD", "c2", &pod, &config).error();
+    assert!(
+        start.elapsed().as_millis() < 1000,
+        "at once: {:?}",
+        start.elapsed()
+    );
+    assert_eq!(code, 11);
+    assert!(msg.contains("can't be reached"), "{msg}");
+    assert_eq!(node.agent.ports(), std::slice::from_ref(&port));
+
+    // The new attachment's MAC is that of the old port, which therefore goes first.
+    node.agent.serve();
+    node.call("ADD", "c2", &pod, &config).ok();
+    assert_ne!(node.agent.only_port().0, port);
+    assert_eq!(node.state("tombstones"), Vec::<String>::new());
+    node.call("DEL", "c2", &pod, &config).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn a_del_drains_what_others_left() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    node.agent.stop();
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.agent.serve();
+    node.call("DEL", "c9", &pod, &config).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn a_del_needs_neither_its_configuration_nor_the_vf() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(ipam()));
+    node.call("ADD", "c1", &pod, &config).ok();
+    // The VFs were made anew meanwhile; the configuration was changed to nonsense.
+    run("ip", &["-n", name_of(&pod), "link", "del", "net1"]);
+    let sysfs = node.root.path().join("sys/bus/pci/devices").join(PCI);
+    std::fs::remove_dir_all(sysfs).unwrap();
+    let nonsense = json!({"cniVersion": "1.1.0", "agent": 7, "ipam": 7});
+    node.call("DEL", "c1", &pod, &nonsense).ok();
+    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
+    assert_eq!(node.agent.ports(), Vec::<String>::new());
+    assert_eq!(node.state("attachments"), Vec::<String>::new());
+}
+
+#[test]
+fn a_record_of_an_earlier_boot_costs_port_and_addresses_but_no_device() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(ipam()));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let dir = node.root.path().join("state/attachments");
+    let record = dir.join(&node.state("attachments")[0]);
+    let text = std::fs::read_to_string(&record).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    std::fs::write(&record, text.replace(boot.trim_end(), "an-earlier-boot")).unwrap();
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
+    assert_eq!(node.agent.ports(), Vec::<String>::new());
+    assert_ne!(
+        Node::link(name_of(&pod), "net1"),
+        Value::Null,
+        "not this attachment's any more"
+    );
+    assert_eq!(node.state("attachments"), Vec::<String>::new());
+}
+
+#[test]
+fn a_vf_has_one_owner_and_a_late_del_takes_nothing_from_the_next() {
+    let mut node = Node::new();
+    let (old, new, config) = (node.pod(), node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &old, &config).ok();
+    let (code, msg) = node.call("ADD", "c2", &new, &config).error();
+    assert_eq!(code, 11);
+    assert!(msg.contains("c1"), "{msg}");
+    let (code, _) = node.call("ADD", "c1", &old, &config).error();
+    assert_eq!(
+        code, 11,
+        "the same ADD again must not tear a living attachment down"
+    );
+
+    node.call("DEL", "c1", &old, &config).ok();
+    node.call("ADD", "c2", &new, &config).ok();
+    node.call("DEL", "c1", &old, &config).ok();
+    assert_ne!(Node::link(name_of(&new), "net1"), Value::Null);
+    assert_eq!(node.agent.ports().len(), 1);
+    node.call("DEL", "c2", &new, &config).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn two_adds_at_once_on_one_vf_give_one_winner() {
+    let mut node = Node::new();
+    let (one, two, config) = (node.pod(), node.pod(), node.config(ipam()));
+    let codes: Vec<_> = std::thread::scope(|scope| {
+        let calls = [("c1", &one), ("c2", &two)].map(|(container, pod)| {
+            let (node, config) = (&node, &config);
+            scope.spawn(move || node.call("ADD", container, pod, config))
+        });
+        calls.map(|call| call.join().unwrap()).into_iter().collect()
+    });
+    let winners = codes.iter().filter(|answer| answer.code == Some(0)).count();
+    assert_eq!(winners, 1, "{codes:?}");
+    let loser = codes.iter().find(|answer| answer.code != Some(0)).unwrap();
+    assert_eq!(loser.error().0, 11);
+    for (container, pod) in [("c1", &one), ("c2", &two)] {
+        node.call("DEL", container, pod, &config).ok();
+    }
+    node.assert_clean();
+}
+
+#[test]
+fn an_add_killed_anywhere_is_undone_by_del() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(with_all(&node)));
+    let points = kill_at_each(
+        &node,
+        "ADD",
+        |node| {
+            node.call("DEL", "c1", &pod, &config).ok();
+            node.assert_clean();
+        },
+        &pod,
+        &config,
+    );
+    assert_eq!(points, 12, "record, five steps twice, the move's end");
+    assert!(
+        Node::link(name_of(&pod), "net1")["ifname"] == "net1",
+        "the last ADD was not killed"
+    );
+}
+
+#[test]
+fn an_add_killed_anywhere_is_undone_by_the_next_add() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(with_all(&node)));
+    kill_at_each(
+        &node,
+        "ADD",
+        |node| {
+            let answer = node.call("ADD", "c1", &pod, &config);
+            // Killed after everything was done: the attachment lives, though nobody was told.
+            assert!(
+                answer.code == Some(0) || answer.error().0 == 11,
+                "{answer:?}"
+            );
+            node.call("DEL", "c1", &pod, &config).ok();
+            node.assert_clean();
+        },
+        &pod,
+        &config,
+    );
+}
+
+#[test]
+fn a_del_killed_anywhere_is_finished_by_the_next() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(with_all(&node)));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let points = kill_at_each(
+        &node,
+        "DEL",
+        |node| {
+            node.call("DEL", "c1", &pod, &config).ok();
+            node.assert_clean();
+            node.call("ADD", "c1", &pod, &config).ok();
+        },
+        &pod,
+        &config,
+    );
+    assert_eq!(points, 5, "VF, device-info, IPAM, port, record");
+    node.assert_clean();
+}
+
+/// All that can be asked for where no PF is: every step but the PF's.
+fn with_all(node: &Node) -> Value {
+    let info = node.root.path().join("devinfo/default-red-c1_net1");
+    json!({"ipam": {"type": "fake-ipam"}, "mac": "02:00:00:00:00:07", "mtu": 1400,
+        "runtimeConfig": {"CNIDeviceInfoFile": info}})
+}
+
+/// Kills `command` at its first checkpoint, its second and so on, calling `after` each
+/// time, until it gets through alive. Gives the number of kills.
+fn kill_at_each(
+    node: &Node,
+    command: &str,
+    after: impl Fn(&Node),
+    pod: &std::path::Path,
+    config: &Value,
+) -> u32 {
+    for point in 1..100 {
+        let at = point.to_string();
+        let env = [("XPU_TESTBED_KILL_AT", at.as_str())];
+        let answer = node.call_with(command, "c1", pod, &config.to_string(), &env);
+        if answer.code.is_some() {
+            answer.ok();
+            return point - 1;
+        }
+        after(node);
+    }
+    panic!("{command} never got through");
+}
+
+/// Names are bytes to the kernel. What a pod's owner calls things keeps no VF, and no other pod's.
+#[test]
+fn names_that_are_no_text_and_names_that_are_taken_keep_no_vf() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Command};
+
+    let mut node = Node::new();
+    let pod = node.pod();
+    let config = node.config(json!({}));
+    node.call("ADD", "c1", &pod, &config).ok();
+    node.hide_netdev();
+    let netns = pod.file_name().unwrap();
+    let ip = |words: &[&[u8]]| {
+        let words = words.iter().map(|word| OsStr::from_bytes(word));
+        let status = Command::new("ip").arg("-n").arg(netns).args(words).status();
+        assert!(status.unwrap().success());
+    };
+    ip(&[b"link", b"add", b"stray", b"type", b"bridge"]);
+    ip(&[b"link", b"set", b"stray", b"alias", b"\xfe\xff"]);
+    ip(&[b"link", b"set", b"net1", b"down"]);
+    ip(&[b"link", b"set", b"net1", b"name", b"\xff\xfe"]);
+    // A name of the host's, which the kernel would not take home.
+    ip(&[
+        b"link",
+        b"property",
+        b"add",
+        b"dev",
+        b"\xff\xfe",
+        b"altname",
+        b"wire0",
+    ]);
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn the_pods_own_default_route_outlives_an_attachment_with_another() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let ip = |words: &str| {
+        let netns = pod.file_name().unwrap().to_str().unwrap();
+        let words: Vec<_> = ["-n", netns].into_iter().chain(words.split(' ')).collect();
+        run("ip", &words)
+    };
+    ip("link add eth0 type bridge");
+    ip("addr add 192.0.2.2/24 dev eth0");
+    ip("link set eth0 up");
+    ip("route add default via 192.0.2.1 dev eth0");
+    let config = node.config(json!({"ipam": {"type": "fake-ipam"}}));
+    node.call("ADD", "c1", &pod, &config).ok();
+    assert!(ip("route").contains("default via 192.0.2.1 dev eth0"));
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert!(ip("route").contains("default via 192.0.2.1 dev eth0"));
+    node.assert_clean();
+}
+
+/// An attachment can end though its IPAM plugin has been removed from the node.
+#[test]
+fn an_ipam_plugin_that_is_gone_keeps_nothing() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let config = node.config(json!({"ipam": {"type": "fake-ipam"}}));
+    node.call("ADD", "c1", &pod, &config).ok();
+    std::fs::remove_file(node.root.path().join("bin/fake-ipam")).unwrap();
+    // Its leases went with it.
+    std::fs::remove_file(node.root.path().join("leases/c1")).unwrap();
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
+
+/// What ADD refused made nothing, so its DEL has nothing to refuse.
+#[test]
+fn a_configuration_that_add_refuses_ends_with_del() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    for more in [
+        json!({"cniVersion": "9.9.9"}),
+        json!({"ipam": {"type": "../sh"}}),
+        json!({"ipam": {"type": "none-such"}}),
+        json!({"agent": "ftp://x"}),
+    ] {
+        let config = node.config(more);
+        node.call("ADD", "c1", &pod, &config).error();
+        node.call("DEL", "c1", &pod, &config).ok();
+    }
+    // Nor does a broken file of the host keep what is attached.
+    let config = node.config(json!({}));
+    node.call("ADD", "c1", &pod, &config).ok();
+    std::fs::write(node.root.path().join("host.conf"), "{").unwrap();
+    node.call("DEL", "c1", &pod, &config).ok();
+    std::fs::remove_file(node.root.path().join("host.conf")).unwrap();
+    node.assert_clean();
+}

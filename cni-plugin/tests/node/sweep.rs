@@ -1,0 +1,191 @@
+//! What a call finishes for others: attachments whose pod or whose boot is gone.
+
+use std::{fs, path::PathBuf, time::Duration, time::Instant};
+
+use crate::harness::{MAC, Node, PCI, name_of, run};
+use serde_json::{Value, json};
+use xpu_cni::{env::Attachment, port::Key};
+
+/// Nodes with as many pods attached as given, `c0` to the VF that every node has.
+fn attached(count: u8, more: Value) -> (Node, Vec<PathBuf>, Vec<Value>) {
+    let mut node = Node::new();
+    let base = node.config(more);
+    let (mut pods, mut configs) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let mut config = base.clone();
+        if number > 0 {
+            config["deviceID"] = node.make_vf(number).into();
+        }
+        let pod = node.pod();
+        node.call("ADD", &format!("c{number}"), &pod, &config).ok();
+        pods.push(pod);
+        configs.push(config);
+    }
+    (node, pods, configs)
+}
+
+/// A namespace goes, and its VF is home: the kernel cleans up a while later.
+fn lose(node: &Node, pod: &std::path::Path) {
+    run("ip", &["netns", "del", name_of(pod)]);
+    // A veth dies with its namespace, where a VF would come home; so the node has no such
+    // device any more.
+    fs::remove_dir_all(node.root.path().join("sys/bus/pci/devices").join(PCI)).unwrap();
+}
+
+#[test]
+fn each_verb_that_works_finishes_what_a_lost_pod_left() {
+    for command in ["ADD", "DEL", "GC"] {
+        let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
+        lose(&node, &pods[0]);
+        match command {
+            "GC" => {
+                let mut gc = configs[1].clone();
+                // Another network's GC, and one that still lists the lost pod.
+                gc["name"] = "green".into();
+                gc["cni.dev/valid-attachments"] = json!([]);
+                node.call("GC", "", &pods[1], &gc).ok();
+            }
+            "ADD" => {
+                node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+                node.call("ADD", "c1", &pods[1], &configs[1]).ok();
+            }
+            _ => {
+                node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+            }
+        }
+        let log = node.ipam_log();
+        assert!(
+            log.contains(&"DEL c0 net1".to_owned()),
+            "{command}: {log:?}"
+        );
+        let left = usize::from(command != "DEL");
+        assert_eq!(node.agent.ports().len(), left, "{command}");
+        assert_eq!(node.state("attachments").len(), left, "{command}");
+        assert_eq!(node.state("vf").len(), left, "{command}");
+    }
+}
+
+#[test]
+fn a_record_of_an_earlier_boot_is_finished_without_a_device() {
+    let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let dir = node.root.path().join("state/attachments");
+    for name in node.state("attachments") {
+        let path = dir.join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        if text.contains("\"c0\"") {
+            fs::write(&path, text.replace(boot.trim_end(), "an-earlier-boot")).unwrap();
+        }
+    }
+    node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+    assert_eq!(node.ipam_log()[2..], ["DEL c1 net1", "DEL c0 net1"]);
+    assert_ne!(Node::link(name_of(&pods[0]), "net1"), Value::Null);
+    assert_eq!(node.state("attachments"), Vec::<String>::new());
+    assert_eq!(node.agent.ports(), Vec::<String>::new());
+}
+
+#[test]
+fn another_namespace_under_the_name_is_not_the_pod() {
+    let (node, pods, configs) = attached(2, json!({}));
+    // The namespace itself stays, with the VF in it: only its name went to another.
+    let kept = format!("{}k", node.host);
+    run("ip", &["netns", "add", &kept]);
+    let (old, keep) = (pods[0].to_str().unwrap(), &format!("/run/netns/{kept}"));
+    run("umount", &[keep]);
+    run("mount", &["--bind", old, keep]);
+    run("umount", &[old]);
+    fs::remove_file(old).unwrap();
+    run("ip", &["netns", "add", name_of(&pods[0])]);
+    node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+    // The VF is not home, so there is nothing to undo yet, and nothing is forgotten.
+    assert_eq!(node.state("attachments").len(), 1);
+    run(
+        "ip",
+        &["-n", &kept, "link", "set", "net1", "netns", &node.host],
+    );
+    run("ip", &["netns", "del", &kept]);
+    node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+    node.assert_clean();
+    assert_eq!(Node::link(&node.host, "vf0")["address"], MAC);
+}
+
+#[test]
+fn living_pods_and_those_at_work_are_left_alone() {
+    let (node, pods, configs) = attached(3, json!({}));
+    node.call("DEL", "c2", &pods[2], &configs[2]).ok();
+    assert_eq!(node.agent.ports().len(), 2);
+    lose(&node, &pods[0]);
+    let lock = node.root.path().join("state/locks").join(PCI);
+    let file = fs::File::open(lock).unwrap();
+    let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    node.call("ADD", "c2", &pods[2], &configs[2]).ok();
+    assert_eq!(node.agent.ports().len(), 3, "its lock is held");
+    drop(held);
+    node.call("DEL", "c2", &pods[2], &configs[2]).ok();
+    assert_eq!(node.agent.ports().len(), 1);
+}
+
+#[test]
+fn a_failing_sweep_fails_no_call_and_holds_none_up() {
+    let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
+    lose(&node, &pods[0]);
+    // An IPAM plugin that hangs, for the lost pod's sake alone.
+    let hang = "#!/bin/sh\n[ \"$CNI_CONTAINERID\" = c0 ] && exec sleep 30\nexit 0\n";
+    fs::write(node.root.path().join("bin/fake-ipam"), hang).unwrap();
+    let start = Instant::now();
+    node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(node.state("attachments").len(), 1, "kept for another time");
+}
+
+#[test]
+fn many_lost_pods_go_by_turns() {
+    let (node, pods, configs) = attached(2, json!({}));
+    lose(&node, &pods[0]);
+    for number in 0..20 {
+        copy_record(&node, "c0", &format!("lost{number}"));
+    }
+    let mut calls = 0;
+    while node.state("attachments").len() > 1 {
+        node.call("DEL", "c9", &pods[1], &configs[1]).ok();
+        calls += 1;
+        assert!(calls < 20, "{:?}", node.state("attachments"));
+    }
+    assert!(calls >= 3, "eight at a time: {calls}");
+    assert_eq!(node.agent.ports().len(), 1);
+}
+
+#[test]
+fn a_lost_pods_record_takes_no_vf_from_its_owner() {
+    let (node, pods, configs) = attached(2, json!({}));
+    copy_record(&node, "c0", "lost");
+    node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+    assert_eq!(node.state("attachments").len(), 1);
+    assert_ne!(Node::link(name_of(&pods[0]), "net1"), Value::Null);
+    assert_eq!(node.agent.ports().len(), 1);
+    node.call("DEL", "c0", &pods[0], &configs[0]).ok();
+    node.assert_clean();
+}
+
+/// Another container's record, like one there is, but of a pod that is gone.
+fn copy_record(node: &Node, of: &str, to: &str) {
+    let key = |container: &str| {
+        Key::of(&Attachment {
+            container_id: container.to_owned(),
+            ifname: "net1".parse().unwrap(),
+            netns: None,
+        })
+    };
+    let dir = node.root.path().join("state/attachments");
+    let (of_key, to_key) = (key(of), key(to));
+    let text = fs::read_to_string(dir.join(of_key.as_str())).unwrap();
+    let text = text
+        .replace(&format!("\"{of}\""), &format!("\"{to}\""))
+        .replace(of_key.as_str(), to_key.as_str())
+        .replace("/run/netns/", "/run/netns/gone-");
+    fs::write(dir.join(to_key.as_str()), text).unwrap();
+}

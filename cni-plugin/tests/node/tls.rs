@@ -1,0 +1,336 @@
+//! An agent on another machine, by TLS: who trusts whom, and what is told where they don't.
+
+use std::{
+    fs::{self, File},
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+};
+
+use nix::sched::{CloneFlags, setns};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use serde_json::{Value, json};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, UnixStream},
+    sync::oneshot,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+        version::TLS13,
+    },
+};
+
+use crate::harness::{Node, run};
+
+/// A CA and what it has signed.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key.
+struct Identity {
+    cert: String,
+    key: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    fn signs(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
+        Identity {
+            cert: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// For the address that the agent has in these tests.
+    fn server(&self) -> Identity {
+        self.signs("127.0.0.1", |_| {})
+    }
+
+    fn client(&self) -> Identity {
+        self.signs("node1.example", |_| {})
+    }
+}
+
+/// A TCP socket on the node, whose connections by TLS end at the fake agent's socket.
+struct Front {
+    port: u16,
+    stop: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Front {
+    /// `clients`: the CA that a client's certificate must go back to.
+    fn start(node: &Node, server: &Identity, clients: &Authority) -> Self {
+        let (stop, mut stopped) = oneshot::channel();
+        let (listening, ready) = mpsc::channel();
+        let acceptor = TlsAcceptor::from(Arc::new(config(server, clients)));
+        let (host, agent) = (node.host.clone(), node.agent.socket().to_owned());
+        let thread = std::thread::spawn(move || {
+            let host = File::open(Path::new("/run/netns").join(host)).unwrap();
+            setns(host, CloneFlags::CLONE_NEWNET).unwrap();
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap().block_on(async {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                listening
+                    .send(listener.local_addr().unwrap().port())
+                    .unwrap();
+                loop {
+                    let tcp = tokio::select! {
+                        accepted = listener.accept() => accepted.unwrap().0,
+                        _ = &mut stopped => return,
+                    };
+                    let (acceptor, agent) = (acceptor.clone(), agent.clone());
+                    tokio::spawn(async move {
+                        // A client that isn't let in, or goes: the test sees its side.
+                        let Ok(mut tls) = acceptor.accept(tcp).await else {
+                            return;
+                        };
+                        let mut inner = UnixStream::connect(agent).await.unwrap();
+                        let _ended = copy_bidirectional(&mut tls, &mut inner).await;
+                    });
+                }
+            });
+        });
+        Self {
+            port: ready.recv().unwrap(),
+            stop: Some((stop, thread)),
+        }
+    }
+
+    fn address(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.stop.take() {
+            let _ended_already = stop.send(());
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn config(server: &Identity, clients: &Authority) -> ServerConfig {
+    let provider = Arc::new(ring::default_provider());
+    let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate(&clients.pem)).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(
+            vec![certificate(&server.cert)],
+            PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// The node's files, and the host-wide file that names them.
+struct Files(PathBuf);
+
+impl Files {
+    fn of(node: &Node) -> Self {
+        run("ip", &["-n", &node.host, "link", "set", "lo", "up"]);
+        let folder = node.root.path().join("pki");
+        fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str| folder.join(name).display().to_string();
+        let tls = json!({"ca": file("ca.pem"), "cert": file("cert.pem"), "key": file("key.pem")});
+        let host = json!({ "tls": tls });
+        fs::write(node.root.path().join("host.conf"), host.to_string()).unwrap();
+        Self(folder)
+    }
+
+    fn write(&self, ca: &Authority, own: &Identity) {
+        fs::write(self.0.join("ca.pem"), &ca.pem).unwrap();
+        fs::write(self.0.join("cert.pem"), &own.cert).unwrap();
+        fs::write(self.0.join("key.pem"), &own.key).unwrap();
+    }
+}
+
+fn network(node: &Node, agent: &str) -> Value {
+    node.config(json!({ "agent": agent }))
+}
+
+#[test]
+fn an_agent_by_tls_serves_every_call_and_a_renewed_certificate_counts_at_once() {
+    let mut node = Node::new();
+    let (pod, ca, files) = (node.pod(), Authority::new("ours"), Files::of(&node));
+    let front = Front::start(&node, &ca.server(), &ca);
+    let config = network(&node, &front.address());
+    files.write(&ca, &ca.client());
+    let result = node.call("ADD", "c1", &pod, &config).ok();
+    assert_eq!(node.agent.ports().len(), 1);
+    let mut checked = config.clone();
+    checked["prevResult"] = result;
+    node.call("CHECK", "c1", &pod, &checked).ok();
+    node.call("STATUS", "", Path::new(""), &config).ok();
+
+    files.write(&ca, &ca.client());
+    // The journal knows the agent and its files; no configuration need say them again.
+    fs::remove_file(node.root.path().join("host.conf")).unwrap();
+    node.call("DEL", "c1", &pod, &node.config(json!({}))).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn a_tombstone_at_an_agent_by_tls_is_drained_by_its_own_files() {
+    let mut node = Node::new();
+    let (pod, ca, files) = (node.pod(), Authority::new("ours"), Files::of(&node));
+    let front = Front::start(&node, &ca.server(), &ca);
+    let config = network(&node, &front.address());
+    files.write(&ca, &ca.client());
+    node.call("ADD", "c1", &pod, &config).ok();
+    fs::rename(files.0.join("key.pem"), files.0.join("away")).unwrap();
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert_eq!(node.state("tombstones").len(), 1);
+    assert_eq!(node.agent.ports().len(), 1);
+    fs::rename(files.0.join("away"), files.0.join("key.pem")).unwrap();
+    node.call("DEL", "c9", &pod, &config).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn who_is_not_trusted_is_told_and_nothing_is_attached() {
+    let mut node = Node::new();
+    let (pod, ca, stranger) = (
+        node.pod(),
+        Authority::new("ours"),
+        Authority::new("a stranger"),
+    );
+    let files = Files::of(&node);
+    let old = |params: &mut CertificateParams| {
+        params.not_before = date_time_ymd(2019, 1, 1);
+        params.not_after = date_time_ymd(2020, 1, 1);
+    };
+    for (server, word) in [
+        (stranger.server(), "no CA of"),
+        (ca.signs("127.0.0.1", old), "has expired"),
+        (ca.signs("127.0.0.2", |_| {}), "is not for 127.0.0.1"),
+    ] {
+        files.write(&ca, &ca.client());
+        let front = Front::start(&node, &server, &ca);
+        let config = network(&node, &front.address());
+        let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+        assert_eq!(code, 11, "{msg}");
+        assert!(
+            msg.contains(word) && msg.contains(&front.address()),
+            "{msg}"
+        );
+        node.assert_clean();
+    }
+    let front = Front::start(&node, &ca.server(), &ca);
+    let config = network(&node, &front.address());
+    for (client, word) in [
+        (stranger.client(), "UnknownCA"),
+        (ca.signs("node1.example", old), "CertificateExpired"),
+    ] {
+        files.write(&ca, &client);
+        let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+        assert_eq!(code, 11, "{msg}");
+        assert!(
+            msg.contains(word) && msg.contains("our certificate"),
+            "{msg}"
+        );
+    }
+    // Whether the port was made, nobody could tell; the next call that is let in looks.
+    files.write(&ca, &ca.client());
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+
+    // One that speaks no TLS at all.
+    drop(front);
+    let plain = Plain::start(&node);
+    let config = network(&node, &format!("https://127.0.0.1:{}", plain.port));
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 11, "{msg}");
+    node.assert_clean();
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_told_by_its_key() {
+    let mut node = Node::new();
+    let (pod, ca, files) = (node.pod(), Authority::new("ours"), Files::of(&node));
+    let front = Front::start(&node, &ca.server(), &ca);
+    let config = network(&node, &front.address());
+    let refused = |what: &str, words: &[&str]| {
+        let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+        assert_eq!(code, 7, "{what}: {msg}");
+        for word in words {
+            assert!(msg.contains(word), "{what}: {msg}");
+        }
+        node.assert_clean();
+    };
+    refused("no files", &["`tls.ca`", "ca.pem can't be read"]);
+    files.write(&ca, &ca.client());
+    for (name, key) in [
+        ("ca.pem", "tls.ca"),
+        ("cert.pem", "tls.cert"),
+        ("key.pem", "tls.key"),
+    ] {
+        let path = files.0.join(name);
+        let good = fs::read(&path).unwrap();
+        for garbage in ["", "-----BEGIN CERTIFICATE-----\n?\n", "\u{0}\u{1}"] {
+            fs::write(&path, garbage).unwrap();
+            refused(garbage, &[key, name]);
+        }
+        fs::write(&path, good).unwrap();
+    }
+    fs::write(files.0.join("key.pem"), ca.client().key).unwrap();
+    refused("another's key", &["tls.cert", "tls.key"]);
+    // No key's bytes go anywhere.
+    fs::write(files.0.join("ca.pem"), ca.client().key).unwrap();
+    refused("a key as a CA", &["`tls.ca`", "holds no certificate"]);
+}
+
+/// A listener that answers every connection in plain text.
+struct Plain {
+    port: u16,
+}
+
+impl Plain {
+    fn start(node: &Node) -> Self {
+        let (listening, ready) = mpsc::channel();
+        let host = node.host.clone();
+        // It ends with the test's process: nobody connects a second time.
+        std::thread::spawn(move || {
+            let host = File::open(Path::new("/run/netns").join(host)).unwrap();
+            setns(host, CloneFlags::CLONE_NEWNET).unwrap();
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            listening
+                .send(listener.local_addr().unwrap().port())
+                .unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let _gone = std::io::Write::write_all(&mut stream, b"HTTP/1.0 400 Bad Request\r\n\r\n");
+        });
+        Self {
+            port: ready.recv().unwrap(),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! STATUS and GC on a node of namespaces, and what is common to the verbs.
+
+use std::{fs, path::Path};
+
+use crate::{
+    check::attached,
+    harness::{Answer, MAC, Node, PCI, VF, name_of, run},
+};
+use serde_json::{Value, json};
+
+const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+
+/// A verb that is about no attachment, so without an attachment's variables.
+fn of_network(node: &Node, command: &str, config: &Value) -> Answer {
+    let env = [("CNI_CONTAINERID", ""), ("CNI_IFNAME", "")];
+    node.call_with(command, "", Path::new(""), &config.to_string(), &env)
+}
+
+pub fn ipam() -> Value {
+    json!({"ipam": {"type": "fake-ipam"}})
+}
+
+pub fn with(config: &Value, key: &str, value: &Value) -> Value {
+    let mut config = config.clone();
+    config[key] = value.clone();
+    config
+}
+
+/// Makes the IPAM plugin fail a command.
+pub fn ipam_fails(node: &Node, command: &str, code: u32, msg: &str) {
+    let error = json!({"cniVersion": "1.1.0", "code": code, "msg": msg});
+    let path = node.root.path().join(format!("ipam.error.{command}"));
+    fs::write(path, error.to_string()).unwrap();
+}
+
+#[test]
+fn each_verb_belongs_to_the_versions_that_have_it() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    for version in VERSIONS {
+        let config = node.config(json!({
+            "cniVersion": version, "ipam": {"type": "fake-ipam"}, "cni.dev/valid-attachments": [],
+        }));
+        let checked = attached(&node, &pod, &config);
+        for (since, answer) in [
+            ("0.4.0", node.call("CHECK", "c1", &pod, &checked)),
+            ("1.1.0", of_network(&node, "STATUS", &config)),
+            ("1.1.0", of_network(&node, "GC", &config)),
+        ] {
+            if version >= since {
+                assert_eq!(answer.ok(), Value::Null, "{version}");
+            } else {
+                let (code, msg) = answer.error();
+                assert_eq!(code, 1);
+                assert!(msg.contains(version) && msg.contains(since), "{msg}");
+                assert_eq!(answer.json()["cniVersion"], version);
+            }
+        }
+        node.call("DEL", "c1", &pod, &config).ok();
+        node.assert_clean();
+    }
+}
+
+#[test]
+fn a_verb_without_its_variables_is_error_4() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let checked = attached(&node, &pod, &node.config(json!({}))).to_string();
+    for (key, env) in [
+        ("CNI_CONTAINERID", [("CNI_CONTAINERID", "")]),
+        ("CNI_IFNAME", [("CNI_IFNAME", "")]),
+        ("CNI_NETNS", [("CNI_NETNS", "")]),
+    ] {
+        let answer = node.call_with("CHECK", "c1", &pod, &checked, &env);
+        let (code, msg) = answer.error();
+        assert_eq!(code, 4);
+        assert!(msg.contains(key), "{msg}");
+    }
+}
+
+#[test]
+fn status_is_50_while_agent_or_ipam_do_not_serve() {
+    let mut node = Node::new();
+    let config = node.config(ipam());
+    assert_eq!(of_network(&node, "STATUS", &config).ok(), Value::Null);
+    assert_eq!(node.ipam_log(), ["STATUS  "]);
+
+    ipam_fails(&node, "STATUS", 50, "the range is full");
+    let (code, msg) = of_network(&node, "STATUS", &config).error();
+    assert_eq!(code, 50);
+    assert!(msg.starts_with("the range is full"), "{msg}");
+    // As the reference library answered before it knew the command.
+    ipam_fails(&node, "STATUS", 4, "unknown CNI_COMMAND: STATUS");
+    of_network(&node, "STATUS", &config).ok();
+    ipam_fails(&node, "STATUS", 1, "incompatible CNI versions");
+    of_network(&node, "STATUS", &config).ok();
+    let none_such = node.config(json!({"ipam": {"type": "none-such"}}));
+    let (code, msg) = of_network(&node, "STATUS", &none_such).error();
+    assert_eq!(code, 50);
+    assert!(msg.contains("none-such"), "{msg}");
+
+    node.agent.stop();
+    let (code, msg) = of_network(&node, "STATUS", &config).error();
+    assert_eq!(code, 50);
+    assert!(msg.contains("can't be reached"), "{msg}");
+    node.agent.serve();
+    assert_eq!(
+        of_network(&node, "STATUS", &json!({"cniVersion": "1.1.0"}))
+            .error()
+            .0,
+        7
+    );
+}
+
+#[test]
+fn status_is_51_while_a_port_of_a_living_pod_is_missing_or_down() {
+    let mut node = Node::new();
+    let config = node.config(json!({}));
+    // More ports than fit a page of the agent's list.
+    let pods: Vec<_> = (0..5).map(|_| node.pod()).collect();
+    for (number, pod) in pods.iter().enumerate() {
+        let vf = match u8::try_from(number).unwrap() {
+            0 => PCI.to_owned(),
+            other => node.make_vf(other),
+        };
+        let config = with(&config, "deviceID", &vf.into());
+        node.call("ADD", &format!("c{number}"), pod, &config).ok();
+    }
+    of_network(&node, "STATUS", &config).ok();
+
+    let ids = node.agent.ports();
+    let last = &ids[4];
+    node.agent.set_down(last, Some("no carrier"));
+    let (code, msg) = of_network(&node, "STATUS", &config).error();
+    assert_eq!(code, 51);
+    assert!(
+        msg.starts_with("linux: no carrier") && msg.contains(last),
+        "{msg}"
+    );
+    node.agent.set_down(last, None);
+    node.agent.put(&ids[2], None);
+    let (code, msg) = of_network(&node, "STATUS", &config).error();
+    assert_eq!(code, 51);
+    assert!(msg.contains("missing") && msg.contains(&ids[2]), "{msg}");
+
+    // The pod of a port that is missing is at work: its lock is held.
+    let locks = node.root.path().join("state/locks");
+    let held: Vec<_> = fs::read_dir(locks)
+        .unwrap()
+        .map(|entry| {
+            let file = fs::File::open(entry.unwrap().path()).unwrap();
+            nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap()
+        })
+        .collect();
+    of_network(&node, "STATUS", &config).ok();
+    drop(held);
+    // And a pod that is gone suffers no more.
+    for pod in &pods {
+        run("ip", &["netns", "del", name_of(pod)]);
+    }
+    of_network(&node, "STATUS", &config).ok();
+}
+
+#[test]
+fn gc_removes_what_is_not_listed_of_its_network_alone() {
+    let mut node = Node::new();
+    let pods: Vec<_> = (0..4).map(|_| node.pod()).collect();
+    let config = node.config(ipam());
+    let configs = [
+        config.clone(),
+        with(&config, "deviceID", &node.make_vf(1).into()),
+        // Another NAD of the same name, and one to the same bridge under another name.
+        with(
+            &with(&config, "deviceID", &node.make_vf(2).into()),
+            "logical_bridge",
+            &json!("green"),
+        ),
+        with(
+            &with(&config, "deviceID", &node.make_vf(3).into()),
+            "name",
+            &json!("yellow"),
+        ),
+    ];
+    for (number, (pod, config)) in pods.iter().zip(&configs).enumerate() {
+        node.call("ADD", &format!("c{number}"), pod, config).ok();
+    }
+    let gc = |key: &str, list: Value| of_network(&node, "GC", &with(&config, key, &list));
+    let attachment = |container: &str| json!({"containerID": container, "ifname": "net1"});
+
+    // Without a list that can be read nothing goes, not even at IPAM.
+    for (key, list) in [
+        ("none", json!([])),
+        ("cni.dev/valid-attachments", json!(null)),
+        ("cni.dev/valid-attachments", json!("c0")),
+        ("cni.dev/attachments", json!([{"containerID": "c0"}])),
+    ] {
+        assert_eq!(gc(key, list).error().0, 7, "{key}");
+    }
+    let nowhere = json!({"cniVersion": "1.1.0", "name": "red", "cni.dev/attachments": []});
+    assert_eq!(of_network(&node, "GC", &nowhere).error().0, 7);
+    assert_eq!(node.agent.ports().len(), 4);
+    assert_eq!(node.ipam_log().len(), 4);
+
+    let both = json!([attachment("c0"), attachment("c1"), attachment("c8")]);
+    gc("cni.dev/valid-attachments", both).ok();
+    assert_eq!(node.agent.ports().len(), 4);
+    assert_eq!(node.ipam_log().last().unwrap(), "GC  ");
+    gc("cni.dev/attachments", json!([attachment("c1")])).ok();
+    assert_eq!(Node::link(&node.host, VF)["address"], MAC, "home again");
+    assert_eq!(Node::link(name_of(&pods[0]), "net1"), Value::Null);
+    assert_eq!(node.ipam_log()[5..], ["DEL c0 net1", "GC  "]);
+    gc("cni.dev/valid-attachments", json!([])).ok();
+    // IPAM knows only names, so the other network of this one's is protected; by both keys.
+    let stdin = fs::read_to_string(node.root.path().join("ipam.stdin")).unwrap();
+    let stdin: Value = serde_json::from_str(&stdin).unwrap();
+    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+        assert_eq!(stdin[key], json!([attachment("c2")]), "{key}");
+    }
+    assert_eq!(node.agent.ports().len(), 2, "the other networks'");
+    for pod in &pods[2..] {
+        assert_ne!(Node::link(name_of(pod), "net1"), Value::Null);
+    }
+    for number in [2, 3] {
+        node.call(
+            "DEL",
+            &format!("c{number}"),
+            &pods[number],
+            &configs[number],
+        )
+        .ok();
+    }
+    node.assert_clean();
+}
+
+#[test]
+fn gc_goes_on_past_failures_and_tells_the_first() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let config = node.config(ipam());
+    node.call("ADD", "c1", &one, &config).ok();
+    let other = with(&config, "deviceID", &node.make_vf(1).into());
+    node.call("ADD", "c2", &two, &other).ok();
+    ipam_fails(&node, "DEL", 99, "the store is read-only");
+    let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
+    let answer = of_network(&node, "GC", &gc);
+    let (code, msg) = answer.error();
+    assert_eq!(code, 100);
+    assert!(msg.contains("the store is read-only"), "{msg}");
+    let details = answer.json()["details"].as_str().unwrap().to_owned();
+    assert!(details.contains("the store is read-only"), "{details}");
+    assert_eq!(node.agent.ports(), Vec::<String>::new());
+    assert_eq!(node.state("attachments").len(), 2, "nothing is forgotten");
+
+    fs::remove_file(node.root.path().join("ipam.error.DEL")).unwrap();
+    ipam_fails(&node, "GC", 98, "still read-only");
+    let (code, msg) = of_network(&node, "GC", &gc).error();
+    assert_eq!(code, 98);
+    assert!(msg.starts_with("still read-only"), "{msg}");
+    node.assert_clean();
+    ipam_fails(&node, "GC", 4, "unknown CNI_COMMAND: GC");
+    of_network(&node, "GC", &gc).ok();
+}
+
+#[test]
+fn gc_without_an_agent_leaves_tombstones_and_the_next_drains_them() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({"cni.dev/attachments": []})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    node.agent.stop();
+    of_network(&node, "GC", &config).ok();
+    assert_eq!(node.state("tombstones").len(), 1);
+    node.agent.serve();
+    of_network(&node, "GC", &config).ok();
+    node.assert_clean();
+}

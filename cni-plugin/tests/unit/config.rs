@@ -1,0 +1,270 @@
+//! Rules of the configuration, one test each.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn raw(config: Value) -> Raw {
+    Raw::read(config.to_string().as_bytes(), &[]).unwrap()
+}
+
+fn read(mut config: Value) -> Result<AddConfig, ConfigError> {
+    let base = json!({"cniVersion": "1.1.0", "name": "red", "type": "xpu-cni", "deviceID": "0000:af:06.0"});
+    for (key, value) in base.as_object().unwrap() {
+        let map = config.as_object_mut().unwrap();
+        map.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    let raw = raw(config);
+    raw.add(raw.common(Version::LATEST)?)
+}
+
+fn blue() -> ObjectKey {
+    ObjectKey::parse(Kind::LogicalBridge, "blue").unwrap()
+}
+
+#[test]
+fn the_three_ways_to_attach() {
+    let attach = |config| read(config).unwrap().attach;
+    assert_eq!(
+        attach(json!({"logical_bridge": "blue"})),
+        Attach::Access(blue())
+    );
+    assert_eq!(
+        attach(json!({"logical_bridge": "logicalBridges/blue"})),
+        Attach::Access(blue())
+    );
+    assert_eq!(
+        attach(json!({"logical_bridges": ["blue"]})),
+        Attach::Trunk(vec![blue()])
+    );
+    assert_eq!(attach(json!({"trunk": "all"})), Attach::Transparent);
+}
+
+#[test]
+fn no_key_opens_nothing_except_for_the_public_plugins_name() {
+    assert!(
+        matches!(read(json!({})), Err(ConfigError::Invalid { key, .. }) if key == "logical_bridge")
+    );
+    assert_eq!(
+        read(json!({"type": "evpn-gw"})).unwrap().attach,
+        Attach::Transparent
+    );
+    let two = json!({"logical_bridge": "blue", "trunk": "all"});
+    assert!(matches!(read(two), Err(ConfigError::Invalid { .. })));
+    let twice = json!({"logical_bridges": ["blue", "logicalBridges/blue"]});
+    assert!(matches!(read(twice), Err(ConfigError::Invalid { .. })));
+}
+
+#[test]
+fn settings_that_cannot_be_kept_are_refused_by_name() {
+    let told = read(json!({"trunk": "all", "runtimeConfig": {"bandwidth": {"ingressRate": 1}}}));
+    assert!(matches!(told, Err(ConfigError::Unsupported { .. })));
+}
+
+#[test]
+fn the_runtimes_mac_and_device_win() {
+    let config = read(json!({
+        "logical_bridge": "blue", "mac": "02:00:00:00:00:01",
+        "args": {"cni": {"mac": "02:00:00:00:00:02"}},
+        "runtimeConfig": {"mac": "02:00:00:00:00:03", "deviceID": "0000:AF:06.1"},
+    }))
+    .unwrap();
+    assert_eq!(
+        config.mac,
+        Some(("02:00:00:00:00:03".parse().unwrap(), true))
+    );
+    assert_eq!(config.device.as_str(), "0000:af:06.1");
+    let config = read(json!({
+        "logical_bridge": "blue", "mac": "02:00:00:00:00:01",
+        "args": {"cni": {"mac": "02:00:00:00:00:02"}},
+    }))
+    .unwrap();
+    assert_eq!(
+        config.mac,
+        Some(("02:00:00:00:00:02".parse().unwrap(), false))
+    );
+}
+
+#[test]
+fn an_error_names_its_key() {
+    for (config, key) in [
+        (
+            json!({"logical_bridge": "blue", "deviceID": "eth0"}),
+            "deviceID",
+        ),
+        (json!({"logical_bridge": "blue", "mtu": 67}), "mtu"),
+        (json!({"logical_bridge": "blue", "mtu": "big"}), "mtu"),
+        (
+            json!({"logical_bridge": "blue", "mac": "ff:ff:ff:ff:ff:ff"}),
+            "mac",
+        ),
+        (json!({"logical_bridge": "vrfs/blue"}), "logical_bridge"),
+        (json!({"logical_bridges": "blue"}), "logical_bridges"),
+        (json!({"trunk": "some"}), "trunk"),
+        (
+            json!({"logical_bridge": "blue", "agent": "ftp://x"}),
+            "agent",
+        ),
+        (
+            json!({"logical_bridge": "blue", "agent": "ftp://x:1"}),
+            "agent",
+        ),
+        (
+            json!({"logical_bridge": "blue", "ipam": {"type": "../sh"}}),
+            "ipam.type",
+        ),
+        (
+            json!({"logical_bridge": "blue", "ipam": {"subnet": "10.0.0.0/8"}}),
+            "ipam.type",
+        ),
+    ] {
+        let told = read(config.clone()).unwrap_err();
+        assert!(
+            matches!(&told, ConfigError::Invalid { key: named, .. } if named == key),
+            "{config}: {told}"
+        );
+    }
+}
+
+#[test]
+fn what_multus_sends_is_accepted() {
+    let config = read(json!({
+        "args": {"cni": {"note": 1}}, "capabilities": {"mac": true}, "pciBusID": "0000:af:06.0",
+        "logical_bridge": "blue", "ipam": {}, "dns": {},
+        "runtimeConfig": {"CNIDeviceInfoFile": "/var/run/x", "ips": ["10.1.2.3/24"]},
+    }))
+    .unwrap();
+    assert_eq!(config.common.ipam, None);
+    assert_eq!(config.common.agent, Peer::default());
+}
+
+#[test]
+fn the_hosts_file_fills_gaps_and_pins_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("host.conf");
+    fs::write(
+        &file,
+        r#"{"agent": "unix:///run/a.sock", "logical_bridge": "blue"}"#,
+    )
+    .unwrap();
+    let none = dir.path().join("none.conf");
+    let net = |agent: &str| {
+        let config = json!({"name": "red", "deviceID": "0000:af:06.0", "agent": agent});
+        let raw = Raw::read(config.to_string().as_bytes(), &[none.clone(), file.clone()]).unwrap();
+        raw.add(raw.common(Version::LATEST)?)
+    };
+    assert_eq!(
+        net("unix:///run/a.sock").unwrap().attach,
+        Attach::Access(blue())
+    );
+    assert!(
+        matches!(net("unix:///run/b.sock"), Err(ConfigError::Invalid { key, .. }) if key == "agent")
+    );
+    fs::write(&file, "{").unwrap();
+    assert!(matches!(
+        Raw::read(b"{}", &[file]),
+        Err(ConfigError::HostFile { .. })
+    ));
+}
+
+#[test]
+fn the_public_plugins_connection_is_read() {
+    let config =
+        read(json!({"type": "evpn-gw", "opi_evpn_bridge_conn": "10.0.0.1:50151"})).unwrap();
+    let addr = "http://10.0.0.1:50151".parse().unwrap();
+    assert_eq!(config.common.agent.addr(), &addr);
+}
+
+/// A network and the host-wide file, read together.
+fn both(network: Value, host: Value) -> Result<AddConfig, ConfigError> {
+    let (mut network, host) = (network, host.to_string());
+    for (key, value) in [("name", "red"), ("deviceID", "0000:af:06.0")] {
+        network[key] = value.into();
+    }
+    network["trunk"] = "all".into();
+    let host = (Path::new("/host.conf"), host.as_bytes());
+    let raw = Raw::parse(network.to_string().as_bytes(), Some(host))?;
+    raw.add(raw.common(Version::LATEST)?)
+}
+
+#[test]
+fn certificates_go_with_https_and_only_there() {
+    let files = |folder: &str| json!({"ca": format!("{folder}/ca.pem"), "cert": format!("{folder}/c.pem"), "key": format!("{folder}/k.pem")});
+    let (ours, other) = (files(CERTIFICATES), files("/root"));
+    let https = json!({"agent": "https://10.0.0.1:50151"});
+    let with = |config: &Value, tls: &Value| {
+        let mut config = config.clone();
+        config["tls"] = tls.clone();
+        config
+    };
+    let key = |told: Result<AddConfig, ConfigError>| match told {
+        Err(ConfigError::Invalid { key, .. }) => key,
+        other => panic!("{other:?}"),
+    };
+    let none = json!({});
+    for (network, host) in [
+        (with(&https, &ours), none.clone()),
+        (https.clone(), with(&none, &other)),
+        (none.clone(), with(&https, &other)),
+        (with(&https, &other), with(&https, &other)),
+    ] {
+        let config = both(network, host).unwrap();
+        assert!(config.common.agent.tls().is_some());
+    }
+    // The host's files serve who needs them, and are in nobody's way.
+    let config = both(json!({"agent": "unix:///run/a.sock"}), with(&none, &other)).unwrap();
+    assert_eq!(config.common.agent.tls(), None);
+
+    for (network, host, named) in [
+        (https.clone(), none.clone(), "tls"),
+        (with(&none, &ours), none.clone(), "tls"),
+        (
+            with(&json!({"agent": "http://10.0.0.1:1"}), &ours),
+            none.clone(),
+            "tls",
+        ),
+        (with(&https, &other), none.clone(), "tls.ca"),
+        (
+            with(&https, &files(&format!("{CERTIFICATES}/../../../root"))),
+            none.clone(),
+            "tls.ca",
+        ),
+        (
+            with(&https, &files(&format!("{CERTIFICATES}/sub"))),
+            none.clone(),
+            "tls.ca",
+        ),
+        (with(&https, &ours), with(&none, &other), "tls"),
+        (
+            with(&https, &json!({"ca": "/a", "cert": "/b"})),
+            none.clone(),
+            "tls",
+        ),
+        (
+            with(
+                &https,
+                &json!({"ca": "/a", "cert": "/b", "key": "/c", "cn": ""}),
+            ),
+            none.clone(),
+            "tls",
+        ),
+    ] {
+        let text = format!("{network} {host}");
+        assert_eq!(key(both(network, host)), named, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_input_panics(stdin in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Raw::read(&stdin, &[]);
+    }
+
+    #[test]
+    fn no_value_panics(key in "(deviceID|agent|mac|mtu|logical_bridge|logical_bridges|trunk|ipam|runtimeConfig|args|prevResult)",
+                       value in "[ -~]{0,30}") {
+        let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
+        let _ = read(json!({ key: value }));
+    }
+}

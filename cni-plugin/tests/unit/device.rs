@@ -1,0 +1,133 @@
+//! Going home, as pure plans.
+
+use super::*;
+
+fn origin(up: bool) -> Netdev {
+    Netdev {
+        name: "ens1v3".parse().unwrap(),
+        mac: "02:00:00:00:00:07".parse().unwrap(),
+        mtu: 1500.try_into().unwrap(),
+        up,
+        alias: None,
+    }
+}
+
+fn facts(origin: &Netdev) -> LinkFacts {
+    LinkFacts {
+        index: IfIndex::new(7).unwrap(),
+        name: origin.name.as_str().to_owned(),
+        alt_names: Vec::new(),
+        mac: Some(origin.mac),
+        mtu: u32::from(origin.mtu),
+        up: origin.up,
+        lower_up: false,
+        alias: None,
+        parent: None,
+    }
+}
+
+#[test]
+fn what_is_as_it_was_needs_nothing() {
+    for up in [false, true] {
+        let origin = origin(up);
+        let change = plan_home(&facts(&origin), None, &origin, &origin.name, MacBy::Message);
+        assert!(change.is_empty(), "{change:?}");
+    }
+}
+
+#[test]
+fn everything_a_pod_changed_goes_back_in_one_message() {
+    let (origin, ns) = (origin(true), NetNs::current().unwrap());
+    let mac = "02:00:00:00:00:66".parse().ok();
+    let pod = LinkFacts {
+        name: "evil".to_owned(),
+        mac,
+        mtu: 9000,
+        up: true,
+        ..facts(&origin)
+    };
+    let change = plan_home(&pod, Some(&ns), &origin, &origin.name, MacBy::Message);
+    assert!(change.netns.is_some());
+    assert_eq!(change.name, Some(&origin.name));
+    assert_eq!(
+        (change.mac, change.mtu),
+        (Some(origin.mac), Some(origin.mtu))
+    );
+    assert_eq!(change.up, Some(true), "a move takes the device down");
+}
+
+#[test]
+fn an_alias_of_the_pods_gives_way_to_what_was() {
+    let named = |alias: Option<&str>| Netdev {
+        alias: alias.map(str::to_owned),
+        ..origin(false)
+    };
+    for (was, is, sent) in [
+        (None, None, None),
+        (None, Some("xpu:node"), Some("")),
+        (Some("rack 7"), Some("xpu:node"), Some("rack 7")),
+        (Some("rack 7"), None, Some("rack 7")),
+        (Some("rack 7"), Some("rack 7"), None),
+    ] {
+        let origin = named(was);
+        let facts = LinkFacts {
+            alias: is.map(str::to_owned),
+            ..facts(&origin)
+        };
+        let change = plan_home(&facts, None, &origin, &origin.name, MacBy::Message);
+        assert_eq!(change.alias, sent, "{was:?} {is:?}");
+    }
+}
+
+#[test]
+fn a_device_that_was_down_is_not_touched_after_the_move() {
+    let (origin, ns) = (origin(false), NetNs::current().unwrap());
+    let pod = LinkFacts {
+        up: true,
+        ..facts(&origin)
+    };
+    assert_eq!(
+        plan_home(&pod, Some(&ns), &origin, &origin.name, MacBy::Message).up,
+        None
+    );
+}
+
+#[test]
+fn a_refused_mac_costs_one_reset_and_then_the_admin_state_returns() {
+    let origin = origin(false);
+    let wrong = LinkFacts {
+        mac: "02:00:00:00:00:66".parse().ok(),
+        ..facts(&origin)
+    };
+    let reset = plan_home(&wrong, None, &origin, &origin.name, MacBy::Reset);
+    assert_eq!((reset.mac, reset.up), (None, Some(true)));
+    let taken = LinkFacts {
+        up: true,
+        ..facts(&origin)
+    };
+    let settled = plan_home(&taken, None, &origin, &origin.name, MacBy::Nobody);
+    assert_eq!((settled.mac, settled.up), (None, Some(false)));
+    // Also where the driver never took the address: it must not stay up for that.
+    let kept = LinkFacts { up: true, ..wrong };
+    let settled = plan_home(&kept, None, &origin, &origin.name, MacBy::Nobody);
+    assert_eq!((settled.mac, settled.up), (None, Some(false)));
+}
+
+#[test]
+fn a_fallback_name_is_asked_for_once() {
+    let (origin, ns) = (origin(false), NetNs::current().unwrap());
+    let fallback: IfName = "xvf%d".parse().unwrap();
+    let pod = LinkFacts {
+        name: "net1".to_owned(),
+        ..facts(&origin)
+    };
+    assert_eq!(
+        plan_home(&pod, Some(&ns), &origin, &fallback, MacBy::Message).name,
+        Some(&fallback)
+    );
+    let home = LinkFacts {
+        name: "xvf0".to_owned(),
+        ..facts(&origin)
+    };
+    assert!(plan_home(&home, None, &origin, &fallback, MacBy::Message).is_empty());
+}

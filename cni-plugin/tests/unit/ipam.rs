@@ -1,0 +1,87 @@
+//! What IPAM plugins answer, and what is made of it.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn read(answer: Value) -> Result<Lease, IpamError> {
+    Lease::read(answer.to_string().as_bytes())
+}
+
+#[test]
+fn old_and_new_answers_say_the_same() {
+    let old = json!({"cniVersion": "0.3.1", "dns": {},
+        "ips": [{"version": "4", "address": "10.1.2.3/24", "gateway": "10.1.2.1"}],
+        "routes": [{"dst": "0.0.0.0/0"}]});
+    let new = json!({"cniVersion": "1.1.0", "dns": {},
+        "ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}],
+        "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.2.1"}]});
+    assert_eq!(read(old).unwrap(), read(new).unwrap());
+}
+
+#[test]
+fn a_route_takes_the_gateway_of_its_own_family() {
+    let lease = read(json!({
+        "ips": [{"address": "10.1.2.3/24"}, {"address": "fd00::3/64", "gateway": "fd00::1"}],
+        "routes": [{"dst": "::/0", "mtu": 1400, "priority": 7}, {"dst": "10.9.0.0/16"}],
+    }))
+    .unwrap();
+    assert_eq!(lease.routes[0].via, Some("fd00::1".parse().unwrap()));
+    assert_eq!(
+        (lease.routes[0].mtu, lease.routes[0].priority),
+        (Some(1400), Some(7))
+    );
+    assert_eq!(lease.routes[1].via, None);
+}
+
+#[test]
+fn answers_that_give_nothing_usable_are_refused() {
+    for answer in [
+        json!({}),
+        json!({"ips": []}),
+        json!({"ips": [{"address": "10.1.2.3"}]}),
+        json!({"ips": [{"address": "10.1.2.3/24", "gateway": "gw"}]}),
+        json!({"ips": [{"address": "10.1.2.3/24"}], "routes": [{"dst": "all"}]}),
+    ] {
+        assert!(
+            matches!(read(answer.clone()), Err(IpamError::Answer { .. })),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn a_delegates_error_keeps_code_and_words() {
+    let told = refusal(
+        "host-local",
+        "exit 1",
+        br#"{"code": 11, "msg": "full", "details": "d"}"#,
+    );
+    assert!(matches!(told, IpamError::Failed { code: 11, ref msg, .. } if msg == "full"));
+    assert!(matches!(
+        refusal("x", "exit 1", b"boom"),
+        IpamError::Answer { .. }
+    ));
+}
+
+#[test]
+fn a_plugin_older_than_the_command_is_told_from_one_that_fails() {
+    let library = "unknown CNI_COMMAND: GC";
+    assert!(is_older("GC", 4, &[library, ""]));
+    assert!(is_older("GC", 4, &["no such command", "GC"]));
+    assert!(is_older(
+        "STATUS",
+        1,
+        &["config version does not allow STATUS"]
+    ));
+    assert!(!is_older("GC", 4, &["CNI_PATH is missing"]));
+    assert!(!is_older("GC", 5, &[library]));
+}
+
+proptest! {
+    #[test]
+    fn no_answer_panics(answer in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Lease::read(&answer);
+    }
+}

@@ -1,0 +1,193 @@
+//! The journal survives what can happen to it: torn lines, strangers' files, a claim
+//! that another attachment took over.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    env::Attachment,
+    pf::{PfChange, PfSide, Setting, SettingKey},
+    port::{Attach, Port},
+};
+
+fn record(container_id: &str) -> Record {
+    let attachment = Attachment {
+        container_id: container_id.to_owned(),
+        ifname: "net1".parse().unwrap(),
+        netns: None,
+    };
+    let mac = "02:00:00:00:00:07".parse().unwrap();
+    let pf = PfSide {
+        netdev: "ens1".parse().unwrap(),
+        vf: 3,
+        changes: vec![PfChange {
+            key: SettingKey::Mac,
+            set: Setting::Mac(Some(mac)),
+            back: Setting::Mac(None),
+        }],
+    };
+    let netdev = Netdev {
+        name: "ens1v3".parse().unwrap(),
+        mac,
+        mtu: 1500.try_into().unwrap(),
+        up: false,
+        alias: None,
+    };
+    let vf = Vf::new("0000:af:06.0".parse().unwrap(), Some(netdev), Some(pf));
+    Record {
+        format: Record::FORMAT,
+        network: "red".to_owned(),
+        netns: NetNsRef {
+            path: "/run/netns/a".to_owned(),
+            dev: 4,
+            ino: 5,
+        },
+        boot_id: "boot".to_owned(),
+        vf,
+        port: Port {
+            id: Key::of(&attachment).port_id(),
+            mac,
+            attach: Attach::Transparent,
+        },
+        agent: "unix:///run/a.sock".to_owned(),
+        tls: None,
+        ipam: Some(Ipam {
+            name: "host-local".to_owned(),
+            config: json!({"name": "red"}),
+            args: None,
+        }),
+        device_info: None,
+        container_id: attachment.container_id,
+        ifname: attachment.ifname,
+    }
+}
+
+fn journal() -> (tempfile::TempDir, Journal) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&dir.path().join("state")).unwrap();
+    (dir, journal)
+}
+
+#[test]
+fn a_record_reads_back_with_the_steps_that_began() {
+    let (_dir, journal) = journal();
+    let mut entry = journal.create(record("a")).unwrap();
+    entry.begin(Step::Port).unwrap();
+    entry.begin(Step::Move).unwrap();
+    let read = journal.load(&entry.record.key()).unwrap().unwrap();
+    assert_eq!(read.record, entry.record);
+    assert!(read.has_begun(Step::Port) && read.has_begun(Step::Move));
+    assert!(!read.has_begun(Step::Ipam));
+}
+
+#[test]
+fn forgetting_takes_the_claim_along_but_no_one_elses() {
+    let (_dir, journal) = journal();
+    let (old, new) = (
+        journal.create(record("old")).unwrap(),
+        journal.create(record("new")).unwrap(),
+    );
+    let pci = old.record.vf.pci();
+    journal.claim(&pci, &old.record.key()).unwrap();
+    journal.claim(&pci, &new.record.key()).unwrap();
+    journal.forget(&old).unwrap();
+    assert_eq!(journal.owner(&pci), Some(new.record.key()));
+    assert!(journal.load(&old.record.key()).unwrap().is_none());
+    journal.forget(&new).unwrap();
+    assert_eq!(journal.owner(&pci), None);
+    journal.forget(&new).unwrap();
+}
+
+#[test]
+fn a_record_of_garbage_is_told_once_and_set_aside() {
+    let (dir, journal) = journal();
+    let key = record("a").key();
+    let path = dir.path().join("state/attachments").join(key.as_str());
+    for garbage in [&b""[..], b"{}", b"{}\n", b"\xff\xfe\n", b"[1]\nx\n"] {
+        fs::write(&path, garbage).unwrap();
+        assert!(
+            matches!(journal.load(&key), Err(JournalError::Corrupt { .. })),
+            "{garbage:?}"
+        );
+        assert!(journal.load(&key).unwrap().is_none());
+    }
+    // A true record under a name that isn't its own is no one's.
+    let other = journal.create(record("b")).unwrap();
+    fs::rename(&other.path, &path).unwrap();
+    assert!(matches!(
+        journal.load(&key),
+        Err(JournalError::Corrupt { .. })
+    ));
+}
+
+#[test]
+fn tombstones_are_kept_until_exhumed() {
+    let (dir, journal) = journal();
+    let tombstone = Tombstone::of(&record("a"));
+    journal.bury(&tombstone).unwrap();
+    journal.bury(&tombstone).unwrap();
+    fs::write(dir.path().join("state/tombstones/stray.tmp"), "{").unwrap();
+    let broken = Key::of(&record("b").attachment());
+    fs::write(
+        dir.path().join("state/tombstones").join(broken.as_str()),
+        "{",
+    )
+    .unwrap();
+    assert_eq!(
+        journal.tombstones().unwrap(),
+        std::slice::from_ref(&tombstone)
+    );
+    assert!(
+        dir.path()
+            .join("state/corrupt")
+            .join(broken.as_str())
+            .exists()
+    );
+    journal.exhume(&tombstone).unwrap();
+    journal.exhume(&tombstone).unwrap();
+    assert!(journal.tombstones().unwrap().is_empty());
+}
+
+/// A delegate's DEL must see the configuration that its ADD saw.
+#[test]
+fn numbers_of_a_configuration_survive_the_journal() {
+    let config = r#"{"rate":1111111111111111111111111,"part":0.1e-7,"id":18446744073709551615}"#;
+    let mut record = record("a");
+    if let Some(ipam) = &mut record.ipam {
+        ipam.config = serde_json::from_str(config).unwrap();
+    }
+    let text = format!("{}\n", record.line());
+    let (read, _) = Record::parse(&text).unwrap();
+    assert_eq!(read, record);
+    assert_eq!(format!("{}\n", read.line()), text);
+}
+
+#[test]
+fn format_1_is_read_for_ever() {
+    let golden = include_str!("../golden/record-v1.jsonl");
+    let (read, steps) = Record::parse(golden).unwrap();
+    assert_eq!(read, record("a"));
+    assert_eq!(steps, [Step::Port, Step::Ipam]);
+    let newer = golden.replacen("\"format\":1", "\"format\":2", 1);
+    assert!(Record::parse(&newer).is_err());
+}
+
+proptest! {
+    #[test]
+    fn a_torn_tail_loses_at_most_the_torn_step(cut in 0usize..60) {
+        let mut text = format!("{}\n", record("a").line());
+        let whole = text.len();
+        text.push_str(&format!("{}\n{}\n", Step::Port.line(), Step::Ipam.line()));
+        text.truncate(text.len().min(whole + cut));
+        let (read, steps) = Record::parse(&text).unwrap();
+        prop_assert_eq!(read, record("a"));
+        prop_assert!([Step::Port, Step::Ipam].starts_with(&steps));
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,100}\n?\\PC{0,20}") {
+        let _ = Record::parse(&text);
+        let _ = Tombstone::parse(&text);
+    }
+}

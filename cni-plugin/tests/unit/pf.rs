@@ -1,0 +1,93 @@
+//! What a PF is told, as pure plans, and how the journal writes it.
+
+use super::*;
+
+fn mac() -> Mac {
+    "02:00:00:00:00:07".parse().unwrap()
+}
+
+#[test]
+fn only_what_differs_is_a_change_and_each_knows_its_way_back() {
+    let has = VfSide {
+        mac: Some(mac()),
+        max_tx_rate: 100,
+        spoofchk: true,
+        ..VfSide::default()
+    };
+    let asked = Asked {
+        mac: Some(mac()),
+        max_tx_rate: Some(200),
+        spoofchk: Some(false),
+        trust: Some(false),
+        ..Asked::default()
+    };
+    let found = changes(&asked, &has);
+    let keys: Vec<_> = found.iter().map(|change| change.key.as_str()).collect();
+    assert_eq!(keys, ["max_tx_rate", "spoofchk"]);
+    assert_eq!(found[0].set, Setting::Rates { min: 0, max: 200 });
+    assert_eq!(found[0].back, Setting::Rates { min: 0, max: 100 });
+    assert_eq!(found[1].back, Setting::Spoofchk(true));
+}
+
+#[test]
+fn a_priority_keeps_the_port_vlan() {
+    let has = VfSide {
+        vlan: 12,
+        ..VfSide::default()
+    };
+    let asked = Asked {
+        vlan_qos: Some(5),
+        ..Asked::default()
+    };
+    let found = changes(&asked, &has);
+    assert_eq!(found[0].set, Setting::Vlan { vlan: 12, qos: 5 });
+    assert_eq!(found[0].back, Setting::Vlan { vlan: 12, qos: 0 });
+}
+
+#[test]
+fn a_guarantee_is_named_where_one_is_asked_for() {
+    let asked = |min_tx_rate, max_tx_rate| Asked {
+        min_tx_rate,
+        max_tx_rate,
+        ..Asked::default()
+    };
+    let key = |asked: &Asked| changes(asked, &VfSide::default())[0].key.as_str();
+    assert_eq!(key(&asked(Some(5), Some(10))), "min_tx_rate");
+    assert_eq!(key(&asked(Some(0), Some(10))), "max_tx_rate");
+    assert_eq!(key(&asked(None, Some(10))), "max_tx_rate");
+}
+
+#[test]
+fn an_address_alone_needs_no_pf() {
+    let mut asked = Asked {
+        mac: Some(mac()),
+        ..Asked::default()
+    };
+    assert_eq!(asked.needs_pf(), None);
+    asked.trust = Some(false);
+    assert_eq!(
+        asked.needs_pf(),
+        Some((SettingKey::Trust, Setting::Trust(false)))
+    );
+}
+
+#[test]
+fn settings_read_back_from_the_journals_text() {
+    for (setting, text) in [
+        (Setting::Mac(None), r#"{"mac":null}"#),
+        (Setting::Mac(Some(mac())), r#"{"mac":"02:00:00:00:00:07"}"#),
+        (
+            Setting::Rates { min: 1, max: 2 },
+            r#"{"rates":{"min":1,"max":2}}"#,
+        ),
+        (
+            Setting::LinkState(Carrier::Disable),
+            r#"{"link_state":"disable"}"#,
+        ),
+        (Setting::Trust(true), r#"{"trust":true}"#),
+    ] {
+        assert_eq!(serde_json::to_string(&setting).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Setting>(text).unwrap(), setting);
+    }
+    assert!(serde_json::from_str::<Setting>(r#"{"link_state":"up"}"#).is_err());
+}
