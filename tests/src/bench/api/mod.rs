@@ -1,0 +1,12 @@
+//! The agent's API under many clients, good and bad ones.
+//!
+//! The server is a process of its own, with everything between a socket and the disk, and without
+//! kernel and FRR: what is measured is what callers can do to each other and to its memory.
+//!
+//! - [`server`] – that process, and what it holds.
+//! - [`clients`] – callers.
+//! - [`suite`] – the figures.
+
+pub mod clients;
+pub mod server;
+pub mod suite;

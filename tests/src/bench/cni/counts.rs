@@ -1,0 +1,156 @@
+//! What a call of the plugin does, counted from outside. Unlike times these are the same on every
+//! machine, so CI holds them: `make gates`.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{
+    native::Node,
+    site::{Site, Vf, call},
+    trace::{Message, Trace},
+};
+use crate::{bench::row::Row, guest::pod::Pod};
+
+/// Pods on the node beside the one that is counted: the sweep has something to look at.
+const OTHERS: usize = 20;
+/// The VF that is counted: the last of its card.
+const COUNTED: usize = 55;
+
+/// Counts, in the namespaces of this thread.
+///
+/// # Errors
+/// Where a call fails.
+pub fn run(node: &Node) -> Result<Vec<Row>> {
+    for (number, vf) in node.vfs().iter().take(OTHERS).enumerate() {
+        let pod = Pod::create(&format!("other{number}"))?;
+        let add = call("ADD", &pod, &node.config(vf));
+        node.plugin().run(&add)?.success("ADD")?;
+        std::mem::forget(pod); // it lives until the node does
+    }
+    let vf = node.vfs().get(COUNTED).context("too few VFs")?;
+    let mut rows = plain(node, vf)?;
+    rows.extend(everything(node, vf)?);
+    rows.extend(without_netns(node, vf)?);
+    Ok(rows)
+}
+
+fn count(metric: &str, value: usize) -> Row {
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let value = value as f64;
+    Row::new(format!("counted: {metric}"), 1, value, "")
+}
+
+fn number(trace: &Trace, of: impl Fn(&Message) -> bool) -> usize {
+    trace.messages().filter(|message| of(message)).count()
+}
+
+/// ADD and DEL without IPAM.
+fn plain(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
+    let pod = Pod::create("counted")?;
+    let config = node.config(vf);
+    let add = Trace::of(node.plugin(), &call("ADD", &pod, &config))?;
+    let del = Trace::of(node.plugin(), &call("DEL", &pod, &config))?;
+    Ok(vec![
+        count("ADD, system calls", add.calls.len())
+            .note(&format!("no IPAM; {OTHERS} other pods on the node"))
+            .at_most(150.0),
+        count("ADD, programs started", add.started.len()).at_most(0.0),
+        count("DEL, namespace moves", number(&del, Message::moves)).at_most(1.0),
+        count("DEL, netlink sends", del.sends.len()).at_most(4.0),
+        count(
+            "DEL, links taken down",
+            number(&del, |it| it.brings() == Some(false)),
+        )
+        .at_most(0.0),
+        count(
+            "DEL, RTM_GETLINK by name",
+            number(&del, Message::asks_by_name),
+        )
+        .at_most(0.0),
+        count("DEL, system calls", del.calls.len()),
+    ])
+}
+
+/// ADD with all that the message that moves can set, and with addresses.
+fn everything(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
+    let one = json!({"ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}],
+                     "routes": [{"dst": "0.0.0.0/0"}]});
+    let two = json!({"ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"},
+                             {"address": "fd00::3/64", "gateway": "fd00::1"}],
+                     "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]});
+    node.make_ipam("ipam-one", &one)?;
+    node.make_ipam("ipam-two", &two)?;
+    let with = |ipam: &str| {
+        let mut config = node.config(vf);
+        config["ipam"] = json!({ "type": ipam });
+        config["mac"] = json!("02:00:00:00:00:77");
+        config["mtu"] = json!(1400);
+        config
+    };
+    let traced = |name: &str, config: &Value| -> Result<Trace> {
+        let pod = Pod::create(name)?;
+        let add = Trace::of(node.plugin(), &call("ADD", &pod, config))?;
+        let del = call("DEL", &pod, config);
+        node.plugin().run(&del)?.success("DEL")?;
+        Ok(add)
+    };
+    let add = traced("all-one", &with("ipam-one"))?;
+    let dual = traced("all-two", &with("ipam-two"))?;
+    let one_message =
+        |it: &Message| it.moves() && it.sets() == [true; 3] && it.brings() == Some(true);
+    let rtnl = add.messages().count() + add.settings.len();
+    Ok(vec![
+        count("ADD, namespace moves", number(&add, Message::moves)).at_most(1.0),
+        count(
+            "ADD, other messages than the one that moves, renames, sets MTU and MAC and ups",
+            number(&add, |it| {
+                it.sets() != [false; 3] || it.brings().is_some() || it.moves()
+            }) - number(&add, one_message),
+        )
+        .at_most(0.0),
+        count("ADD, messages and settings that take RTNL", rtnl)
+            .note("an IPv4 address and a default route")
+            .at_most(3.0),
+        count("ADD, netlink sends", add.sends.len()).at_most(4.0),
+        count("ADD dual stack, netlink sends", dual.sends.len()).at_most(4.0),
+        count(
+            "ADD, RTM_GETLINK by name",
+            number(&add, Message::asks_by_name),
+        )
+        .at_most(0.0),
+        count("ADD, lists of links", number(&add, Message::lists_links)).at_most(0.0),
+        count(
+            "ADD, links taken down",
+            number(&add, |it| it.brings() == Some(false)),
+        )
+        .at_most(0.0),
+        count(
+            "ADD, programs started beside IPAM",
+            add.started
+                .iter()
+                .filter(|path| !path.ends_with("/ipam-one") && !path.ends_with("/cat"))
+                .count(),
+        )
+        .at_most(0.0),
+    ])
+}
+
+/// DEL after the namespace has gone.
+fn without_netns(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
+    let pod = Pod::create("counted-gone")?;
+    let config = node.config(vf);
+    let (add, del) = (call("ADD", &pod, &config), call("DEL", &pod, &config));
+    node.plugin().run(&add)?.success("ADD")?;
+    node.lose(vf, pod)?;
+    let del = Trace::of(node.plugin(), &del)?;
+    node.found(vf)?;
+    Ok(vec![
+        count("DEL, namespace gone: moves", number(&del, Message::moves)).at_most(0.0),
+        count(
+            "DEL, namespace gone: lists of links",
+            number(&del, Message::lists_links),
+        )
+        .at_most(0.0),
+        count("DEL, namespace gone: netlink sends", del.sends.len()).at_most(4.0),
+    ])
+}

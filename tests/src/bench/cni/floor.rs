@@ -1,0 +1,144 @@
+//! The floor: the one netlink request that no plugin can do without, sent by nobody else than
+//! this process.
+
+use std::{
+    fs::File,
+    os::fd::AsRawFd,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use nix::sched::{CloneFlags, setns};
+
+/// A network namespace with a netlink socket in it.
+#[derive(Debug)]
+pub struct Namespace {
+    file: File,
+    socket: Socket,
+}
+
+impl Namespace {
+    /// Opens the namespace at a path.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn open(path: &str) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {path}"))?;
+        let socket = inside(&file, || Socket::new(NETLINK_ROUTE))??;
+        Ok(Self { file, socket })
+    }
+
+    /// This thread's.
+    ///
+    /// # Errors
+    /// Where procfs is not mounted.
+    pub fn own() -> Result<Self> {
+        Self::open("/proc/thread-self/ns/net")
+    }
+
+    /// The index of a link in it.
+    ///
+    /// # Errors
+    /// Where there is none of that name.
+    pub fn index_of(&self, name: &str) -> Result<u32> {
+        let index = inside(&self.file, || nix::net::if_::if_nametoindex(name))?;
+        index.with_context(|| format!("no link {name}"))
+    }
+
+    /// Moves a link to another namespace with a new name, and up there if that is wanted: one
+    /// message. Gives the time until the kernel has acknowledged it.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn move_link(&mut self, index: u32, to: &Self, name: &str, up: bool) -> Result<Duration> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        if up {
+            message.header.flags = LinkFlags::Up;
+            message.header.change_mask = LinkFlags::Up;
+        }
+        message.attributes = vec![
+            LinkAttribute::NetNsFd(to.file.as_raw_fd()),
+            LinkAttribute::IfName(name.to_owned()),
+        ];
+        self.ask(message)
+            .with_context(|| format!("move link {index} as {name}"))
+    }
+
+    /// Waits until the kernel has taken apart what earlier runs left: namespaces die by and by,
+    /// and hold the lock that everybody else then waits for.
+    ///
+    /// # Errors
+    /// Where that takes minutes.
+    pub fn settle(&mut self) -> Result<()> {
+        const QUIET: Duration = Duration::from_millis(1);
+        const LIMIT: Duration = Duration::from_secs(240);
+        let start = Instant::now();
+        let mut quiet = 0;
+        while quiet < 3 {
+            ensure!(start.elapsed() < LIMIT, "the node does not come to rest");
+            let mut message = LinkMessage::default();
+            message.header.index = 1; // lo, everywhere
+            message.header.flags = LinkFlags::Up;
+            message.header.change_mask = LinkFlags::Up;
+            quiet = if self.ask(message)? < QUIET {
+                quiet + 1
+            } else {
+                0
+            };
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, message: LinkMessage) -> Result<Duration> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_ACK;
+        let payload = NetlinkPayload::from(RouteNetlinkMessage::SetLink(message));
+        let mut packet = NetlinkMessage::new(header, payload);
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        let start = Instant::now();
+        self.socket.send(&bytes, 0)?;
+        let (answer, _) = self.socket.recv_from_full()?;
+        let took = start.elapsed();
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)?;
+        match answer.payload {
+            NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io().into()),
+            NetlinkPayload::Error(_) => Ok(took),
+            other => anyhow::bail!("unexpected answer {other:?}"),
+        }
+    }
+}
+
+/// Does something inside a namespace, on a thread of its own.
+fn inside<T: Send>(file: &File, work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            setns(file, CloneFlags::CLONE_NEWNET)?;
+            anyhow::Ok(work())
+        });
+        match thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Makes this thread, and what it starts, live in the namespace at a path.
+///
+/// # Errors
+/// Where there is none, or the kernel refuses.
+pub fn enter(path: &Path) -> Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(setns(&file, CloneFlags::CLONE_NEWNET)?)
+}

@@ -1,0 +1,207 @@
+//! The agent's API driven by clients that are not ours, in the lab: `grpcurl`, and the OPI
+//! project's Python stubs with Google's protobuf library behind them.
+//!
+//! `make conformance` fetches them (`tests/conformance/api/`) and runs this.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use xpu_tests::guest::{
+    agent::{Agent, SOCKET},
+    command,
+    netns::Netns,
+    topology::Topology,
+};
+
+/// Where the agent listens beside the unix socket.
+const TCP: &str = "127.0.0.1:50151";
+const HTTP: &str = "http://127.0.0.1:8082";
+/// The API's package.
+const PACKAGE: &str = "opi_api.network.evpn_gw.v1alpha1";
+
+/// A lab with an agent.
+struct Served {
+    _agent: Agent,
+    /// Last, since it holds the right to the network.
+    topology: Topology,
+}
+
+impl Served {
+    fn start() -> Result<Self> {
+        let topology = Topology::clean()?;
+        let config = Agent::lab_config()? + "\n[access]\nloopback = \"admin\"\n";
+        let agent = Agent::start(&topology.xpu, &config)?;
+        Ok(Self {
+            _agent: agent,
+            topology,
+        })
+    }
+}
+
+/// `grpcurl` at one of the agent's sockets.
+struct Grpcurl<'a> {
+    xpu: &'a Netns,
+    at: [&'static str; 3],
+}
+
+impl Grpcurl<'_> {
+    fn run(&self, words: &[&str]) -> Result<String> {
+        let mut all = vec!["/share/bin/grpcurl"];
+        let (flags, address) = self.at.split_at(2);
+        all.extend(flags);
+        let (verb, options): (&str, &[&str]) = match words.split_last() {
+            Some((verb, options)) => (verb, options),
+            None => ("list", &[]),
+        };
+        all.extend(options);
+        all.extend(address);
+        all.extend(verb.split(' '));
+        command::run_words(&self.xpu.words(&all))
+    }
+
+    /// Calls a method with a request as JSON; what the method is, it asks by reflection.
+    fn call(&self, kind: &str, method: &str, request: &Value) -> Result<Value> {
+        let method = format!("{PACKAGE}.{kind}Service/{method}");
+        let printed = self.run(&["-max-time", "60", "-d", &request.to_string(), &method])?;
+        command::parse_json(&method, &printed)
+    }
+}
+
+/// A kind with its field in requests, its collection, an object and another spec for it.
+fn objects() -> [(
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Value,
+    Value,
+); 4] {
+    let v4 =
+        |number: u32, len: u8| json!({"addr": {"af": "IP_AF_INET", "v4Addr": number}, "len": len});
+    let svi = |last: u32| {
+        json!({
+            "vrf": "vrfs/vrf-red", "logicalBridge": "logicalBridges/net-blue",
+            "macAddress": "AgBeAAAB", "gwIpPrefix": [v4(0x0a01_0000 + last, 24)],
+        })
+    };
+    let port = |last: &str| json!({"macAddress": format!("AgAAAAA{last}"), "ptype": "BRIDGE_PORT_TYPE_TRUNK"});
+    [
+        (
+            "Vrf",
+            "vrf",
+            "vrfs",
+            "vrf-red",
+            json!({"loopbackIpPrefix": v4(0x0aff_0101, 32)}),
+            json!({"loopbackIpPrefix": v4(0x0aff_0102, 32)}),
+        ),
+        (
+            "LogicalBridge",
+            "logical_bridge",
+            "logicalBridges",
+            "net-blue",
+            json!({"vlanId": 100}),
+            json!({"vlanId": 101}),
+        ),
+        ("Svi", "svi", "svis", "svi-blue", svi(1), svi(2)),
+        (
+            "BridgePort",
+            "bridge_port",
+            "bridgePorts",
+            "port-1",
+            port("B"),
+            port("C"),
+        ),
+    ]
+}
+
+fn every_method(grpcurl: &Grpcurl<'_>) -> Result<()> {
+    for (kind, field, collection, id, spec, other) in objects() {
+        let name = format!("{collection}/{id}");
+        let create = json!({format!("{field}_id"): id, field: {"spec": spec}});
+        let made = grpcurl.call(kind, &format!("Create{kind}"), &create)?;
+        ensure!(
+            made["name"] == name.as_str() && made["spec"] == spec,
+            "{made}"
+        );
+        let got = grpcurl.call(kind, &format!("Get{kind}"), &json!({"name": name}))?;
+        ensure!(got["spec"] == spec, "{got}");
+        let listed = grpcurl.call(kind, &format!("List{kind}s"), &json!({"page_size": 5}))?;
+        ensure!(listed[collection][0]["name"] == name.as_str(), "{listed}");
+        let update = json!({field: {"name": name, "spec": other}, "updateMask": "spec"});
+        let changed = grpcurl.call(kind, &format!("Update{kind}"), &update)?;
+        ensure!(changed["spec"] == other, "{changed}");
+        let state = changed["status"]["operStatus"].as_str().unwrap_or_default();
+        // The port's netdev is nowhere.
+        ensure!(kind == "BridgePort" || state.ends_with("_UP"), "{changed}");
+    }
+    let taken =
+        json!({"logical_bridge_id": "net-two", "logical_bridge": {"spec": {"vlanId": 101}}});
+    let refused = grpcurl.call("LogicalBridge", "CreateLogicalBridge", &taken);
+    let words = refused.err().context("a VLAN was given twice")?.to_string();
+    ensure!(
+        words.contains("FailedPrecondition") && words.contains("logical_bridge.spec.vlan_id"),
+        "{words}"
+    );
+    for (kind, _, _, id, ..) in objects().iter().rev() {
+        let gone = grpcurl.call(kind, &format!("Delete{kind}"), &json!({"name": id}))?;
+        ensure!(gone == json!({}), "{gone}");
+    }
+    Ok(())
+}
+
+#[test]
+fn grpcurl_calls_every_method_with_reflection_and_health() -> Result<()> {
+    let served = Served::start()?;
+    for at in [
+        ["-plaintext", "-connect-timeout=20", TCP],
+        ["-plaintext", "-unix", SOCKET],
+    ] {
+        let xpu = &served.topology.xpu;
+        let grpcurl = Grpcurl { xpu, at };
+        let services = grpcurl.run(&["list"])?;
+        for kind in ["Vrf", "LogicalBridge", "BridgePort", "Svi"] {
+            let service = format!("{PACKAGE}.{kind}Service");
+            ensure!(
+                services.lines().any(|it| it == service),
+                "{service}: {services}"
+            );
+            let described = grpcurl.run(&[&format!("describe {service}")])?;
+            ensure!(described.matches("rpc ").count() == 5, "{described}");
+            let health = grpcurl.run(&[
+                "-d",
+                &json!({"service": service}).to_string(),
+                "grpc.health.v1.Health/Check",
+            ])?;
+            ensure!(health.contains("SERVING"), "{health}");
+        }
+        every_method(&grpcurl)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn pydpu_calls_every_method_and_reads_the_same_over_http() -> Result<()> {
+    let served = Served::start()?;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/api");
+    let script = format!("{folder}/every_method.py");
+    let path = concat!(
+        "PYTHONPATH=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/../target/conformance/python"
+    );
+    let unix = format!("unix://{SOCKET}");
+    for target in [TCP, &unix] {
+        let words = [
+            "env",
+            path,
+            "PYTHONDONTWRITEBYTECODE=1",
+            "python3",
+            &script,
+            target,
+            HTTP,
+            "--up",
+        ];
+        let printed = command::run_words(&served.topology.xpu.words(&words))?;
+        ensure!(printed.contains("valid OpenAPI 3.1"), "{printed}");
+    }
+    Ok(())
+}

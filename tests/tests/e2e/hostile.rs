@@ -1,0 +1,113 @@
+//! Pods whose owners do what they like with their interface: the VF comes home as it was.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use xpu_tests::guest::{
+    command,
+    operator::{self, create},
+    pod::Pod,
+    runtime::{Attachment, is_home},
+    vf::Vf,
+    wait::wait_until,
+};
+
+use crate::{CONVERGENCE, Lab};
+
+/// A device of the host as `ip` tells it.
+fn link(name: &str) -> Result<Value> {
+    let line = format!("ip -j -d link show {name}");
+    Ok(command::parse_json(&line, &command::run(&line)?)?[0].clone())
+}
+
+fn attach(pod: &Pod, vf: &Vf) -> Result<Attachment> {
+    let attachment = Attachment::new(pod, vf, json!({ "logical_bridge": "net-blue" }));
+    attachment.add()?;
+    Ok(attachment)
+}
+
+/// The mark is what the agent knows its own devices by: one that a pod sets must not get to where
+/// the agent looks.
+#[test]
+fn names_marks_and_settings_of_a_pods_stay_in_it() -> Result<()> {
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let vf = &lab.vfs[0];
+    let pod = Pod::create("hostile")?;
+    for mark in ["xpu:node", "xpu:logicalBridges/net-blue", "-n\u{1b}[2J"] {
+        let attachment = attach(&pod, vf)?;
+        let inside = |words: &[&str]| {
+            command::run_words(&pod.netns().words(&[&["ip", "link"], words].concat()))
+        };
+        inside(&["set", "net1", "alias", mark])?;
+        inside(&["property", "add", "dev", "net1", "altname", "pf0"])?;
+        inside(&["set", "net1", "down", "mtu", "1400"])?;
+        inside(&["set", "net1", "name", "$(reboot)"])?;
+        attachment.del()?;
+        is_home(vf)?;
+        let home = link(&vf.name)?;
+        ensure!(home["mtu"] == 1500, "{home}");
+        ensure!(home.get("ifalias").is_none(), "{home}");
+        let others = home["altnames"].to_string();
+        ensure!(!others.contains("pf0"), "{home}");
+        ensure!(operator::names("bridge-port")?.is_empty(), "a port is left");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_that_is_taken_at_home_keeps_no_vf() -> Result<()> {
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let vf = &lab.vfs[0];
+    let pod = Pod::create("taken")?;
+    let attachment = attach(&pod, vf)?;
+    command::run(&format!("ip link add {} type dummy", vf.name))?;
+    let told = attachment.del();
+    let net = format!("/sys/bus/pci/devices/{}/net", vf.pci);
+    let mut names = fs::read_dir(&net).with_context(|| net.clone())?;
+    let name = names.next().context("it is not home")??.file_name();
+    let serves = attach(&pod, vf).and_then(|again| again.del());
+    let dummy = link(&vf.name);
+    command::run(&format!("ip link del {}", vf.name))?;
+    told?;
+    ensure!(name.to_string_lossy().starts_with("xvf"), "{name:?}");
+    ensure!(dummy?["linkinfo"]["info_kind"] == "dummy");
+    serves.context("a VF of another name is as good")
+}
+
+/// A namespace that lives on without its name: its VF is nobody's to take, until it comes home.
+#[test]
+fn a_namespace_whose_mount_became_a_file_gives_the_vf_back_when_it_ends() -> Result<()> {
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let vf = &lab.vfs[0];
+    let pod = Pod::create("replaced")?;
+    let attachment = attach(&pod, vf)?;
+    let words = pod.netns().words(&["sleep", "600"]);
+    let mut inside = Command::new(words[0]).args(&words[1..]).spawn()?;
+    wait_until("the pod's process is in it", CONVERGENCE, || {
+        let own = fs::read_link("/proc/self/ns/net")?;
+        let its = fs::read_link(format!("/proc/{}/ns/net", inside.id()))?;
+        ensure!(own != its, "it is on the host");
+        Ok(())
+    })?;
+    command::run(&format!("umount {}", pod.netns().path()))?;
+    fs::write(pod.netns().path(), "a file")?;
+
+    let told = attachment.del();
+    let ports = operator::names("bridge-port");
+    let next = Pod::create("next")?;
+    let other = Attachment::new(&next, vf, json!({ "logical_bridge": "net-blue" })).run("ADD");
+    inside.kill()?;
+    inside.wait()?;
+    told?;
+    ensure!(ports?.is_empty(), "the port serves nobody");
+    let other = other?;
+    ensure!(!other.ok && other.json["code"] != 102, "{}", other.json);
+    wait_until("the VF is home as it was", CONVERGENCE, || {
+        attachment.del()?;
+        is_home(vf)
+    })
+}

@@ -1,0 +1,166 @@
+//! VF settings, by what the PF says of the VF; and VFs that a userspace driver has got.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use xpu_tests::guest::{
+    agent::OTHER_MAC,
+    command, operator,
+    operator::create,
+    pod::Pod,
+    runtime::{Attachment, is_home},
+    vf::Vf,
+};
+
+use crate::Lab;
+
+/// A lab with a network, and a pod to attach VFs to.
+fn lab() -> Result<(Lab, Pod)> {
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let pod = Pod::create("settings")?;
+    Ok((lab, pod))
+}
+
+fn with(pod: &Pod, vf: &Vf, keys: Value) -> Attachment {
+    Attachment::new(pod, vf, json!({ "logical_bridge": "net-blue" })).with(keys)
+}
+
+/// Asserts that ADD fails with a code and says all the parts, and that the VF is as before.
+fn refused(attachment: &Attachment, vf: &Vf, code: u64, parts: &[&str]) -> Result<()> {
+    let before = vf.as_pf_has_it()?;
+    let answer = attachment.run("ADD")?;
+    ensure!(!answer.ok, "ADD succeeded: {}", answer.json);
+    let said = answer.json.to_string();
+    ensure!(answer.json["code"] == code, "not code {code}: {said}");
+    for part in parts {
+        ensure!(said.contains(part), "it does not say {part}: {said}");
+    }
+    let after = vf.as_pf_has_it()?;
+    ensure!(before == after, "before: {before}, after: {after}");
+    ensure!(operator::names("bridge-port")?.is_empty(), "a port is left");
+    Ok(())
+}
+
+#[test]
+fn settings_are_set_through_the_pf_and_put_back() -> Result<()> {
+    let (lab, pod) = lab()?;
+    let vf = &lab.vfs[0];
+    let before = vf.as_pf_has_it()?;
+    let keys = json!({
+        "max_tx_rate": 200, "spoofchk": "off", "trust": "on", "mtu": 1400,
+        "runtimeConfig": { "mac": OTHER_MAC },
+    });
+    let attachment = with(&pod, vf, keys);
+    let result = attachment.add()?;
+    let interface = &result["interfaces"][0];
+    ensure!(interface["mac"] == OTHER_MAC, "{interface}");
+    ensure!(interface["mtu"] == 1400, "{interface}");
+    let link = pod.netns().json("ip -j link show net1")?;
+    let has = (&link[0]["address"], &link[0]["mtu"]);
+    ensure!(has == (&json!(OTHER_MAC), &json!(1400)), "{link}");
+    let during = vf.as_pf_has_it()?;
+    ensure!(during["rate"]["max_tx"] == 200, "{during}");
+    ensure!(
+        during["spoofchk"] == false && during["trust"] == true,
+        "{during}"
+    );
+    ensure!(during["address"] == OTHER_MAC, "{during}");
+
+    attachment.del()?;
+    let after = vf.as_pf_has_it()?;
+    ensure!(before == after, "before: {before}, after: {after}");
+    is_home(vf)
+}
+
+#[test]
+fn a_mac_alone_is_taken_and_given_back() -> Result<()> {
+    let (lab, pod) = lab()?;
+    let vf = &lab.vfs[0];
+    let attachment = with(&pod, vf, json!({ "mac": OTHER_MAC }));
+    let result = attachment.add()?;
+    ensure!(result["interfaces"][0]["mac"] == OTHER_MAC, "{result}");
+    let link = pod.netns().json("ip -j link show net1")?;
+    let has = (&link[0]["address"], &link[0]["mtu"]);
+    ensure!(has == (&json!(OTHER_MAC), &json!(1500)), "{link}");
+    attachment.del()?;
+    is_home(vf)
+}
+
+#[test]
+fn what_the_driver_refuses_is_told_and_nothing_stays_half_set() -> Result<()> {
+    let (lab, pod) = lab()?;
+    let vf = &lab.vfs[0];
+    // igb knows neither a guaranteed rate nor a link state.
+    let keys = json!({ "trust": "on", "spoofchk": "off", "min_tx_rate": 10 });
+    refused(
+        &with(&pod, vf, keys),
+        vf,
+        2,
+        &["min_tx_rate", "Invalid argument"],
+    )?;
+    let keys = json!({ "trust": "on", "link_state": "disable" });
+    refused(
+        &with(&pod, vf, keys),
+        vf,
+        2,
+        &["link_state", "not supported"],
+    )?;
+    is_home(vf)
+}
+
+#[test]
+fn a_pf_that_is_down_and_a_vf_without_driver_are_told() -> Result<()> {
+    let (lab, pod) = lab()?;
+    let vf = lab.vfs.last().context("no VF")?;
+    let plain = with(&pod, vf, json!({}));
+    command::run(&format!("ip link set {} down", vf.pf()))?;
+    let told = refused(&plain, vf, 100, &[&vf.pf(), "down"]);
+    command::run(&format!("ip link set {} up", vf.pf()))?;
+    told?;
+    vf.bind(None)?;
+    refused(&plain, vf, 100, &[&vf.pci, "no driver"])
+}
+
+#[test]
+fn a_vf_of_a_userspace_driver_gets_port_settings_addresses_and_device_info() -> Result<()> {
+    let (lab, pod) = lab()?;
+    let vf = &lab.vfs[0];
+    // vfio-pci needs an IOMMU, which this machine has none of; to the plugin both are the same.
+    command::run("modprobe uio_pci_generic")?;
+    vf.bind(Some("uio_pci_generic"))?;
+    let before = vf.as_pf_has_it()?;
+    let info = "/var/run/k8s.cni.cncf.io/devinfo/cni/default-lab-settings_net1";
+    let keys = json!({
+        "max_tx_rate": 100,
+        "runtimeConfig": { "CNIDeviceInfoFile": info },
+    });
+    let attachment = with(&pod, vf, keys).addresses(&["10.100.0.11/24"], &[]);
+    let result = attachment.add()?;
+    let interface = &result["interfaces"][0];
+    ensure!(interface["name"] == "net1", "{result}");
+    ensure!(interface["sandbox"] == pod.netns().path(), "{result}");
+    // Without a netdev, the address is that which the PF gives.
+    ensure!(interface["mac"] == vf.mac.as_str(), "{result}");
+    ensure!(result["ips"][0]["address"] == "10.100.0.11/24", "{result}");
+    let links = pod.netns().links()?;
+    ensure!(!links.contains(&"net1".to_owned()), "{links:?}");
+    ensure!(vf.as_pf_has_it()?["rate"]["max_tx"] == 100);
+    let ports = operator::names("bridge-port")?;
+    operator::is_up("bridge-port", ports.first().context("no port")?)?;
+    let written: Value = serde_json::from_str(&fs::read_to_string(info)?)?;
+    ensure!(
+        written["pci"]["pci-address"] == vf.pci.as_str(),
+        "{written}"
+    );
+
+    attachment.del()?;
+    let after = vf.as_pf_has_it()?;
+    ensure!(before == after, "before: {before}, after: {after}");
+    ensure!(operator::names("bridge-port")?.is_empty(), "a port is left");
+    ensure!(fs::metadata(info).is_err(), "{info} is left");
+    let left = fs::read_dir("/var/lib/cni/xpu-cni/attachments")?.count();
+    ensure!(left == 0, "{left} records are left");
+    Ok(())
+}
