@@ -9,20 +9,19 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use tokio::sync::Notify;
+use tokio::{runtime::Runtime, sync::Notify};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
 use xpu_agent::{
     app::App,
     config::Config,
     lifecycle::{
-        STOP_DEADLINE,
-        checks::{self, Verdict},
+        STOP_DEADLINE, checks,
         instance::{self, Instance},
+        reload::Reload,
         signals::Signals,
     },
     purge,
-    telemetry::{Telemetry, config::LogFormat, logs::LogFilter},
+    telemetry::{Telemetry, config::LogFormat},
 };
 
 /// Serves the OPI EVPN Gateway API and makes this node's bridges, VRFs and FRR match it.
@@ -71,71 +70,56 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut config = load(arguments.config.as_deref())?;
+    let config = Config::load(arguments.config.as_deref(), std::env::vars_os())?;
     if arguments.check_config {
         let text = toml::to_string(&config).context("cannot print the configuration")?;
         std::io::stdout().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    // Before the runtime has threads.
-    let signals = match arguments.command {
-        None => Some(Signals::take().context("signals cannot be waited for")?),
-        Some(Command::Check { .. } | Command::Purge) => None,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        // The agent waits on the kernel and on FRR, not on the processor.
-        .worker_threads(2)
-        .build()
-        .context("cannot start the runtime")?;
-    let facts = runtime.block_on(checks::observe(&config));
-    let checks = checks::judge(&facts);
-    if let Some(Command::Check { json }) = arguments.command {
-        return show(&checks, json);
+    match arguments.command {
+        Some(Command::Check { json }) => {
+            let facts = runtime()?.block_on(checks::observe(&config));
+            show(&checks::judge(&facts), json)
+        }
+        Some(Command::Purge) => {
+            let _instance = Instance::lock(Path::new(instance::DIRECTORY))?;
+            runtime()?.block_on(purge::purge(&config, |what| {
+                // Whoever reads it may have gone; the purge goes on.
+                let _ = writeln!(std::io::stdout(), "{what}");
+            }))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => serve(arguments, config).map(|()| ExitCode::SUCCESS),
     }
-    if let Some(Command::Purge) = arguments.command {
-        let _instance = Instance::lock(Path::new(instance::DIRECTORY))?;
-        runtime.block_on(purge::purge(&config, |what| {
-            // Whoever reads it may have gone; the purge goes on.
-            let _ = writeln!(std::io::stdout(), "{what}");
-        }))?;
-        return Ok(ExitCode::SUCCESS);
-    }
+}
+
+fn serve(arguments: &Arguments, mut config: Config) -> anyhow::Result<()> {
     if let Some(filter) = &arguments.log {
         config.log.filter.clone_from(filter);
     }
     if arguments.log_json {
         config.log.format = LogFormat::Json;
     }
+    // Before the runtime has threads.
+    let signals = Signals::take().context("signals cannot be waited for")?;
+    let runtime = runtime()?;
     let telemetry = {
         let _entered = runtime.enter();
         Telemetry::start(&config.log, &config.telemetry)?
     };
-    for check in checks.iter().filter(|it| it.verdict != Verdict::Good) {
-        let (found, mend) = (&check.found, check.mend.as_deref().unwrap_or_default());
-        if check.verdict == Verdict::Bad {
-            error!(check = check.name, %found, %mend, "the agent cannot start");
-        } else {
-            warn!(check = check.name, %found, %mend, "needs attention");
-        }
-    }
-    anyhow::ensure!(
-        checks::may_start(&checks),
-        "this machine lacks what the agent needs:\n{}",
-        listed(checks.iter().filter(|it| it.verdict == Verdict::Bad)),
-    );
+    let facts = runtime.block_on(checks::observe(&config));
+    checks::demand(&checks::judge(&facts))?;
     let _instance = Instance::lock(Path::new(instance::DIRECTORY))?;
     let stop = CancellationToken::new();
-    let signals = signals.context("signals were not taken")?;
     let hangup = Arc::new(Notify::new());
-    let reload = reload(
-        arguments.config.clone(),
-        config.clone(),
-        telemetry.filter.clone(),
-        hangup.clone(),
-    );
+    let reload = Reload {
+        path: arguments.config.clone(),
+        running: config.clone(),
+        filter: telemetry.filter.clone(),
+        hangup: hangup.clone(),
+    };
     let stopping = signals
-        .watch(stop.clone(), STOP_DEADLINE, reload)
+        .watch(stop.clone(), STOP_DEADLINE, move || reload.reload())
         .context("the thread for signals cannot be started")?;
     let result = runtime.block_on(async {
         let app = App::start(&config, &telemetry.exports, stop, hangup).await?;
@@ -144,25 +128,23 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     telemetry.finish();
     // What is abandoned is not waited for.
     runtime.shutdown_background();
-    result.map(|()| ExitCode::SUCCESS)
+    result
 }
 
-fn load(path: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(Config::load(path, std::env::vars_os())?)
-}
-
-fn listed<'a>(checks: impl Iterator<Item = &'a checks::Check>) -> String {
-    checks
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // The agent waits on the kernel and on FRR, not on the processor.
+        .worker_threads(2)
+        .build()
+        .context("cannot start the runtime")
 }
 
 fn show(checks: &[checks::Check], json: bool) -> anyhow::Result<ExitCode> {
     let text = if json {
         serde_json::to_string_pretty(checks)?
     } else {
-        listed(checks.iter())
+        checks::listed(checks)
     };
     writeln!(std::io::stdout(), "{text}")?;
     Ok(if checks::may_start(checks) {
@@ -170,41 +152,4 @@ fn show(checks: &[checks::Check], json: bool) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// What SIGHUP does: reads certificates and configuration again, takes the log filter from it, and
-/// says what of the rest needs a restart.
-fn reload(
-    path: Option<PathBuf>,
-    running: Config,
-    filter: LogFilter,
-    hangup: Arc<Notify>,
-) -> impl Fn() + Send {
-    move || {
-        hangup.notify_one();
-        let read = load(path.as_deref()).and_then(|config| {
-            filter.set(&config.log.filter)?;
-            Ok(config)
-        });
-        match read {
-            Ok(config) => {
-                info!(filter = %config.log.filter, "the configuration was read again");
-                let rest = Config {
-                    log: running.log.clone(),
-                    ..config
-                };
-                if rest != running {
-                    warn!(
-                        "the configuration has changes beside log.filter, which hold after a \
-                         restart: systemctl restart xpu-agent (no packet is lost)"
-                    );
-                }
-            }
-            Err(error) => warn!(
-                error = format!("{error:#}"),
-                "the configuration cannot be read again and stays as it was; check it with \
-                 xpu-agent --check-config"
-            ),
-        }
-    }
 }

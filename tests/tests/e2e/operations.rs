@@ -273,6 +273,21 @@ impl Drop for Mute {
     }
 }
 
+/// Waits until so many calls are stored and wait, and a pass is held up by the mute FRR.
+fn calls_wait(topology: &Topology, calls: f64, generation: f64) -> Result<()> {
+    wait_until("the calls wait for FRR", CONVERGENCE, || {
+        let is = |name: &str, labels: &[&str]| metric(&topology.xpu, name, labels);
+        let waiting = is("xpu_agent_rpcs_in_flight", &[])?;
+        let stored = is("xpu_agent_intent_generation", &[])?;
+        let held_up = is("xpu_agent_reconcile_under_way", &["\"frr\""])?;
+        ensure!(
+            waiting >= calls && stored >= generation && held_up == 1.0,
+            "{waiting} wait, generation {stored}, a pass of FRR under way: {held_up}"
+        );
+        Ok(())
+    })
+}
+
 #[test]
 fn a_stop_under_load_answers_who_waits_and_keeps_its_deadline() -> Result<()> {
     let mut lab = Lab::start()?;
@@ -281,11 +296,8 @@ fn a_stop_under_load_answers_who_waits_and_keeps_its_deadline() -> Result<()> {
     ))?;
     let mute = Mute::new(&lab.topology.xpu_frr())?;
     let calls = Calls::start(8);
-    wait_until("the calls wait", CONVERGENCE, || {
-        let waiting = metric(&lab.topology.xpu, "xpu_agent_rpcs_in_flight", &[])?;
-        ensure!(waiting >= 8.0, "{waiting} wait");
-        Ok(())
-    })?;
+    // net-blue is one generation, each of the eight another.
+    calls_wait(&lab.topology, 8.0, 9.0)?;
     let agent = lab.agent.take().context("no agent")?;
     let asked = Instant::now();
     let status = agent.stop()?;
@@ -323,11 +335,7 @@ fn a_second_signal_ends_it_at_once() -> Result<()> {
     let mut lab = Lab::start()?;
     let _mute = Mute::new(&lab.topology.xpu_frr())?;
     let calls = Calls::start(1);
-    wait_until("the call waits", CONVERGENCE, || {
-        let waiting = metric(&lab.topology.xpu, "xpu_agent_rpcs_in_flight", &[])?;
-        ensure!(waiting >= 1.0, "{waiting} wait");
-        Ok(())
-    })?;
+    calls_wait(&lab.topology, 1.0, 1.0)?;
     let agent = lab.agent.take().context("no agent")?;
     agent.signal(Signal::SIGTERM)?;
     wait_until("it stops", CONVERGENCE, || {

@@ -29,7 +29,7 @@ use axum::{
     Router,
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     response::Response,
-    routing::{self, MethodFilter},
+    routing,
 };
 use http::{HeaderMap, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -93,8 +93,8 @@ impl Gateway {
                                 request: Request| async move {
                 target.serve(path, request).await
             };
-            let method = MethodFilter::try_from(rule.method.clone()).unwrap_or(MethodFilter::GET);
-            router = router.route(&rule.template.route(), routing::on(method, handler));
+            let method = routing::on(rule.verb.filter, handler);
+            router = router.route(&rule.template.route(), method);
         }
         router
     }

@@ -41,7 +41,8 @@ pub fn document(gateway: &Gateway, info: Info) -> Value {
         let path = paths
             .entry(rule.template.route())
             .or_insert_with(|| json!({}));
-        path[rule.method.as_str().to_ascii_lowercase()] = operation(rule, &comments, &mut schemas);
+        path[rule.verb.method.as_str().to_ascii_lowercase()] =
+            operation(rule, &comments, &mut schemas);
     }
     let error = schemas.reference_by_name("google.rpc.Status");
     json!({
@@ -81,7 +82,7 @@ fn operation(rule: &Rule, comments: &Comments, schemas: &mut Schemas<'_>) -> Val
         },
     });
     if let Some(field) = &rule.body {
-        let variant = if rule.method == http::Method::PATCH {
+        let variant = if rule.verb.method == http::Method::PATCH {
             Variant::Partial
         } else {
             Variant::Whole

@@ -25,7 +25,7 @@ pub(super) fn message(
         None if !body.is_empty() => {
             return Err(Refusal::malformed(format!(
                 "{} {} takes no body",
-                rule.method,
+                rule.verb.method,
                 rule.template.route()
             )));
         }

@@ -1,5 +1,6 @@
 //! The `google.api.http` rules of the methods.
 
+use axum::routing::MethodFilter;
 use http::Method;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MethodDescriptor};
 
@@ -12,7 +13,7 @@ use super::{
 /// A method and how HTTP reaches it.
 #[derive(Debug)]
 pub struct Rule {
-    pub(super) method: Method,
+    pub(super) verb: &'static Verb,
     pub(super) template: Template,
     /// The request's field that the HTTP body is; none: there is no body.
     pub(super) body: Option<FieldDescriptor>,
@@ -73,13 +74,31 @@ pub enum RuleError {
     },
 }
 
-/// The fields of `google.api.HttpRule` that hold a path, and what they mean.
-const VERBS: [(&str, Method); 5] = [
-    ("get", Method::GET),
-    ("put", Method::PUT),
-    ("post", Method::POST),
-    ("delete", Method::DELETE),
-    ("patch", Method::PATCH),
+/// An HTTP method that a rule can name.
+#[derive(Debug)]
+pub(super) struct Verb {
+    /// The field of `google.api.HttpRule` that holds its path.
+    field: &'static str,
+    pub(super) method: Method,
+    pub(super) filter: MethodFilter,
+}
+
+impl Verb {
+    const fn new(field: &'static str, method: Method, filter: MethodFilter) -> Self {
+        Self {
+            field,
+            method,
+            filter,
+        }
+    }
+}
+
+static VERBS: [Verb; 5] = [
+    Verb::new("get", Method::GET, MethodFilter::GET),
+    Verb::new("put", Method::PUT, MethodFilter::PUT),
+    Verb::new("post", Method::POST, MethodFilter::POST),
+    Verb::new("delete", Method::DELETE, MethodFilter::DELETE),
+    Verb::new("patch", Method::PATCH, MethodFilter::PATCH),
 ];
 
 /// The rules of every method that has one, in the descriptors' order.
@@ -99,9 +118,9 @@ pub(super) fn all(pool: &DescriptorPool) -> Result<Vec<Rule>, RuleError> {
         };
         let verb = VERBS
             .iter()
-            .find_map(|(field, method)| Some((method, text(option, field)?)));
-        if let Some((method, path)) = verb {
-            rules.push(rule(rpc, method, &path, option)?);
+            .find_map(|verb| Some((verb, text(option, verb.field)?)));
+        if let Some((verb, path)) = verb {
+            rules.push(rule(rpc, verb, &path, option)?);
         }
     }
     Ok(rules)
@@ -109,7 +128,7 @@ pub(super) fn all(pool: &DescriptorPool) -> Result<Vec<Rule>, RuleError> {
 
 fn rule(
     rpc: MethodDescriptor,
-    method: &Method,
+    verb: &'static Verb,
     path: &str,
     option: &DynamicMessage,
 ) -> Result<Rule, RuleError> {
@@ -144,7 +163,7 @@ fn rule(
         },
     };
     Ok(Rule {
-        method: method.clone(),
+        verb,
         template,
         body,
         rpc,

@@ -11,6 +11,7 @@ pub mod http;
 pub mod instance;
 pub mod notify;
 pub mod readiness;
+pub mod reload;
 pub mod signals;
 
 use std::time::Duration;

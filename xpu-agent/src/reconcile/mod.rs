@@ -98,7 +98,7 @@ pub async fn run<B: Backend>(
     let mut last = Arc::new(status::PassReport::default());
     loop {
         let snapshot = intent.borrow_and_update().clone();
-        let span = probe.span(snapshot.generation, cause);
+        let span = probe.begin(snapshot.generation, cause);
         let started = Instant::now();
         // A pass is not cancelled half-way by `stop`: it is short, and a plan applied in part
         // would have to be found out about by the next start.

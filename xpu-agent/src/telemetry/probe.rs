@@ -39,9 +39,10 @@ impl Probe {
         }
     }
 
-    /// The span of a pass: a child of the oldest call whose change has not been followed yet,
+    /// A pass begins; its span is a child of the oldest call whose change has not been followed yet,
     /// with links to the others.
-    pub(crate) fn span(&self, generation: Generation, cause: Cause) -> Span {
+    pub(crate) fn begin(&self, generation: Generation, cause: Cause) -> Span {
+        self.meter.begun();
         let cause = cause.as_str();
         let span = info_span!("pass", backend = %self.backend, %generation, cause);
         self.causes.tie(&span, self.settled.unwrap_or_default());

@@ -9,6 +9,7 @@ mod facts;
 use std::fmt;
 
 use serde::Serialize;
+use tracing::{error, warn};
 use xpu_linux::kernel::{Answer, Feature};
 use xpu_plan::frr::{LEAST_VERSION, Version};
 
@@ -123,6 +124,33 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
 #[must_use]
 pub fn may_start(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.verdict != Verdict::Bad)
+}
+
+/// One a line, as text.
+pub fn listed<'a>(checks: impl IntoIterator<Item = &'a Check>) -> String {
+    let lines: Vec<_> = checks.into_iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// Logs what is not good.
+///
+/// # Errors
+/// With what is bad, if anything is.
+pub fn demand(checks: &[Check]) -> anyhow::Result<()> {
+    for check in checks.iter().filter(|it| it.verdict != Verdict::Good) {
+        let (found, mend) = (&check.found, check.mend.as_deref().unwrap_or_default());
+        if check.verdict == Verdict::Bad {
+            error!(check = check.name, %found, %mend, "the agent cannot start");
+        } else {
+            warn!(check = check.name, %found, %mend, "needs attention");
+        }
+    }
+    anyhow::ensure!(
+        may_start(checks),
+        "this machine lacks what the agent needs:\n{}",
+        listed(checks.iter().filter(|it| it.verdict == Verdict::Bad)),
+    );
+    Ok(())
 }
 
 fn rights(facts: &Facts) -> Check {

@@ -40,6 +40,7 @@ pub struct PassMeters {
     actions: Family<ActionLabels, Counter>,
     drift: Family<BackendLabel, Counter>,
     backoff: Family<BackendLabel, Seconds>,
+    under_way: Family<BackendLabel, Gauge>,
     unobserved: Family<BackendLabel, Counter>,
 }
 
@@ -52,6 +53,7 @@ impl PassMeters {
             actions: Family::default(),
             drift: Family::default(),
             backoff: Family::default(),
+            under_way: Family::default(),
             unobserved: Family::default(),
         };
         registry.register(
@@ -88,6 +90,11 @@ impl PassMeters {
             meters.backoff.clone(),
         );
         registry.register(
+            "reconcile_under_way",
+            "1 while a pass is under way; where it stays 1, kernel or FRR does not answer",
+            meters.under_way.clone(),
+        );
+        registry.register(
             "reconcile_unobserved",
             "Passes that could not even observe",
             meters.unobserved.clone(),
@@ -106,6 +113,7 @@ impl PassMeters {
             plan: self.plan.get_or_create_owned(&label),
             drift: self.drift.get_or_create_owned(&label),
             backoff: self.backoff.get_or_create_owned(&label),
+            under_way: self.under_way.get_or_create_owned(&label),
             unobserved: self.unobserved.get_or_create_owned(&label),
             all: self.clone(),
             backend: backend.as_str(),
@@ -122,10 +130,16 @@ pub struct PassMeter {
     plan: Histogram,
     drift: Counter,
     backoff: Seconds,
+    under_way: Gauge,
     unobserved: Counter,
 }
 
 impl PassMeter {
+    /// A pass begins.
+    pub(crate) fn begun(&self) {
+        self.under_way.set(1);
+    }
+
     /// A pass ended; `backoff` is the wait until the next try, if one is needed.
     pub(crate) fn passed(
         &self,
@@ -136,6 +150,7 @@ impl PassMeter {
     ) {
         let backend = self.backend;
         let cause = cause.as_str();
+        self.under_way.set(0);
         self.all
             .passes
             .get_or_create(&PassLabels { backend, cause })

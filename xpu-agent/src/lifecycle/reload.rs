@@ -1,0 +1,55 @@
+//! What SIGHUP does.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::{config::Config, telemetry::logs::LogFilter};
+
+/// What of the running agent can be read again.
+#[derive(Debug)]
+pub struct Reload {
+    /// The configuration file; without one the defaults hold.
+    pub path: Option<PathBuf>,
+    /// What the agent was started with.
+    pub running: Config,
+    /// What is logged.
+    pub filter: LogFilter,
+    /// Wakes who follows the certificates.
+    pub hangup: Arc<Notify>,
+}
+
+impl Reload {
+    /// Reads certificates and configuration again, takes the log filter from it, and says what of
+    /// the rest needs a restart.
+    pub fn reload(&self) {
+        self.hangup.notify_one();
+        match self.read() {
+            Ok(config) => {
+                info!(filter = %config.log.filter, "the configuration was read again");
+                let rest = Config {
+                    log: self.running.log.clone(),
+                    ..config
+                };
+                if rest != self.running {
+                    warn!(
+                        "the configuration has changes beside log.filter, which hold after a \
+                         restart: systemctl restart xpu-agent (no packet is lost)"
+                    );
+                }
+            }
+            Err(error) => warn!(
+                error = format!("{error:#}"),
+                "the configuration cannot be read again and stays as it was; check it with \
+                 xpu-agent --check-config"
+            ),
+        }
+    }
+
+    fn read(&self) -> anyhow::Result<Config> {
+        let config = Config::load(self.path.as_deref(), std::env::vars_os())?;
+        self.filter.set(&config.log.filter)?;
+        Ok(config)
+    }
+}
