@@ -63,6 +63,13 @@ fn l2_a_pod_and_a_remote_host_share_a_network() -> Result<()> {
         "leaf2 does not forward {} to {XPU_VTEP}: {fdb}",
         pod.vf.mac
     );
+    // The far end is told with the network; each change of the intent looks anew.
+    create("logical-bridge net-other --vlan 101")?;
+    let bridge = get("lb", "net-blue")?.to_string();
+    ensure!(
+        bridge.contains("remoteVteps") && bridge.contains(LEAF2_VTEP),
+        "{bridge}"
+    );
     Ok(())
 }
 

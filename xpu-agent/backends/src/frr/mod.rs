@@ -97,7 +97,7 @@ impl Frr {
         }
         let vrfs = self.run(Socket::Zebra, "show vrf").await?;
         let l3vnis = self.run(Socket::Zebra, "show vrf vni json").await?;
-        let l2vnis = self.run(Socket::Zebra, "show evpn vni json").await?;
+        let l2vnis = self.run(Socket::Zebra, "show evpn vni detail json").await?;
         // Refused while there is no BGP instance at all.
         let bgp_vnis = match self.run(Socket::Bgpd, "show bgp l2vpn evpn vni json").await {
             Err(error) if error.is_refusal() => String::new(),

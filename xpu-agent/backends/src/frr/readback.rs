@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use xpu_model::{IfName, Vni};
-use xpu_plan::frr::observed::{BgpVni, L3Vni, Version};
+use xpu_plan::frr::observed::{BgpVni, L2Vni, L3Vni, Version};
 
 /// `show version`: `FRRouting 10.3 (host) on Linux(6.12).`
 pub(super) fn version(answer: &str) -> Option<Version> {
@@ -53,12 +53,24 @@ pub(super) fn l3vnis(answer: &str) -> BTreeMap<IfName, L3Vni> {
     read.collect()
 }
 
-/// `show evpn vni json`: `{"10100":{"vni":10100,"type":"L2",…}}`.
-pub(super) fn l2vnis(answer: &str) -> BTreeSet<Vni> {
+/// `show evpn vni detail json`: `[{"vni":10100,"type":"L2","remoteVteps":[{"ip":"10.255.0.2",…}],…}]`;
+/// before FRR 10 the VTEPs are texts below `numRemoteVteps`.
+pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
     let json = parse(answer);
-    let entries = json.as_object().into_iter().flatten();
-    let l2 = entries.filter(|(_, entry)| entry.get("type").and_then(Value::as_str) == Some("L2"));
-    l2.filter_map(|(_, entry)| vni(entry.get("vni")?)).collect()
+    let entries = json.as_array().into_iter().flatten();
+    let l2 = entries.filter(|entry| entry.get("type").and_then(Value::as_str) == Some("L2"));
+    let read = l2.filter_map(|entry| {
+        let lists = ["remoteVteps", "numRemoteVteps"].iter();
+        let far = lists
+            .filter_map(|key| entry.get(*key)?.as_array())
+            .flatten();
+        let addresses = far.filter_map(|vtep| vtep.get("ip").unwrap_or(vtep).as_str());
+        let l2 = L2Vni {
+            remote_vteps: addresses.filter_map(|it| it.parse().ok()).collect(),
+        };
+        Some((vni(entry.get("vni")?)?, l2))
+    });
+    read.collect()
 }
 
 /// `show bgp l2vpn evpn vni json`: an object per VNI beside some facts about the whole.
@@ -139,6 +151,28 @@ mod tests {
         assert!(read[&"blue".parse().unwrap()].up);
         let red = &read[&"red".parse().unwrap()];
         assert_eq!((red.vni.get(), red.up, &red.vxlan), (5002, false, &None));
+    }
+
+    #[test]
+    fn l2vnis_with_their_remote_vteps() {
+        let answer = r#"[
+            {"vni":10100,"type":"L2","numRemoteVteps":2,
+             "remoteVteps":[{"ip":"10.255.0.2","flood":"HER"},{"ip":"fd00::2"}]},
+            {"vni":10200,"type":"L2","numRemoteVteps":["10.255.0.3"]},
+            {"vni":10300,"type":"L2","numRemoteVteps":0},
+            {"vni":50100,"type":"L3"}]"#;
+        let read = l2vnis(answer);
+        let far = |vni: u32| {
+            let l2 = &read[&Vni::try_from(vni).unwrap()];
+            l2.remote_vteps
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(read.len(), 3);
+        assert_eq!(far(10100), ["10.255.0.2", "fd00::2"]);
+        assert_eq!(far(10200), ["10.255.0.3"]);
+        assert!(far(10300).is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use xpu_model::{Asn, IfName, Vni};
@@ -21,7 +21,7 @@ pub struct Observed {
     /// What zebra says of each VRF's L3VNI, by the VRF's device.
     pub l3vnis: BTreeMap<IfName, L3Vni>,
     /// The L2VNIs that zebra found in the kernel.
-    pub l2vnis: BTreeSet<Vni>,
+    pub l2vnis: BTreeMap<Vni, L2Vni>,
     /// What bgpd exports and imports, by VNI.
     pub bgp_vnis: BTreeMap<Vni, BgpVni>,
 }
@@ -39,6 +39,13 @@ impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
     }
+}
+
+/// An L2VNI in zebra (`show evpn vni detail json`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct L2Vni {
+    /// The VTEPs that announced the VNI by type-3 routes: BUM frames are flooded to these.
+    pub remote_vteps: BTreeSet<IpAddr>,
 }
 
 /// An L3VNI in zebra (`show vrf vni json`).

@@ -216,22 +216,25 @@ impl Reporter<'_> {
 
     fn bridge(&self, bridge: &Object<LogicalBridgeSpec>) -> Option<Component> {
         let vni = bridge.spec.vni?;
-        let known = self.observed.l2vnis.contains(&vni);
+        let known = self.observed.l2vnis.get(&vni);
         match (bridge.deleting, known) {
-            (true, false) => None,
-            (true, true) => {
+            (true, None) => None,
+            (true, Some(_)) => {
                 let reason = format!("zebra has not let go of VNI {vni} yet");
                 Some(Component::new(State::Pending(reason)))
             }
             (false, known) => {
                 let state = self.refusal(bridge.spec.vtep).unwrap_or_else(|| {
-                    if known {
+                    if known.is_some() {
                         self.base_trouble().unwrap_or(State::Success)
                     } else {
                         State::Pending(format!("zebra does not show VNI {vni} yet"))
                     }
                 });
-                Some(Component::new(state))
+                let component = Component::new(state);
+                let vteps = known.into_iter().flat_map(|l2| &l2.remote_vteps);
+                let vteps: Vec<_> = vteps.map(ToString::to_string).collect();
+                Some(component.fact("remoteVteps", vteps))
             }
         }
     }

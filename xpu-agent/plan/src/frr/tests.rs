@@ -11,7 +11,7 @@ use xpu_model::{
 };
 
 use super::{
-    observed::{BgpVni, L3Vni, Version},
+    observed::{BgpVni, L2Vni, L3Vni, Version},
     *,
 };
 
@@ -704,7 +704,9 @@ fn all_up(intent: &mut Intent, version: Version) -> Observed {
         router_mac: None,
     };
     observed.l3vnis.insert("vrf-0".parse().unwrap(), l3);
-    observed.l2vnis.insert(Vni::try_from(100).unwrap());
+    observed
+        .l2vnis
+        .insert(Vni::try_from(100).unwrap(), L2Vni::default());
     observed
 }
 
