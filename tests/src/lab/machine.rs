@@ -26,7 +26,7 @@ const PROCESSORS: u32 = 2;
 /// The kernel's arguments. Those of the second line are for speed: an emulated processor leaks
 /// nothing that mitigations would keep, and each check costs seconds.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 loglevel=5 net.ifnames=0 \
-    mitigations=off nokaslr cryptomgr.notests random.trust_cpu=on";
+    mitigations=off nokaslr cryptomgr.notests random.trust_cpu=on intel_iommu=on iommu=pt";
 
 /// The MAC of a wire's physical function.
 pub fn pf_mac(wire: u8) -> String {
@@ -47,6 +47,8 @@ pub fn arguments(paths: &Paths, image: &Image, accel: Accel) -> Vec<OsString> {
     line.add(format_args!(
         "-machine q35 -smp {PROCESSORS} -m {MEMORY_MIB}M"
     ));
+    // A VF is bound to vfio-pci only where an IOMMU is; Debian's kernel has no way around it.
+    line.add(format_args!("-device intel-iommu,intremap=off"));
     accelerator(&mut line, accel);
     line.path("-kernel", "", &image.kernel);
     line.path("-initrd", "", &image.initramfs);

@@ -127,9 +127,14 @@ fn a_pf_that_is_down_and_a_vf_without_driver_are_told() -> Result<()> {
 fn a_vf_of_a_userspace_driver_gets_port_settings_addresses_and_device_info() -> Result<()> {
     let (lab, pod) = lab()?;
     let vf = &lab.vfs[0];
-    // vfio-pci needs an IOMMU, which this machine has none of; to the plugin both are the same.
-    command::run("modprobe uio_pci_generic")?;
-    vf.bind(Some("uio_pci_generic"))?;
+    command::run("modprobe vfio-pci")?;
+    vf.bind(Some("vfio-pci"))?;
+    let group = fs::read_link(format!("/sys/bus/pci/devices/{}/iommu_group", vf.pci))?;
+    let group = group.file_name().context("no IOMMU group")?;
+    ensure!(
+        fs::exists(std::path::Path::new("/dev/vfio").join(group))?,
+        "no program could have the VF"
+    );
     let before = vf.as_pf_has_it()?;
     let info = "/var/run/k8s.cni.cncf.io/devinfo/cni/default-lab-settings_net1";
     let keys = json!({
