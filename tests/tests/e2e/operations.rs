@@ -373,9 +373,10 @@ fn the_log_filter_is_read_again_at_sighup() -> Result<()> {
         agent::CONFIG,
         format!("[log]\nfilter = \"info,xpu_agent=debug\"\n{config}"),
     )?;
+    let before = fs::read_to_string(agent::LOG)?;
+    ensure!(!before.contains("DEBUG"), "{before}");
     agent.signal(Signal::SIGHUP)?;
     logs("the configuration was read again")?;
-    ensure!(!fs::read_to_string(agent::LOG)?.contains("DEBUG"));
     create(&format!("logical-bridge net-blue --vlan {BLUE_VLAN}"))?;
     logs("DEBUG")?;
 
