@@ -261,8 +261,8 @@ impl App {
                 .await
                 .with_context(|| format!("cannot listen on {address}; set http.listen"))?;
             info!(%address, ?transport, "serving HTTP");
-            let pages = http::router(&routes)?.merge(lifecycle::http::router(health));
-            let pages = Routes::from(pages);
+            let pages = lifecycle::http::router(health);
+            let pages = Routes::from(http::router(&routes, config.limits.message_bytes, pages)?);
             self.spawn_server("http", Protocol::Http, listener, &gate, pages);
         }
         Ok(())
