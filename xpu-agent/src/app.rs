@@ -49,7 +49,7 @@ use crate::{
     store::{self, Ledger, Store, Told},
     telemetry::{
         Probe,
-        metrics::{ExportMeter, KernelEvents, Metrics, Objects, RpcMeter},
+        metrics::{Access, ExportMeter, KernelEvents, Metrics, Objects, RpcMeter},
         rpc,
         trace::Causes,
     },
@@ -114,7 +114,10 @@ impl App {
         };
         let health = Health {
             readiness: readiness.clone(),
-            exposition: metrics.with(objects).exposition(),
+            exposition: metrics
+                .with(objects)
+                .with(Access(listeners.gate.clone()))
+                .exposition(),
         };
         let deadline = Duration::from_millis(config.api.deadline_ms);
         let api = Api::new(store.clone(), board, deadline);
