@@ -1,10 +1,11 @@
 //! The wiring: what is started, in which order, and how it ends.
 //!
-//! Start: store → backends (each opens its edge; Linux looks for what is not ours) →
-//! loops → API. The first pass of each backend observes and repairs; calls are answered meanwhile.
+//! Start: certificates and sockets (so that what is wrong there is told before anything is
+//! touched) → store → backends (each opens its edge; Linux looks for what is not ours) → loops →
+//! API. The first pass of each backend observes and repairs; calls are answered meanwhile.
 //!
-//! Stop: no new calls, the ones under way get a moment, the loops end after their pass. Kernel and
-//! FRR stay as they are.
+//! Stop: no new calls, streams end, the loops end after their pass, and the calls that wait for
+//! them get a moment. Kernel and FRR stay as they are.
 
 use std::{
     collections::BTreeSet,
@@ -13,11 +14,10 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::{
-    sync::{Notify, watch},
-    time::timeout,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use axum::Router;
+use futures::future::join;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{info, warn};
 use xpu_backends::frr::Startup;
@@ -31,19 +31,15 @@ use xpu_proto::evpn_gw::v1alpha1::{
 };
 
 use crate::{
-    access::{
-        self, Gate, Listener, Protocol,
-        config::{LimitsConfig, Transport},
-        descriptors, guard, reload,
-        tls::Tls,
-    },
+    access::{self, config::LimitsConfig, guard, reload},
     api::Api,
     config::Config,
     http,
     lifecycle::{
-        self, ANSWERS, PASSES, http::Health, notify, readiness::Readiness, signals::Stopping,
+        self, ANSWERS, PASSES, http::Health, notify, parts::Parts, readiness::Readiness,
+        signals::Stopping,
     },
-    listen,
+    listen::{Bound, Listeners},
     reconcile::{
         self, Backend, Board, Source, collector,
         frr::{FrrBackend, Kept, NoFrr},
@@ -53,7 +49,7 @@ use crate::{
     store::{self, Ledger, Store, Told},
     telemetry::{
         Probe,
-        metrics::{ExportMeter, KernelEvents, Metrics, Objects, RpcMeter},
+        metrics::{Access, ExportMeter, KernelEvents, Metrics, Objects, RpcMeter},
         rpc,
         trace::Causes,
     },
@@ -64,7 +60,10 @@ pub struct App {
     stop: CancellationToken,
     /// Ends passes in the middle.
     abandon: CancellationToken,
-    tasks: TaskTracker,
+    /// The loops.
+    passes: Parts,
+    /// Whatever else runs, listeners above all.
+    others: Parts,
     /// The first task that ended by itself, if one did.
     ended: Arc<OnceLock<&'static str>>,
     /// Why the store ended, if it did.
@@ -82,6 +81,7 @@ impl App {
         stop: CancellationToken,
         hangup: Arc<Notify>,
     ) -> anyhow::Result<Self> {
+        let listeners = Listeners::bind(config).await?;
         let metrics = Metrics::default().with_exports(exports);
         let told = Told {
             meter: metrics.store.clone(),
@@ -96,18 +96,16 @@ impl App {
         let app = Self {
             stop,
             abandon: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            passes: Parts::default(),
+            others: Parts::default(),
             ended: Arc::default(),
             store: store.failure(),
         };
         let (board, metrics) = app
             .start_backends(config, &node, &store, foreign, metrics, &causes)
             .await?;
-        app.tasks.spawn(collector::run(
-            store.clone(),
-            board.clone(),
-            app.stop.clone(),
-        ));
+        let tombstones = collector::run(store.clone(), board.clone(), app.stop.clone());
+        drop(app.others.spawn("collector", tombstones));
         let readiness = Readiness::new(board.clone(), &store, app.stop.clone());
         let meter = metrics.rpc.clone();
         let objects = Objects {
@@ -116,12 +114,17 @@ impl App {
         };
         let health = Health {
             readiness: readiness.clone(),
-            exposition: metrics.with(objects).exposition(),
+            exposition: metrics
+                .with(objects)
+                .with(Access(listeners.gate.clone()))
+                .exposition(),
         };
         let deadline = Duration::from_millis(config.api.deadline_ms);
         let api = Api::new(store.clone(), board, deadline);
-        app.serve(config, api, &meter, health, hangup).await?;
-        app.spawn_until_stop("notify", notify::run(readiness, store));
+        let pages = lifecycle::http::router(health);
+        let faces = faces(api, &config.limits, meter, pages).await?;
+        app.serve(listeners, &faces, hangup);
+        app.spawn_until_stop(&app.others, "notify", notify::run(readiness, store));
         Ok(app)
     }
 
@@ -148,7 +151,7 @@ impl App {
         let metrics = metrics.with(KernelEvents(linux.events()));
         let silent = StaleNeighbours::new().context("neighbours cannot be followed")?;
         let silent = silent::run(linux.kernel(), silent, self.stop.clone());
-        self.spawn_until_stop("silent-hosts", async move {
+        self.spawn_until_stop(&self.others, "silent-hosts", async move {
             if let Err(error) = silent.await {
                 warn!(%error, "silent hosts are no longer asked; the agent stops to be started anew");
             }
@@ -180,7 +183,7 @@ impl App {
         let probe = Probe::new(B::NAME, metrics, causes.clone());
         let task = reconcile::run(backend, store.watch(), reports, probe, self.stop.clone());
         let abandon = self.abandon.clone();
-        self.spawn_until_stop(B::NAME.as_str(), async move {
+        self.spawn_until_stop(&self.passes, B::NAME.as_str(), async move {
             abandon.run_until_cancelled_owned(task).await;
         });
         Source {
@@ -194,12 +197,13 @@ impl App {
     /// agent stops, and what supervises it starts a new one that observes everything anew.
     fn spawn_until_stop(
         &self,
+        among: &Parts,
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let stop = self.stop.clone();
         let first = self.ended.clone();
-        self.tasks.spawn(async move {
+        drop(among.spawn(name, async move {
             let ended = tokio::spawn(task).await;
             if !stop.is_cancelled() {
                 warn!(
@@ -212,73 +216,25 @@ impl App {
                 let _ = first.set(name);
                 stop.cancel();
             }
-        });
+        }));
     }
 
-    async fn serve(
-        &self,
-        config: &Config,
-        api: Api,
-        meter: &RpcMeter,
-        health: Health,
-        hangup: Arc<Notify>,
-    ) -> anyhow::Result<()> {
-        descriptors::raise(&config.limits, 3);
-        let tls = config.tls.clone().map(Tls::open).transpose()?;
-        if let Some(tls) = tls.clone() {
-            let followed = reload::run(tls, hangup, self.stop.clone());
-            self.spawn_until_stop("certificates", followed);
+    fn serve(&self, listeners: Listeners, faces: &Faces, hangup: Arc<Notify>) {
+        let Listeners { gate, bound } = listeners;
+        if let Some(tls) = gate.tls() {
+            let followed = reload::run(tls.clone(), hangup, self.stop.clone());
+            self.spawn_until_stop(&self.others, "certificates", followed);
         }
-        let gate = Gate::new(config.access.clone(), config.limits.clone(), tls);
-        // What is layered on the services holds for every listener, HTTP included.
-        let routes = guard::around(services(api, &config.limits).await?);
-        let routes = rpc::metered(routes, meter.clone());
-        if !config.api.unix.as_os_str().is_empty() {
-            let listener = listen::unix(&config.api.unix, config.api.unix_group)?;
-            info!(path = %config.api.unix.display(), "serving gRPC on a unix socket");
-            let listener = Listener::Unix(listener);
-            self.spawn_server("grpc-unix", Protocol::Grpc, listener, &gate, routes.clone());
+        for Bound {
+            name,
+            protocol,
+            listener,
+        } in bound
+        {
+            let routes = faces.of(protocol).clone();
+            let served = access::serve(listener, protocol, routes, gate.clone(), self.stop.clone());
+            self.spawn_until_stop(&self.others, name, served);
         }
-        if let Some((address, transport)) = config.tcp()? {
-            let listener = gate
-                .tcp(address, transport)
-                .await
-                .with_context(|| format!("cannot listen on {address}; set api.tcp"))?;
-            info!(%address, ?transport, "serving gRPC over TCP");
-            if transport == Transport::Insecure {
-                warn!(
-                    %address,
-                    "access.insecure: everybody who reaches the address is {:?}, unseen and \
-                     unencrypted; set tls.cert, tls.key and tls.client_ca instead",
-                    config.access.insecure_role
-                );
-            }
-            self.spawn_server("grpc-tcp", Protocol::Grpc, listener, &gate, routes.clone());
-        }
-        if let Some((address, transport)) = config.http()? {
-            let listener = gate
-                .tcp(address, transport)
-                .await
-                .with_context(|| format!("cannot listen on {address}; set http.listen"))?;
-            info!(%address, ?transport, "serving HTTP");
-            let pages = http::router(&routes)?.merge(lifecycle::http::router(health));
-            let pages = Routes::from(pages);
-            self.spawn_server("http", Protocol::Http, listener, &gate, pages);
-        }
-        Ok(())
-    }
-
-    fn spawn_server(
-        &self,
-        name: &'static str,
-        protocol: Protocol,
-        listener: Listener,
-        gate: &Gate,
-        routes: Routes,
-    ) {
-        let stop = self.stop.clone();
-        let served = access::serve(listener, protocol, routes, gate.clone(), stop);
-        self.spawn_until_stop(name, served);
     }
 
     /// Runs until it is stopped, then ends without touching kernel or FRR.
@@ -289,17 +245,34 @@ impl App {
         self.stop.cancelled().await;
         stopping.begin();
         info!("stopping; kernel and FRR stay as they are");
-        self.tasks.close();
-        if timeout(PASSES, self.tasks.wait()).await.is_err() {
+        if let Err(passes) = self.passes.ended_within(PASSES).await {
             warn!(
+                ?passes,
                 after = ?PASSES,
-                "passes are still under way and are abandoned; if FRR does not answer, see its \
+                "passes are still under way and are abandoned; if FRR's is among them, see FRR's \
                  log. The next start observes how far they came"
             );
             self.abandon.cancel();
-            if timeout(ANSWERS, self.tasks.wait()).await.is_err() {
-                warn!(after = ?ANSWERS, "connections are still open and are dropped");
-            }
+        }
+        let (passes, others) = join(
+            self.passes.ended_within(ANSWERS),
+            self.others.ended_within(ANSWERS),
+        )
+        .await;
+        if let Err(passes) = passes {
+            warn!(
+                ?passes,
+                "do not end though they were abandoned; the process ends without them. Please \
+                 report it"
+            );
+        }
+        if let Err(parts) = others {
+            warn!(
+                ?parts,
+                after = ?ANSWERS,
+                "have calls whose clients do not read the answers, or work that does not end; \
+                 they are dropped"
+            );
         }
         // Without the store the loops end, so that is what the others' end is about.
         if let Some(failure) = self.store.borrow().clone() {
@@ -311,6 +284,44 @@ impl App {
         );
         Ok(())
     }
+}
+
+/// What the listeners serve.
+#[derive(Clone, Debug)]
+pub struct Faces {
+    grpc: Routes,
+    http: Routes,
+}
+
+impl Faces {
+    /// The one that a listener of this protocol serves.
+    #[must_use]
+    pub const fn of(&self, protocol: access::Protocol) -> &Routes {
+        match protocol {
+            access::Protocol::Grpc => &self.grpc,
+            access::Protocol::Http => &self.http,
+        }
+    }
+}
+
+/// Puts around the services what holds for every caller, and makes the HTTP face of the result,
+/// with other `pages` beside it.
+///
+/// # Errors
+/// When the API's descriptors cannot be served, which a test rules out.
+pub async fn faces(
+    api: Api,
+    limits: &LimitsConfig,
+    meter: RpcMeter,
+    pages: Router,
+) -> anyhow::Result<Faces> {
+    let guarded = guard::around(services(api, limits).await?);
+    let grpc = rpc::metered(guarded, meter);
+    let http = http::router(&grpc, limits.message_bytes, pages)?;
+    Ok(Faces {
+        grpc,
+        http: Routes::from(http),
+    })
 }
 
 /// The four services, with health and reflection beside them, as they are before

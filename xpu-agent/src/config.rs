@@ -27,6 +27,9 @@ const ENV_PREFIX: &str = "XPU_AGENT_";
 /// Variables with the prefix that are not keys: they belong to the command line.
 const NOT_KEYS: [&str; 2] = ["XPU_AGENT_CONFIG", "XPU_AGENT_LOG"];
 
+/// Routing tables that are the kernel's: default, main and local (`rtnetlink.h`, `rt_class_t`).
+const KERNEL_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
+
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -402,11 +405,15 @@ impl Config {
         if self.vrf.table_first == 0 || self.vrf.table_first > self.vrf.table_last {
             return Err(value("vrf.table_first", "must be from 1 to vrf.table_last"));
         }
-        if (self.vrf.table_first..=self.vrf.table_last).contains(&254) {
-            return Err(value(
-                "vrf.table_first",
-                "the range holds the kernel's own tables 253 to 255; start above them",
-            ));
+        let (first, last) = (self.vrf.table_first, self.vrf.table_last);
+        if first <= *KERNEL_TABLES.end() && last >= *KERNEL_TABLES.start() {
+            let problem = format!(
+                "{first} to {last} holds tables of the kernel's own, which are {} to {}; start \
+                 above them",
+                KERNEL_TABLES.start(),
+                KERNEL_TABLES.end()
+            );
+            return Err(value("vrf.table_first", problem));
         }
         if self.api.unix.as_os_str().is_empty() && self.api.tcp.is_empty() {
             return Err(value(

@@ -1,4 +1,4 @@
-//! What the HTTP listener serves: the gateway, its description, and whatever else is merged here.
+//! What the HTTP listener serves: the gateway, its description, and the pages beside them.
 //!
 //! | path | what |
 //! |---|---|
@@ -19,16 +19,18 @@ const INFO: openapi::Info = openapi::Info {
     version: env!("CARGO_PKG_VERSION"),
 };
 
-/// The routes of the HTTP listener, calling `services` in process.
+/// The routes of the HTTP listener: `services`, called in process with bodies of `most` bytes at
+/// most, and other pages.
 ///
 /// # Errors
 /// When the API's descriptors cannot be served, which a test rules out.
-pub fn router(services: &Routes) -> anyhow::Result<Router> {
+pub fn router(services: &Routes, most: usize, pages: Router) -> anyhow::Result<Router> {
     let gateway =
         Gateway::new(xpu_proto::FILE_DESCRIPTOR_SET).context("the HTTP gateway cannot be made")?;
     let description = openapi::document(&gateway, INFO);
     Ok(Router::new()
-        .merge(gateway.router(services))
+        .merge(gateway.router(services, most))
+        .merge(pages)
         .route("/openapi.json", get(|| async move { Json(description) }))
         // After all routes: a path that is known answers 405 itself.
         .method_not_allowed_fallback(gateway::no_such_method)

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use tokio::{runtime::Runtime, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use xpu_agent::{
+    access::tls::Tls,
     app::App,
     config::Config,
     lifecycle::{
@@ -31,7 +32,8 @@ struct Arguments {
     /// The configuration file; without one the defaults hold.
     #[arg(long, env = "XPU_AGENT_CONFIG", global = true)]
     config: Option<PathBuf>,
-    /// Check the configuration, print it with all defaults, and exit.
+    /// Check the configuration and the certificates that it names, print it with all defaults,
+    /// and exit.
     #[arg(long)]
     check_config: bool,
     /// What to log, over `log.filter` until the next SIGHUP: a level, or targets with levels
@@ -72,6 +74,13 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(arguments.config.as_deref(), std::env::vars_os())?;
     if arguments.check_config {
+        // What there is to warn about: a certificate that ends soon, say.
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .without_time()
+            .with_target(false)
+            .init();
+        config.tls.clone().map(Tls::open).transpose()?;
         let text = toml::to_string(&config).context("cannot print the configuration")?;
         std::io::stdout().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);

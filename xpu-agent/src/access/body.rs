@@ -9,11 +9,44 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use super::{limits::Permit, serve::FRAME};
+
+/// When the messages of a call come.
+pub(super) enum Pace {
+    /// One each way: the answer waits among these until it is read.
+    Once(Arc<Unread>),
+    /// When they come, until the agent stops.
+    Stream(CancellationToken),
+}
+
+impl Pace {
+    fn end(&self) -> Option<End> {
+        match self {
+            Self::Once(_) => None,
+            Self::Stream(stop) => Some(Box::pin(stop.clone().cancelled_owned())),
+        }
+    }
+}
+
+/// Completes when a stream has to end.
+type End = Pin<Box<WaitForCancellationFutureOwned>>;
+
+/// Whether a stream has to end now; else the task is woken when it has.
+fn ends(end: &mut Option<End>, context: &mut Context<'_>) -> bool {
+    end.as_mut()
+        .is_some_and(|end| end.as_mut().poll(context).is_ready())
+}
+
+/// What a stream ends with.
+fn stopping() -> Status {
+    Status::unavailable("the agent is stopping; try again when it is back")
+}
 
 /// A request's body as it arrives.
 pub(super) struct Inbound<B> {
@@ -21,20 +54,27 @@ pub(super) struct Inbound<B> {
     permit: Arc<Permit>,
     /// When all of it must be here; never, for a stream of messages.
     late: Option<Pin<Box<Sleep>>>,
+    /// Of a stream.
+    end: Option<End>,
     /// The start of a gRPC message, which says how long it is (gRPC over HTTP/2,
     /// "Length-Prefixed-Message"), until it is known.
     prefix: Option<Vec<u8>>,
+    /// How many bytes of the body are not the message's.
+    framing: usize,
 }
 
 impl<B> Inbound<B> {
-    /// `grpc`: the body is of length-prefixed messages. `stream`: they come when they come.
-    pub(super) fn new(body: B, permit: Arc<Permit>, grpc: bool, stream: bool) -> Self {
+    /// `grpc`: the body is of length-prefixed messages.
+    pub(super) fn new(body: B, permit: Arc<Permit>, grpc: bool, pace: &Pace) -> Self {
         let limit = permit.limits().config().request();
         Self {
             body,
             permit,
-            late: (!stream).then(|| Box::pin(sleep_until(Instant::now() + limit))),
+            late: matches!(pace, Pace::Once(_))
+                .then(|| Box::pin(sleep_until(Instant::now() + limit))),
+            end: pace.end(),
             prefix: grpc.then(Vec::new),
+            framing: if grpc { FRAME } else { 0 },
         }
     }
 
@@ -47,7 +87,7 @@ impl<B> Inbound<B> {
         if let [_, a, b, c, d] = prefix[..] {
             self.prefix = None;
             let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-            self.permit.announce(length.saturating_add(FRAME))?;
+            self.permit.announce(length)?;
         }
         Ok(())
     }
@@ -65,6 +105,9 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if ends(&mut self.end, context) {
+            return Poll::Ready(Some(Err(stopping())));
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
             let late = self.late.as_mut();
             let Some(late) = late else {
@@ -80,7 +123,9 @@ where
         };
         if let Some(data) = frame.data_ref() {
             self.announced(data)?;
-            self.permit.arrive(data.len()).map_err(Status::from)?;
+            self.permit
+                .arrive(data.len(), self.framing)
+                .map_err(Status::from)?;
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -129,6 +174,10 @@ pub(super) struct Outbound {
     body: tonic::body::Body,
     /// A stream's messages come when they come: it has no ticket.
     ticket: Option<(u64, Arc<Unread>)>,
+    /// Of a stream.
+    end: Option<End>,
+    /// Nothing comes any more.
+    ended: bool,
     _permit: Option<Arc<Permit>>,
 }
 
@@ -138,18 +187,21 @@ impl Outbound {
         Self {
             body,
             ticket: None,
+            end: None,
+            ended: false,
             _permit: None,
         }
     }
 
-    pub(super) fn new(
-        body: tonic::body::Body,
-        permit: Arc<Permit>,
-        unread: Option<&Arc<Unread>>,
-    ) -> Self {
+    pub(super) fn new(body: tonic::body::Body, permit: Arc<Permit>, pace: Pace) -> Self {
         Self {
             body,
-            ticket: unread.map(|unread| (unread.add(), unread.clone())),
+            end: pace.end(),
+            ticket: match pace {
+                Pace::Once(unread) => Some((unread.add(), unread)),
+                Pace::Stream(_) => None,
+            },
+            ended: false,
             _permit: Some(permit),
         }
     }
@@ -171,11 +223,21 @@ impl Body for Outbound {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if ends(&mut self.end, context) {
+            self.ended = true;
+            let mut trailers = HeaderMap::new();
+            // A text of ours, which fits into a header.
+            let _ = stopping().add_header(&mut trailers);
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
         Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ended || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,17 +3,22 @@
 //! It goes by the request's [`Caller`] extension. A request without one is nobody's: whoever
 //! passes requests on in process (the HTTP gateway) must pass their extensions on too.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures::future::{Either, Ready, ok};
 use http::{Request, Response};
 use tonic::{Status, service::Routes};
 use tower::{Layer, Service};
 use tracing::info;
+use xpu_model::shown::shown;
 
 use super::{
     Caller, Refusal,
     policy::{self, Method},
+    sparse::Sparse,
 };
 
 /// Decides about one request.
@@ -22,7 +27,7 @@ use super::{
 /// [`Refusal`], if it must not be served.
 pub fn check(caller: Option<&Caller>, path: &str) -> Result<(), Refusal> {
     let unauthenticated = |least| Refusal::Unauthenticated {
-        method: path.to_owned(),
+        method: shown(path),
         caller: caller.cloned(),
         least,
     };
@@ -32,14 +37,14 @@ pub fn check(caller: Option<&Caller>, path: &str) -> Result<(), Refusal> {
         return Err(unauthenticated(least));
     };
     let forbidden = Refusal::Forbidden {
-        method: path.to_owned(),
+        method: shown(path),
         caller: known.clone(),
         least,
     };
     match parsed {
         _ if known.roles().is_empty() => Err(forbidden),
         Err(policy::Unknown) => Err(Refusal::NoRule {
-            method: path.to_owned(),
+            method: shown(path),
         }),
         Ok(method)
             if known
@@ -54,14 +59,17 @@ pub fn check(caller: Option<&Caller>, path: &str) -> Result<(), Refusal> {
 }
 
 /// Puts a [`Guard`] around a service.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct GuardLayer;
+#[derive(Clone, Debug, Default)]
+pub struct GuardLayer {
+    refusals: Arc<Sparse>,
+}
 
 impl<S> Layer<S> for GuardLayer {
     type Service = Guard<S>;
 
     fn layer(&self, inner: S) -> Guard<S> {
-        Guard { inner }
+        let refusals = self.refusals.clone();
+        Guard { inner, refusals }
     }
 }
 
@@ -69,6 +77,7 @@ impl<S> Layer<S> for GuardLayer {
 #[derive(Clone, Debug)]
 pub struct Guard<S> {
     inner: S,
+    refusals: Arc<Sparse>,
 }
 
 impl<S, B, R> Service<Request<B>> for Guard<S>
@@ -88,7 +97,9 @@ where
         match check(request.extensions().get(), request.uri().path()) {
             Ok(()) => Either::Left(self.inner.call(request)),
             Err(refusal) => {
-                info!(%refusal, "refused");
+                if let Some(more) = self.refusals.tell() {
+                    info!(%refusal, more, "refused");
+                }
                 Either::Right(ok(Status::from(refusal).into_http()))
             }
         }
@@ -99,7 +110,7 @@ where
 /// whichever way it comes.
 #[must_use]
 pub fn around(routes: Routes) -> Routes {
-    Routes::from(routes.into_axum_router().layer(GuardLayer)).prepare()
+    Routes::from(routes.into_axum_router().layer(GuardLayer::default())).prepare()
 }
 
 #[cfg(test)]

@@ -365,10 +365,11 @@ impl Permit {
         &self.limits
     }
 
-    /// Room for more of the request's message.
-    pub(super) fn arrive(&self, bytes: usize) -> Result<(), Refusal> {
+    /// Room for more of the request's message, which has `framing` bytes around it.
+    pub(super) fn arrive(&self, bytes: usize, framing: usize) -> Result<(), Refusal> {
         let config = self.limits.config();
-        self.announce(self.bytes.load(Relaxed).saturating_add(bytes))?;
+        let arrived = self.bytes.load(Relaxed).saturating_add(bytes);
+        self.announce(arrived.saturating_sub(framing))?;
         let full = || {
             self.limits.count(Reason::RequestBytes);
             Refusal::Limit {
@@ -390,20 +391,14 @@ impl Permit {
         Ok(())
     }
 
-    /// Whether a message of this size may come.
+    /// Whether a message of this size may come, its framing not counted.
     pub(super) fn announce(&self, bytes: usize) -> Result<(), Refusal> {
         let limit = self.limits.config().message_bytes;
-        if bytes <= limit + super::serve::FRAME {
+        if bytes <= limit {
             return Ok(());
         }
         self.limits.count(Reason::MessageBytes);
-        Err(Refusal::Limit {
-            what: "the request is too large",
-            key: "limits.message_bytes",
-            limit: limit as u64,
-            advice: "send less, or raise it",
-            retry: None,
-        })
+        Err(Refusal::too_large(limit))
     }
 
     /// The message did not come in time.

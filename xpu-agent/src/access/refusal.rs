@@ -18,6 +18,9 @@ use super::{Caller, Role, policy::Roles};
 /// The domain of our `ErrorInfo`s (AIP-193).
 const DOMAIN: &str = "network.opiproject.org";
 
+/// The reason in the `ErrorInfo` of [`Refusal::Limit`].
+const LIMIT_REACHED: &str = "LIMIT_REACHED";
+
 /// Why a request is refused before the API sees it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -100,6 +103,28 @@ fn listed(roles: &Roles) -> String {
 }
 
 impl Refusal {
+    /// The request is larger than the `limit` of bytes that a message may have.
+    #[must_use]
+    pub const fn too_large(limit: usize) -> Self {
+        Self::Limit {
+            what: "the request is too large",
+            key: "limits.message_bytes",
+            limit: limit as u64,
+            advice: "send less, or raise it",
+            retry: None,
+        }
+    }
+
+    /// Whether a status tells of a limit that no retry of the same request will be within.
+    #[must_use]
+    pub fn is_for_good(status: &Status) -> bool {
+        status.code() == Code::ResourceExhausted
+            && status.get_details_retry_info().is_none()
+            && status
+                .get_details_error_info()
+                .is_some_and(|info| info.reason == LIMIT_REACHED)
+    }
+
     /// The gRPC code.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -136,7 +161,7 @@ impl Refusal {
             ),
             Self::NoRule { method } => ("METHOD_UNKNOWN", vec![("method", method.clone())]),
             Self::Limit { key, limit, .. } => (
-                "LIMIT_REACHED",
+                LIMIT_REACHED,
                 vec![("config", (*key).to_owned()), ("limit", limit.to_string())],
             ),
             Self::Slow { key, limit } => (

@@ -8,7 +8,10 @@ use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use inotify::{Inotify, WatchMask, Watches};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, interval_at, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -19,9 +22,29 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// How many events may pass meanwhile.
 const EVENTS: usize = 1_000;
 
-/// Follows the files until `stop`; `hangup` is notified of a SIGHUP.
+/// How often is warned of a certificate that ends soon.
+const REMIND: Duration = Duration::from_secs(24 * 3600);
+
+/// Follows the files until `stop`, and warns every day of a certificate that ends soon; `hangup`
+/// is notified of a SIGHUP.
 pub async fn run(tls: Tls, hangup: Arc<Notify>, stop: CancellationToken) {
-    if let Err(error) = follow(&tls, &hangup, &stop).await {
+    // Both arms are cancel-safe.
+    tokio::select! {
+        () = remind(&tls) => {}
+        () = take_over(&tls, &hangup, &stop) => {}
+    }
+}
+
+async fn remind(tls: &Tls) {
+    let mut days = interval_at(Instant::now() + REMIND, REMIND);
+    loop {
+        days.tick().await;
+        tls.remind();
+    }
+}
+
+async fn take_over(tls: &Tls, hangup: &Notify, stop: &CancellationToken) {
+    if let Err(error) = follow(tls, hangup, stop).await {
         warn!(
             %error,
             "certificates are no longer followed; raise fs.inotify.max_user_instances, then \

@@ -2,7 +2,8 @@
 //!
 //! Every connection is a task that ends with its peer, with the agent, or when its peer takes
 //! too long; what a task started ends with it. A connection is asked to end (GOAWAY, or the end
-//! of keep-alive), calls under way are answered first.
+//! of keep-alive), calls under way are answered first. Streams have no answer that they would
+//! come to by themselves: they end when the agent does.
 
 use std::{
     convert::Infallible,
@@ -10,13 +11,14 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -29,13 +31,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Code, Status, body::Body};
+use tonic::{Status, body::Body};
 use tower::{Service, ServiceExt};
 use tracing::{debug, info, warn};
 
 use super::{
     Caller, Refusal,
-    body::{Inbound, Outbound, Unread},
+    body::{Inbound, Outbound, Pace, Unread},
     caller::Peer,
     config::{AccessConfig, LimitsConfig, Transport},
     io::Counted,
@@ -44,6 +46,7 @@ use super::{
     sparse::Sparse,
     tls::Tls,
 };
+use crate::gateway;
 
 /// The bytes of a gRPC message before the message.
 pub(super) const FRAME: usize = 5;
@@ -162,8 +165,7 @@ pub async fn serve<S, R>(
         service,
         gate,
         stop,
-        full: AtomicBool::new(false),
-        failures: Sparse::default(),
+        told: Told::default(),
     });
     loop {
         // Both arms are cancel-safe: an accepted connection is not lost.
@@ -175,15 +177,16 @@ pub async fn serve<S, R>(
             Ok(accepted) => accepted,
             Err(error) => {
                 // The connection was gone already (accept(2)), or there are no descriptors left.
-                warn!(%error, "a connection cannot be accepted; raise the open files' limit if \
-                       this goes on");
+                if let Some(more) = shared.told.not_accepted.tell() {
+                    warn!(%error, more, "a connection cannot be accepted; raise the open files' \
+                           limit if this goes on");
+                }
                 sleep_until(Instant::now() + NO_DESCRIPTORS).await;
                 continue;
             }
         };
         match shared.gate.limits.connect(&open, key) {
             Ok(slot) => {
-                shared.full.store(false, Relaxed);
                 tasks.spawn(shared.clone().connection(stream, slot));
             }
             Err(reason) => shared.turn_away(reason),
@@ -257,9 +260,18 @@ struct Shared<S> {
     service: S,
     gate: Gate,
     stop: CancellationToken,
-    /// Whether the last connection was turned away, which is logged once.
-    full: AtomicBool,
-    failures: Sparse,
+    told: Told,
+}
+
+/// What peers can cause, and is logged now and then.
+#[derive(Default)]
+struct Told {
+    not_accepted: Sparse,
+    turned_away: Sparse,
+    no_handshake: Sparse,
+    untrusted: Sparse,
+    unread: Sparse,
+    refused: Sparse,
 }
 
 impl<S, R> Shared<S>
@@ -272,9 +284,10 @@ where
 {
     fn turn_away(&self, reason: Reason) {
         self.gate.limits.count(reason);
-        if !self.full.swap(true, Relaxed) {
+        if let Some(more) = self.told.turned_away.tell() {
             let key = reason.as_str();
             warn!(
+                more,
                 "connections are turned away: limits.{key} is reached; find who holds them \
                    (ss -tnp, ss -xp), or raise it"
             );
@@ -323,7 +336,7 @@ where
             }
             Ok(Err(error)) => {
                 limits.count(Reason::Handshake);
-                if let Some(more) = self.failures.tell() {
+                if let Some(more) = self.told.no_handshake.tell() {
                     info!(peer = %address, %error, more, "no TLS with a client");
                 }
             }
@@ -383,7 +396,9 @@ where
                 }
                 why = untrusted.as_mut(), if trusted => {
                     trusted = false;
-                    info!(peer = %caller.peer(), %why, "is asked to connect anew");
+                    if let Some(more) = self.told.untrusted.tell() {
+                        info!(peer = %caller.peer(), %why, more, "is asked to connect anew");
+                    }
                     cut.as_mut().reset(Instant::now() + config.response());
                     connection.as_mut().graceful_shutdown();
                 }
@@ -401,7 +416,13 @@ where
                     let due = unread.oldest().map(|since| since + limit);
                     if due.is_some_and(|due| due <= Instant::now()) {
                         limits.count(Reason::ResponseSlow);
-                        info!(peer = %caller.peer(), "did not read its answers; disconnected");
+                        if let Some(more) = self.told.unread.tell() {
+                            info!(
+                                peer = %caller.peer(),
+                                more,
+                                "did not read its answers; disconnected"
+                            );
+                        }
                         return;
                     }
                     stalled.as_mut().reset(due.unwrap_or_else(|| Instant::now() + limit));
@@ -419,12 +440,17 @@ where
         unread: Arc<Unread>,
     ) -> impl Future<Output = Result<Response<Outbound>, Infallible>> + use<S, R> {
         let permit = self.gate.limits.call(state).map(Arc::new);
+        if let Err(refusal) = &permit
+            && let Some(more) = self.told.refused.tell()
+        {
+            info!(peer = %caller.peer(), %refusal, more, "refused");
+        }
         let service = self.service.clone();
+        let stop = self.stop.clone();
         async move {
             let permit = match permit {
                 Ok(permit) => permit,
                 Err(refusal) => {
-                    info!(peer = %caller.peer(), %refusal, "refused");
                     return Ok(refused(request.headers(), refusal).map(Outbound::bare));
                 }
             };
@@ -432,10 +458,14 @@ where
             let stream = policy::streams(request.uri().path());
             let (mut parts, body) = request.into_parts();
             parts.extensions.insert(caller);
-            let body = Body::new(Inbound::new(body, permit.clone(), grpc, stream));
+            let pace = if stream {
+                Pace::Stream(stop)
+            } else {
+                Pace::Once(unread)
+            };
+            let body = Body::new(Inbound::new(body, permit.clone(), grpc, &pace));
             let Ok(answer) = service.oneshot(Request::from_parts(parts, body)).await;
-            let unread = (!stream).then_some(&unread);
-            Ok(answer.map(|body| Outbound::new(Body::new(body), permit, unread)))
+            Ok(answer.map(|body| Outbound::new(Body::new(body), permit, pace)))
         }
     }
 }
@@ -464,13 +494,7 @@ fn refused(headers: &HeaderMap, refusal: Refusal) -> Response<Body> {
     if is_grpc(headers) {
         return status.into_http();
     }
-    let body = serde_json::json!({ "code": status.code() as i32, "message": status.message() });
-    let mut response = Response::new(Body::new(http_body_util::Full::from(body.to_string())));
-    *response.status_mut() = match status.code() {
-        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
+    gateway::Refusal::from(status)
+        .into_response()
+        .map(Body::new)
 }

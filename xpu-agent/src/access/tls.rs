@@ -113,6 +113,11 @@ impl Tls {
         self.0.current.borrow().not_after
     }
 
+    /// Warns of the certificate in use if it ends soon or is not valid now.
+    pub(super) fn remind(&self) {
+        self.0.current.borrow().warn(&self.0.files.cert);
+    }
+
     /// Reads the files again. What cannot be used changes nothing, and is told.
     pub fn reload(&self) {
         let files = &self.0.files;

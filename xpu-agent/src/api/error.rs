@@ -14,7 +14,7 @@
 //! | the disk refuses | `INTERNAL` | `ErrorInfo DISK_FAILED` |
 //!
 //! Fields are paths in the request, as `google.rpc.BadRequest` asks: `vrf.spec.vni`. All of it
-//! stays short, for it travels in headers.
+//! stays short, for it travels in headers: of 16 KiB a client loses the error itself.
 
 use std::collections::HashMap;
 
@@ -30,6 +30,10 @@ const DOMAIN: &str = "network.opiproject.org";
 
 /// Violations told at most; what is beyond shows when these are mended.
 const MOST_VIOLATIONS: usize = 20;
+
+/// Bytes that these have at most as they travel. What else is in the headers has its place in the
+/// 16 KiB, too.
+const MOST_BYTES: usize = 12 << 10;
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -77,10 +81,37 @@ impl ApiError {
     }
 }
 
+/// How many violations are told: as many as there is room for, and at least one, which is short
+/// enough by itself ([`xpu_model::shown`]).
+fn told(violations: &[FieldViolation]) -> usize {
+    let mut room = MOST_BYTES;
+    let fits = |it: &&FieldViolation| {
+        let left = room.checked_sub(travels_as(it));
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    let first = violations.iter().take(MOST_VIOLATIONS);
+    first.take_while(fits).count().max(1)
+}
+
+/// The bytes of a violation in `grpc-message`, percent-encoded, and in the details, which have the
+/// message once more, as base64.
+fn travels_as(it: &FieldViolation) -> usize {
+    /// Between and around the texts.
+    const SEPARATORS: usize = 16;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.,:;/()[]".contains(byte);
+    let text = || it.field.bytes().chain(it.description.bytes());
+    let (all, plain) = (text().count(), text().filter(plain).count());
+    let in_message = plain + 3 * (all - plain);
+    let in_details = (2 * all + SEPARATORS).div_ceil(3) * 4;
+    in_message + in_details + SEPARATORS
+}
+
 fn summary(violations: &[FieldViolation]) -> String {
     let one = |it: &FieldViolation| format!("{}: {}", it.field, it.description);
-    let told: Vec<_> = violations.iter().take(MOST_VIOLATIONS).map(one).collect();
-    match violations.len().saturating_sub(MOST_VIOLATIONS) {
+    let most = told(violations);
+    let told: Vec<_> = violations.iter().take(most).map(one).collect();
+    match violations.len().saturating_sub(most) {
         0 => told.join("; "),
         more => format!("{}; and {more} more", told.join("; ")),
     }
@@ -101,7 +132,8 @@ impl From<ApiError> for Status {
         let message = error.to_string();
         let (code, details) = match error {
             ApiError::Invalid(violations) => {
-                let told = violations.into_iter().take(MOST_VIOLATIONS);
+                let most = told(&violations);
+                let told = violations.into_iter().take(most);
                 let wire: Vec<_> = told
                     .map(|it| WireViolation::new(it.field, it.description))
                     .collect();
@@ -155,4 +187,40 @@ fn info(reason: &str, facts: &[(&str, &dyn ToString)]) -> ErrorDetails {
         .map(|(name, fact)| ((*name).to_owned(), fact.to_string()))
         .collect();
     ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violations(count: usize, text: &str) -> Vec<FieldViolation> {
+        let one = |index| FieldViolation {
+            field: format!("bridge_port.spec.logical_bridges[{index}]"),
+            description: format!("`{text}` is no valid id"),
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[rstest::rstest]
+    #[case::short("net", 20)]
+    #[case::long(&"x".repeat(80), 15)]
+    #[case::spaces(&" ".repeat(80), 12)]
+    // Percent-encoded, each byte of it is three.
+    #[case::letters_of_three_bytes(&"\u{20ac}".repeat(80), 5)]
+    #[case::escapes(&r"\u{200b}".repeat(80), 3)]
+    fn an_error_fits_into_headers(#[case] text: &str, #[case] least: usize) {
+        let status = Status::from(ApiError::Invalid(violations(5_000, text)));
+        let mut headers = http::HeaderMap::new();
+        status.add_header(&mut headers).unwrap();
+        // As HTTP/2 counts them (RFC 9113, 6.5.2).
+        let each = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 32);
+        let size: usize = each.sum();
+        assert!(size < MOST_BYTES + 1_024, "{size}");
+        let told = status.get_details_bad_request().unwrap().field_violations;
+        assert!((least..=20).contains(&told.len()), "{}", told.len());
+        let more = format!("; and {} more", 5_000 - told.len());
+        assert!(status.message().ends_with(&more), "{}", status.message());
+    }
 }

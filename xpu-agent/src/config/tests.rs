@@ -92,7 +92,23 @@ fn bgp_becomes_the_base_instance() {
 #[case("[underlay]\nmtu = 20", "underlay.mtu: 20 is no MTU")]
 #[case(
     "[vrf]\ntable_first = 200\ntable_last = 300",
-    "vrf.table_first: the range holds"
+    "vrf.table_first: 200 to 300 holds tables of the kernel's own"
+)]
+#[case(
+    "[vrf]\ntable_first = 255\ntable_last = 300",
+    "vrf.table_first: 255 to 300 holds tables of the kernel's own"
+)]
+#[case(
+    "[vrf]\ntable_first = 1\ntable_last = 253",
+    "vrf.table_first: 1 to 253 holds tables of the kernel's own"
+)]
+#[case(
+    "[vrf]\ntable_first = 253\ntable_last = 253",
+    "vrf.table_first: 253 to 253 holds tables of the kernel's own"
+)]
+#[case(
+    "[vrf]\ntable_first = 0\ntable_last = 9",
+    "vrf.table_first: must be from 1"
 )]
 #[case(
     "[ports]\nresolver = \"mac-map\"\nmap = { X = \"eth0\" }",
@@ -192,6 +208,21 @@ fn bgp_becomes_the_base_instance() {
 fn mistakes_are_named(#[case] text: &str, #[case] message: &str) {
     let error = told(&load(text, &[]).unwrap_err());
     assert!(error.contains(message), "{error}");
+}
+
+#[rstest::rstest]
+#[case(1, 252)]
+#[case(256, u32::MAX)]
+fn tables_beside_the_kernels_own_may_be_used(#[case] first: u32, #[case] last: u32) {
+    let config = load(
+        &format!("[vrf]\ntable_first = {first}\ntable_last = {last}"),
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        (config.vrf.table_first, config.vrf.table_last),
+        (first, last)
+    );
 }
 
 /// What is printed by `--check-config` is a configuration again, and the same.

@@ -1,5 +1,7 @@
 //! Answers: messages as JSON, and refusals as `google.rpc.Status` with its details typed.
 
+use std::sync::LazyLock;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -9,6 +11,14 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::access;
+
+/// The types of errors and their details, which services send without saying so in their
+/// descriptors. Tests rule out that they cannot be read.
+static ERRORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(tonic_types::pb::FILE_DESCRIPTOR_SET).unwrap_or_default()
+});
 
 /// A refusal, the services' or the gateway's own.
 #[derive(Debug)]
@@ -20,7 +30,7 @@ pub struct Refusal {
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         Self {
-            http: http_status(status.code()),
+            http: http_status(&status),
             status,
         }
     }
@@ -49,11 +59,7 @@ impl Refusal {
     }
 
     pub(super) fn too_large(limit: usize) -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            Code::ResourceExhausted,
-            format!("the body is longer than {limit} bytes"),
-        )
+        Status::from(access::Refusal::too_large(limit)).into()
     }
 
     pub(super) fn not_json() -> Self {
@@ -69,22 +75,23 @@ impl Refusal {
     pub const fn status(&self) -> &Status {
         &self.status
     }
+}
 
-    /// The HTTP answer; `pool` knows the types of the details.
-    pub(super) fn response(self, pool: &DescriptorPool) -> Response {
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
         let body = json!({
             "code": i32::from(self.status.code()),
             "message": self.status.message(),
-            "details": details(&self.status, pool),
+            "details": details(&self.status),
         });
         (self.http, Json(body)).into_response()
     }
 }
 
 /// The details as JSON, each with its `@type`; empty where a type is not known.
-fn details(status: &Status, pool: &DescriptorPool) -> Value {
+fn details(status: &Status) -> Value {
     let read = || {
-        let message = pool.get_message_by_name("google.rpc.Status")?;
+        let message = ERRORS.get_message_by_name("google.rpc.Status")?;
         let decoded = DynamicMessage::decode(message, status.details()).ok()?;
         let json = serde_json::to_value(&decoded).ok()?;
         json.get("details").cloned()
@@ -100,23 +107,23 @@ pub(super) fn message(message: &DynamicMessage) -> Response {
 /// The answer where no route has the path.
 pub async fn no_such_path(uri: Uri) -> Response {
     let message = format!("there is no {}; /openapi.json lists what is", uri.path());
-    let body = json!({"code": i32::from(Code::NotFound), "message": message, "details": []});
-    (StatusCode::NOT_FOUND, Json(body)).into_response()
+    Refusal::from(Status::not_found(message)).into_response()
 }
 
 /// The answer where a route has the path, but not the method. The header `Allow` is the router's.
 pub async fn no_such_method(method: Method, uri: Uri) -> Response {
     let message = format!(
-        "{} has no {method}; /openapi.json lists what it has",
+        "{} has no {method}; the header `Allow` lists what it has",
         uri.path()
     );
-    let body = json!({"code": i32::from(Code::Unimplemented), "message": message, "details": []});
-    (StatusCode::METHOD_NOT_ALLOWED, Json(body)).into_response()
+    let (http, code) = (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented);
+    Refusal::new(http, code, message).into_response()
 }
 
-/// `google/rpc/code.proto`, "HTTP Mapping".
-fn http_status(code: Code) -> StatusCode {
-    match code {
+/// `google/rpc/code.proto`, "HTTP Mapping"; but HTTP clients try again what is answered with 429,
+/// so what is too large for any time is 413.
+fn http_status(status: &Status) -> StatusCode {
+    match status.code() {
         Code::Ok => StatusCode::OK,
         // Nginx' "client closed request", which is in no RFC.
         Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
@@ -128,6 +135,9 @@ fn http_status(code: Code) -> StatusCode {
         Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::ResourceExhausted if access::Refusal::is_for_good(status) => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
         Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
-    response::Response,
+    response::{IntoResponse, Response},
     routing,
 };
 use http::{HeaderMap, header::CONTENT_TYPE, request::Parts};
@@ -38,9 +38,6 @@ use tonic::{Status, service::Routes};
 
 pub use answer::{Refusal, no_such_method, no_such_path};
 pub use rule::{Rule, RuleError};
-
-/// The largest request body in bytes: what tonic takes of a gRPC message, too.
-pub const BODY_LIMIT: usize = 4 << 20;
 
 /// Why there is no gateway for some descriptors.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +65,7 @@ impl Gateway {
     /// [`GatewayError`] for descriptors or a rule that cannot be understood.
     pub fn new(descriptors: &[u8]) -> Result<Self, GatewayError> {
         let mut pool = DescriptorPool::decode(descriptors)?;
-        // Errors and their details, which services send without saying so in their descriptors.
+        // Errors and their details, for the description.
         pool.decode_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
         let rules = rule::all(&pool)?.into_iter().map(Arc::new).collect();
         Ok(Self { pool, rules })
@@ -79,15 +76,16 @@ impl Gateway {
         self.rules.iter().map(Arc::as_ref)
     }
 
-    /// Routes every rule to its method in `services`. Has no fallback, so that other routers can
-    /// be merged with it; [`no_such_path`] and [`no_such_method`] answer in the same form.
-    pub fn router(&self, services: &Routes) -> Router {
+    /// Routes every rule to its method in `services`; a request's body has `most` bytes at most.
+    /// Has no fallback, so that other routers can be merged with it; [`no_such_path`] and
+    /// [`no_such_method`] answer in the same form.
+    pub fn router(&self, services: &Routes, most: usize) -> Router {
         let mut router = Router::new();
         for rule in &self.rules {
             let target = Target {
-                pool: self.pool.clone(),
                 rule: rule.clone(),
                 services: services.clone(),
+                most,
             };
             let handler = move |path: Result<RawPathParams, RawPathParamsRejection>,
                                 request: Request| async move {
@@ -103,9 +101,10 @@ impl Gateway {
 /// A rule with the services behind it.
 #[derive(Clone)]
 struct Target {
-    pool: DescriptorPool,
     rule: Arc<Rule>,
     services: Routes,
+    /// The largest body, in bytes.
+    most: usize,
 }
 
 impl Target {
@@ -116,7 +115,7 @@ impl Target {
     ) -> Response {
         match self.answer(path, request).await {
             Ok(message) => answer::message(&message),
-            Err(refusal) => refusal.response(&self.pool),
+            Err(refusal) => refusal.into_response(),
         }
     }
 
@@ -135,7 +134,7 @@ impl Target {
             Err(RawPathParamsRejection::MissingPathParams(_)) => Vec::new(),
             Err(error) => return Err(Refusal::malformed(error.body_text())),
         };
-        let body = read(&parts, body).await?;
+        let body = read(&parts, body, self.most).await?;
         let query = parts.uri.query().unwrap_or_default();
         let message = self.rule.message(&path, query, &body)?;
         let Parts {
@@ -156,11 +155,11 @@ impl Target {
 }
 
 /// The whole body, if it says that it is JSON and is not too long.
-async fn read(parts: &Parts, body: axum::body::Body) -> Result<Vec<u8>, Refusal> {
-    let collected = Limited::new(body, BODY_LIMIT).collect().await;
+async fn read(parts: &Parts, body: axum::body::Body, most: usize) -> Result<Vec<u8>, Refusal> {
+    let collected = Limited::new(body, most).collect().await;
     let body = collected.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            Refusal::too_large(BODY_LIMIT)
+            Refusal::too_large(most)
         } else {
             // A limit of the listener's is told as such.
             match Status::try_from_error(error) {

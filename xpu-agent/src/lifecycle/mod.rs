@@ -10,17 +10,18 @@ pub mod checks;
 pub mod http;
 pub mod instance;
 pub mod notify;
+pub mod parts;
 pub mod readiness;
 pub mod reload;
 pub mod signals;
 
 use std::time::Duration;
 
-/// How long passes under way may take after a stop signal. Then they are abandoned, and the calls
-/// that wait for them are answered with how far things came.
+/// How long passes under way may take after a stop signal. Then they are abandoned. The calls
+/// that wait for passes are answered when these end, with how far things came.
 pub const PASSES: Duration = Duration::from_secs(8);
 
-/// How long answers may take after that.
+/// How long answers, and whatever else has to end, may take after that.
 pub const ANSWERS: Duration = Duration::from_secs(3);
 
 /// When the process ends after a stop signal, whatever hangs. Longer than [`PASSES`] and

@@ -89,7 +89,26 @@ struct Request {
     change: Change,
     /// The call that asks.
     call: Span,
-    reply: oneshot::Sender<Result<Arc<Intent>, StoreError>>,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What becomes of a request.
+type Answer = Result<Arc<Intent>, StoreError>;
+
+impl Request {
+    fn new(
+        change: impl FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError>
+        + Send
+        + 'static,
+    ) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        let request = Self {
+            change: Box::new(change),
+            call: Span::current(),
+            reply,
+        };
+        (request, answer)
+    }
 }
 
 /// The handle to the store; cheap to clone. The thread ends when the last handle is gone, or with
@@ -209,9 +228,11 @@ impl Store {
         (number(limit - free.min(limit)), number(limit))
     }
 
-    /// Whether the thread answers. Waits as long as it takes; callers bound it.
+    /// Whether the thread answers. Waits as long as it takes, for a place in a full queue, too:
+    /// who has much to do is alive. Callers bound it.
     pub async fn answers(&self) -> bool {
-        self.change(|_, _| Ok(Vec::new())).await.is_ok()
+        let (request, answer) = Request::new(|_, _| Ok(Vec::new()));
+        self.requests.send(request).await.is_ok() && matches!(answer.await, Ok(Ok(_)))
     }
 
     /// Creates an object ([`Intent::create`]); answers when it is durable, with the intent that
@@ -305,12 +326,7 @@ impl Store {
         + Send
         + 'static,
     ) -> Result<Arc<Intent>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request {
-            change: Box::new(change),
-            call: Span::current(),
-            reply,
-        };
+        let (request, answer) = Request::new(change);
         self.requests
             .try_send(request)
             .map_err(|error| match error {

@@ -1,5 +1,6 @@
 use std::{collections::BTreeSet, path::Path};
 
+use futures::FutureExt;
 use xpu_model::{Generation, LogicalBridgeSpec, VlanId, VrfSpec};
 
 use super::*;
@@ -284,4 +285,36 @@ async fn a_disk_that_fails_is_told_to_every_caller_and_ends_the_thread() {
         store.create(id("net-1"), bridge(1)).await,
         Err(StoreError::Stopped)
     ));
+}
+
+#[tokio::test]
+async fn a_full_queue_is_no_dead_thread() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    let (begun, begins) = oneshot::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let slow = store.change(move |_, _| {
+        begun.send(()).unwrap();
+        goes.recv().unwrap();
+        Ok(Vec::new())
+    });
+    let mut slow = std::pin::pin!(slow);
+    assert!(slow.as_mut().now_or_never().is_none());
+    begins.await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..QUEUE {
+        let mut change = Box::pin(store.change(|_, _| Ok(Vec::new())));
+        assert!(change.as_mut().now_or_never().is_none());
+        waiting.push(change);
+    }
+    let busy = store.change(|_, _| Ok(Vec::new())).await;
+    assert!(matches!(busy, Err(StoreError::Busy)), "{busy:?}");
+    let mut answers = std::pin::pin!(store.answers());
+    assert!(answers.as_mut().now_or_never().is_none());
+    go.send(()).unwrap();
+    assert!(answers.await);
+    slow.await.unwrap();
+    for change in waiting {
+        change.await.unwrap();
+    }
 }

@@ -1,6 +1,9 @@
 //! A layer around the services: each call is metered and is a span of its caller's trace.
 //!
-//! It stands below whatever refuses calls for their sender's sake, so what it counts was let in.
+//! It stands around the guard, so a call that its caller may not make counts with the code that
+//! it is refused with. What `[limits]` refuses does not get here; that is counted by its reason
+//! ([`super::metrics::Access`]).
+//!
 //! gRPC's code is in the trailers of an answer's body, or in the headers where there is no body;
 //! a call that is dropped before either counts as `CANCELLED`.
 

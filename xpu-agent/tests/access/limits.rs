@@ -22,7 +22,10 @@ use xpu_proto::evpn_gw::v1alpha1::{
     CreateVrfRequest, ListVrfsRequest, vrf_service_client::VrfServiceClient,
 };
 
-use crate::rig::{Rig, Target, call, eventually, is, path};
+use crate::{
+    log::Log,
+    rig::{Rig, Target, call, eventually, is, path},
+};
 
 /// A body of these bytes; after them it ends, or stays open for ever.
 #[derive(Clone)]
@@ -141,16 +144,70 @@ async fn messages_that_are_too_large_or_none() {
 
 #[tokio::test]
 async fn headers_are_bounded() {
+    let with_header = async |rig: &Rig, length: usize| {
+        let mut client = VrfServiceClient::new(rig.channel());
+        let mut request = tonic::Request::new(ListVrfsRequest::default());
+        let long = "x".repeat(length).parse().unwrap();
+        request.metadata_mut().insert("long", long);
+        client.list_vrfs(request).await.map(drop)
+    };
     let rig = Rig::new("[limits]\nheader_bytes = 4096").await;
-    let mut client = VrfServiceClient::new(rig.channel());
-    let mut request = tonic::Request::new(ListVrfsRequest::default());
-    let long = "x".repeat(60_000).parse().unwrap();
-    request.metadata_mut().insert("long", long);
-    assert!(client.list_vrfs(request).await.is_err());
-    let mut other = VrfServiceClient::new(rig.channel());
-    other.list_vrfs(ListVrfsRequest::default()).await.unwrap();
-    drop((client, other));
+    // Less than the default, which lets it through.
+    assert!(with_header(&rig, 8_000).await.is_err());
+    with_header(&rig, 2_000).await.unwrap();
     rig.stop().await;
+    let rig = Rig::new("").await;
+    with_header(&rig, 8_000).await.unwrap();
+    assert!(with_header(&rig, 20_000).await.is_err());
+    rig.stop().await;
+}
+
+/// An answer has no more room in headers than a request.
+#[tokio::test]
+async fn a_refusal_does_not_quote_more_than_a_line() {
+    let rig = Rig::new("").await;
+    let long: String = ["/no/", &"x".repeat(10_000)].concat();
+    let mut client = tonic::client::Grpc::new(rig.channel());
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<ListVrfsRequest, ListVrfsRequest>::default();
+    let request = tonic::Request::new(ListVrfsRequest::default());
+    let path = long.parse().unwrap();
+    let refused = client.unary(request, path, codec).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented, "{refused}");
+    let info = refused.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "METHOD_UNKNOWN");
+    assert!(refused.message().contains("(10004 bytes)"), "{refused}");
+    drop(client);
+    rig.stop().await;
+}
+
+/// A client in a loop must not fill the log's disk.
+#[tokio::test]
+async fn refused_calls_are_logged_now_and_then() {
+    for (config, why) in [
+        ("[access.uids]\n0 = \"none\"", "has no role"),
+        (
+            "[limits]\ncalls_per_second = 1\ncalls_burst = 1",
+            "limits.calls_per_second",
+        ),
+    ] {
+        let log = Log::follow();
+        let begun = tokio::time::Instant::now();
+        let rig = Rig::new(config).await;
+        let mut client = VrfServiceClient::new(rig.channel());
+        let mut refused = 0;
+        for _ in 0..100 {
+            let called = client.list_vrfs(ListVrfsRequest::default()).await;
+            refused += usize::from(called.is_err());
+        }
+        let told = log.lines(&["refused", why]);
+        // One a second, on a machine that is busy with other things.
+        let most = 1 + usize::try_from(begun.elapsed().as_secs()).unwrap();
+        assert!(refused > 2 * most, "{refused} in {:?}", begun.elapsed());
+        assert!((1..=most).contains(&told.len()), "{told:#?}");
+        drop(client);
+        rig.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -8,9 +8,13 @@
 )]
 
 mod certs;
+mod http;
 mod limits;
 mod load;
+mod log;
 mod peers;
 mod reload;
 mod rig;
+mod start;
+mod stop;
 mod tls;

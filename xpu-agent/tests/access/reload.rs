@@ -8,15 +8,20 @@ use std::{
     time::Duration,
 };
 
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Code,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
-use xpu_agent::access::config::Transport;
+use xpu_agent::{
+    access::{config::Transport, reload, tls::Tls},
+    config::Config,
+};
 use xpu_proto::evpn_gw::v1alpha1::{ListVrfsRequest, vrf_service_client::VrfServiceClient};
 
 use crate::{
     certs::{Ca, Leaf, replace},
+    log::Log,
     rig::{Rig, eventually},
     tls::configure,
 };
@@ -221,4 +226,30 @@ async fn a_revoked_client_is_asked_to_go() {
     eventually("disconnected", || limits.connections() == 0).await;
     assert!(list(&client).await.is_err());
     rig.stop().await;
+}
+
+/// Who renews certificates may have been quiet for as long as the agent runs.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_ends_soon_is_warned_about_every_day() {
+    const DAY: u64 = 24 * 3600;
+    for (days, times) in [(5, 3), (60, 0)] {
+        let (ca, files) = (Ca::new(), tempfile::tempdir().unwrap());
+        let config = configure(&files, &ca);
+        let lasting = Leaf {
+            until: days * 24 * 3600,
+            ..Leaf::good()
+        };
+        let (cert, key) = ca.issue(&lasting);
+        replace(&files.path().join("server.crt"), &cert);
+        replace(&files.path().join("server.key"), &key);
+        let config = Config::read(&config, "the test", std::iter::empty()).unwrap();
+        let tls = Tls::open(config.tls.unwrap()).unwrap();
+        let log = Log::follow();
+        let stop = CancellationToken::new();
+        let run = reload::run(tls, Arc::default(), stop.clone());
+        let over = tokio::time::timeout(Duration::from_secs(3 * DAY + DAY / 2), run);
+        assert!(over.await.is_err());
+        let told = log.lines(&["WARN", "server.crt", "expires soon"]);
+        assert_eq!(told.len(), times, "{told:#?}");
+    }
 }

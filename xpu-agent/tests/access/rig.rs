@@ -17,13 +17,14 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use xpu_agent::{
-    access::{self, Gate, Listener, Protocol, config::Transport, guard, reload, tls},
+    access::{self, Gate, Listener, Protocol, config::Transport, reload, tls},
     api::Api,
     app,
     config::Config,
     listen,
     reconcile::{Board, Source},
     store::Store,
+    telemetry::metrics::Metrics,
 };
 use xpu_model::status::{Backend, PassReport};
 
@@ -40,18 +41,20 @@ pub struct Rig {
     pub directory: tempfile::TempDir,
     pub gate: Gate,
     pub tcp: SocketAddr,
+    pub http: SocketAddr,
     pub stop: CancellationToken,
     served: Vec<JoinHandle<()>>,
     _reports: watch::Sender<Arc<PassReport>>,
 }
 
 impl Rig {
-    /// Serves with this configuration on `agent.sock` and on a port of loopback.
+    /// Serves with this configuration: gRPC on `agent.sock` and on a port of loopback, HTTP on
+    /// another one.
     pub async fn new(config: &str) -> Self {
         Self::over(config, Transport::Loopback).await
     }
 
-    /// The same with another transport on the port.
+    /// The same with another transport on the ports.
     pub async fn over(config: &str, transport: Transport) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // What others may reach is the socket's mode's affair.
@@ -77,7 +80,8 @@ impl Rig {
             reports,
         }]);
         let api = Api::new(store, board, Duration::from_millis(500));
-        let routes = guard::around(app::services(api, &config.limits).await.unwrap());
+        let (meter, none) = (Metrics::default().rpc, axum::Router::new());
+        let faces = app::faces(api, &config.limits, meter, none).await.unwrap();
 
         let tls = config
             .tls
@@ -87,24 +91,31 @@ impl Rig {
         let unix = listen::unix(&directory.path().join("agent.sock"), config.api.unix_group);
         let any = "127.0.0.1:0".parse().unwrap();
         let tcp = gate.tcp(any, transport).await.unwrap();
-        let Listener::Tcp(socket, _) = &tcp else {
-            panic!("no TCP")
+        let http = gate.tcp(any, transport).await.unwrap();
+        let address = |listener: &Listener| match listener {
+            Listener::Tcp(socket, _) => socket.local_addr().unwrap(),
+            Listener::Unix(_) => panic!("no TCP"),
         };
-        let address = socket.local_addr().unwrap();
+        let addresses = (address(&tcp), address(&http));
         let stop = CancellationToken::new();
-        let serve = |listener| {
+        let serve = |listener, protocol| {
             let (gate, stop) = (gate.clone(), stop.clone());
-            let served = access::serve(listener, Protocol::Grpc, routes.clone(), gate, stop);
-            tokio::spawn(served)
+            let routes = faces.of(protocol).clone();
+            tokio::spawn(access::serve(listener, protocol, routes, gate, stop))
         };
-        let mut served = vec![serve(Listener::Unix(unix.unwrap())), serve(tcp)];
+        let mut served = vec![
+            serve(Listener::Unix(unix.unwrap()), Protocol::Grpc),
+            serve(tcp, Protocol::Grpc),
+            serve(http, Protocol::Http),
+        ];
         if let Some(tls) = tls {
             served.push(tokio::spawn(reload::run(tls, Arc::default(), stop.clone())));
         }
         Self {
             directory,
             gate,
-            tcp: address,
+            tcp: addresses.0,
+            http: addresses.1,
             stop,
             served,
             _reports,

@@ -22,14 +22,14 @@ const ACCESS: &str = r#"
 const ROOM: &str = "[limits]\ncalls_per_second = 1000000\ncalls_burst = 1000000\n";
 
 /// An agent with TLS on loopback, and a directory for its and its clients' files.
-struct Secured {
-    rig: Rig,
+pub struct Secured {
+    pub rig: Rig,
     ca: Ca,
     files: tempfile::TempDir,
 }
 
 impl Secured {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let (ca, files) = (Ca::new(), tempfile::tempdir().unwrap());
         let config = configure(&files, &ca);
         Self {
@@ -39,11 +39,11 @@ impl Secured {
         }
     }
 
-    fn issue(&self, name: &str, leaf: &Leaf<'_>) -> Identity {
+    pub fn issue(&self, name: &str, leaf: &Leaf<'_>) -> Identity {
         Identity::write(self.files.path(), name, self.ca.issue(leaf))
     }
 
-    fn target<'a>(&'a self, identity: Option<&'a Identity>) -> Tls<'a> {
+    pub fn target<'a>(&'a self, identity: Option<&'a Identity>) -> Tls<'a> {
         self.with(identity, &[])
     }
 

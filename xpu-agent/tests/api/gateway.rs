@@ -7,6 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use tonic::Code;
 use tower::ServiceExt;
+use xpu_agent::access::config::LimitsConfig;
 use xpu_model::status::State;
 
 use crate::{
@@ -283,7 +284,31 @@ async fn requests_that_cannot_be_read_are_refused() {
             "{}",
             405,
             "",
-            "/v1/vrfs has no PUT; /openapi.json lists what it has",
+            "/v1/vrfs has no PUT; the header `Allow` lists what it has",
+        ),
+        (
+            Method::POST,
+            "/healthz",
+            "{}",
+            405,
+            "",
+            "/healthz has no POST; the header `Allow` lists what it has",
+        ),
+        (
+            Method::DELETE,
+            "/readyz",
+            "",
+            405,
+            "",
+            "/readyz has no DELETE; the header `Allow` lists what it has",
+        ),
+        (
+            Method::PUT,
+            "/metrics",
+            "",
+            405,
+            "",
+            "/metrics has no PUT; the header `Allow` lists what it has",
         ),
     ] {
         let (status, answer) = send(&rig, request(method.clone(), uri, body)).await;
@@ -317,10 +342,16 @@ async fn other_content_types_and_long_bodies_are_refused() {
     let (status, answer) = send(&rig, form).await;
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert_eq!(refusal(&answer).code, Code::InvalidArgument);
-    let long = " ".repeat(xpu_agent::gateway::BODY_LIMIT + 1);
+    let most = LimitsConfig::default().message_bytes;
+    let long = " ".repeat(most + 1);
     let (status, answer) = send(&rig, request(Method::POST, "/v1/vrfs", &long)).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(refusal(&answer).code, Code::ResourceExhausted);
+    let refused = refusal(&answer);
+    assert_eq!(refused.code, Code::ResourceExhausted);
+    assert_eq!(refused.info.unwrap().1["config"], "limits.message_bytes");
+    let fits = request(Method::POST, "/v1/vrfs", &long[..most]);
+    let (status, answer) = send(&rig, fits).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}: it was read");
 }
 
 #[tokio::test]

@@ -12,9 +12,15 @@ use tonic::transport::{Channel, Endpoint, Server};
 use xpu_agent::{
     access::config::LimitsConfig,
     api::Api,
-    app, http, listen,
+    app, http,
+    lifecycle::{
+        http::{Health, router as pages},
+        readiness::Readiness,
+    },
+    listen,
     reconcile::{Board, Source, collector},
     store::Store,
+    telemetry::metrics::Metrics,
 };
 use xpu_model::{
     Intent, Kind, Object, ObjectKey, Spec,
@@ -80,8 +86,13 @@ impl Rig {
         }]);
         let collector = collector::run(store.clone(), board.clone(), stop.clone());
         tokio::spawn(collector);
+        let health = Health {
+            readiness: Readiness::new(board.clone(), &store, stop.clone()),
+            exposition: Metrics::default().exposition(),
+        };
         let api = Api::new(store.clone(), board, deadline);
-        let services = app::services(api, &LimitsConfig::default()).await.unwrap();
+        let limits = LimitsConfig::default();
+        let services = app::services(api, &limits).await.unwrap();
         let path = directory.path().join("agent.sock");
         let incoming = UnixListenerStream::new(listen::unix(&path, None).unwrap());
         let server = Server::builder()
@@ -91,7 +102,7 @@ impl Rig {
         Self {
             store,
             channel: connect(&path),
-            http: http::router(&services).unwrap(),
+            http: http::router(&services, limits.message_bytes, pages(health)).unwrap(),
             stop: stop.drop_guard(),
             script,
             directory,

@@ -644,3 +644,26 @@ async fn long_lists_in_errors_are_cut() {
         );
     }
 }
+
+/// Names that are longer as they travel than as they stand.
+#[tokio::test]
+async fn an_error_with_long_texts_arrives() {
+    let rig = Rig::start().await;
+    for letter in ["\u{200b}", "\u{20ac}", "%"] {
+        let many: Vec<_> = (0..30)
+            .map(|number| format!("{}{number}", letter.repeat(100)))
+            .collect();
+        let wrong = json!({
+            "macAddress": mac(99), "ptype": "BRIDGE_PORT_TYPE_TRUNK", "logicalBridges": many,
+        });
+        let call = create(BRIDGE_PORT, "port-99", wrong);
+        for face in [Face::Grpc, Face::Http] {
+            let refused = face.call(&rig, &call).await.unwrap_err();
+            assert_eq!(refused.code, Code::InvalidArgument, "{letter:?}");
+            let (field, _) = &refused.fields[0];
+            assert_eq!(field, "bridge_port.spec.logical_bridges[0]");
+            let more = format!("; and {} more", 30 - refused.fields.len());
+            assert!(refused.message.ends_with(&more), "{}", refused.message);
+        }
+    }
+}

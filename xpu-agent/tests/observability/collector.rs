@@ -57,6 +57,13 @@ impl Spans {
         spans
     }
 
+    /// The spans of calls of one method so far.
+    pub fn named(&self, method: &str) -> Vec<Span> {
+        let spans = self.0.lock().unwrap();
+        let of = |span: &&Span| span.name.rsplit('/').next() == Some(method);
+        spans.iter().filter(of).cloned().collect()
+    }
+
     /// The spans of one trace so far.
     pub fn of(&self, trace: &[u8]) -> Vec<Span> {
         let spans = self.0.lock().unwrap();

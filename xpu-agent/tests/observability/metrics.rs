@@ -1,9 +1,12 @@
 //! `/metrics`, parsed by `prometheus-parse`, and its values while something happens.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::UNIX_EPOCH};
 
 use prometheus_parse::{Scrape, Value};
+use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use xpu_agent::access::{self, Listener, Protocol, config::Transport};
 use xpu_proto::evpn_gw::v1alpha1::{
     BridgePort, BridgePortSpec, BridgePortType, CreateBridgePortRequest,
     CreateLogicalBridgeRequest, GetVrfRequest, LogicalBridge, LogicalBridgeSpec,
@@ -247,4 +250,53 @@ async fn drift_is_what_somebody_else_changed_and_trouble_makes_a_backoff() {
         3.0,
         "what fails repairs nothing"
     );
+}
+
+#[tokio::test]
+async fn what_the_listeners_hold_and_refuse_is_told() {
+    let rig = Rig::start().await;
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listener = rig.gate.tcp(any, Transport::Loopback).await.unwrap();
+    let Listener::Tcp(socket, _) = &listener else {
+        panic!("no TCP")
+    };
+    let address = socket.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let served = access::serve(
+        listener,
+        Protocol::Grpc,
+        tonic::service::Routes::default(),
+        rig.gate.clone(),
+        stop.clone(),
+    );
+    let served = tokio::spawn(served);
+    const REFUSALS: &str = "xpu_agent_refusals_total";
+    let connections = [("reason", "connections")];
+    assert_eq!(rig.value("xpu_agent_connections", &[]).await, 0.0);
+    assert_eq!(rig.value(REFUSALS, &connections).await, 0.0);
+    // There is place for one.
+    let _first = TcpStream::connect(address).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    assert_eq!(rig.value("xpu_agent_connections", &[]).await, 1.0);
+    assert_eq!(rig.value(REFUSALS, &connections).await, 1.0);
+    assert_eq!(
+        rig.value(REFUSALS, &[]).await,
+        1.0,
+        "and of no other reason"
+    );
+    stop.cancel();
+    served.await.unwrap();
+    assert_eq!(rig.value("xpu_agent_connections", &[]).await, 0.0);
+
+    let tls = rig.gate.tls().unwrap();
+    let ends = tls.not_after().duration_since(UNIX_EPOCH).unwrap();
+    let told = rig.value("xpu_agent_tls_not_after_seconds", &[]).await;
+    assert_eq!(told, ends.as_secs_f64());
+    const RELOADS: &str = "xpu_agent_tls_reloads_total";
+    let of = |result: &'static str| [("result", result)];
+    std::fs::write(&tls.files().cert, "no certificate").unwrap();
+    tls.reload();
+    assert_eq!(rig.value(RELOADS, &of("failed")).await, 1.0);
+    assert_eq!(rig.value(RELOADS, &of("taken")).await, 0.0);
 }

@@ -1,6 +1,6 @@
 //! An agent without a machine.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,6 +14,11 @@ use tonic::{
     transport::{Channel, Endpoint, Server},
 };
 use xpu_agent::{
+    access::{
+        Gate,
+        config::{AccessConfig, LimitsConfig, TlsConfig},
+        tls::Tls,
+    },
     api::Api,
     lifecycle::{
         http::{self, Health},
@@ -23,7 +28,7 @@ use xpu_agent::{
     store::{Store, Told},
     telemetry::{
         Probe,
-        metrics::{ExportMeter, FrrMeter, KernelEvents, Metrics, Objects},
+        metrics::{Access, ExportMeter, FrrMeter, KernelEvents, Metrics, Objects},
         rpc,
         trace::Causes,
     },
@@ -121,6 +126,7 @@ pub struct Rig {
     pub frr: watch::Sender<World>,
     pub frr_meter: FrrMeter,
     pub channel: Channel,
+    pub gate: Gate,
     http: SocketAddr,
     stop: CancellationToken,
     _directory: tempfile::TempDir,
@@ -136,8 +142,10 @@ impl Rig {
     pub async fn start() -> Self {
         let stop = CancellationToken::new();
         let directory = tempfile::tempdir().unwrap();
+        let gate = gate(directory.path());
         let metrics = Metrics::default()
             .with(KernelEvents(Arc::default()))
+            .with(Access(gate.clone()))
             .with_exports(&ExportMeter::default());
         let causes = Causes::default();
         let told = Told {
@@ -190,6 +198,7 @@ impl Rig {
             linux,
             frr,
             frr_meter,
+            gate,
             channel: channel.connect().await.unwrap(),
             http: http_address,
             stop,
@@ -217,6 +226,27 @@ impl Rig {
         assert_eq!(status, 200, "{text}");
         text
     }
+}
+
+/// What listeners with a certificate share.
+fn gate(directory: &Path) -> Gate {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let [cert, key] = ["agent.crt", "agent.key"].map(|name| directory.join(name));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = TlsConfig {
+        client_ca: cert.clone(),
+        cert,
+        key,
+        client_crl: None,
+        loopback: false,
+    };
+    let limits = LimitsConfig {
+        connections: 1,
+        ..LimitsConfig::default()
+    };
+    let tls = Tls::open(tls).unwrap();
+    Gate::new(AccessConfig::default(), limits, Some(tls))
 }
 
 fn start<const FRR: bool>(

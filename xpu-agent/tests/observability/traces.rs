@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tonic::Request;
-use xpu_proto::evpn_gw::v1alpha1::bridge_port_service_client::BridgePortServiceClient;
+use xpu_proto::evpn_gw::v1alpha1::{
+    ListSvisRequest, bridge_port_service_client::BridgePortServiceClient,
+    svi_service_client::SviServiceClient,
+};
 
 use crate::{
     collector::SPANS,
@@ -80,13 +83,41 @@ async fn a_call_with_a_traceparent_is_one_connected_trace_down_to_its_passes() {
 async fn a_call_without_one_begins_a_trace_and_a_broken_one_breaks_nothing() {
     LazyLock::force(&SPANS);
     let rig = Rig::start().await;
-    create_bridge(&rig).await;
-    for broken in ["", "00-xyz", "00-0af7-1-01", "ff-ff-ff-ff"] {
-        let mut request = Request::new(port_request());
-        request
-            .metadata_mut()
-            .insert("traceparent", broken.parse().unwrap());
-        let mut ports = BridgePortServiceClient::new(rig.channel.clone());
-        ports.create_bridge_port(request).await.unwrap();
+    let mut svis = SviServiceClient::new(rig.channel.clone());
+    let parents = [
+        None,
+        Some(""),
+        Some("00-xyz"),
+        Some("00-0af7-1-01"),
+        Some("ff-ff-ff-ff"),
+    ];
+    for parent in parents {
+        // No other test calls this method.
+        let mut request = Request::new(ListSvisRequest::default());
+        if let Some(broken) = parent {
+            let metadata = request.metadata_mut();
+            metadata.insert("traceparent", broken.parse().unwrap());
+        }
+        svis.list_svis(request).await.unwrap();
     }
+    let spans = until("a span of each call", async || {
+        let spans = SPANS.named("ListSvis");
+        (spans.len() >= parents.len()).then_some(spans)
+    })
+    .await;
+    assert_eq!(spans.len(), parents.len(), "{spans:#?}");
+    for span in &spans {
+        assert_eq!(span.parent_span_id, [0; 0], "{span:?}");
+    }
+    let traces: BTreeSet<_> = spans.iter().map(|span| &span.trace_id).collect();
+    assert_eq!(
+        traces.len(),
+        parents.len(),
+        "each begins its own: {spans:#?}"
+    );
+    assert!(
+        traces
+            .iter()
+            .all(|it| it.len() == 16 && it.iter().any(|byte| *byte != 0))
+    );
 }

@@ -119,7 +119,7 @@ async fn a_refused_request_does_not_reach_the_service() {
     let inner = tower::service_fn(|_: Request<()>| async {
         Ok::<_, Infallible>(Response::new("reached".to_owned()))
     });
-    let guarded = GuardLayer.layer(inner);
+    let guarded = GuardLayer::default().layer(inner);
     let mut request = Request::get(GET_VRF).body(()).unwrap();
     let refused = guarded.clone().oneshot(request.clone()).await.unwrap();
     assert_eq!(refused.body(), "");

@@ -95,8 +95,8 @@ async fn messages_are_bounded_one_by_one_and_together() {
     let limits = limits(|config| (config.message_bytes, config.request_bytes) = (1024, 4096));
     let (one, other) = (limits.peer(key(1)), limits.peer(key(2)));
     let call = limits.call(&one).unwrap();
-    call.arrive(1000).unwrap();
-    let refused = call.arrive(100).unwrap_err();
+    call.arrive(1000, 0).unwrap();
+    let refused = call.arrive(100, 0).unwrap_err();
     assert!(matches!(
         refused,
         Refusal::Limit {
@@ -106,10 +106,10 @@ async fn messages_are_bounded_one_by_one_and_together() {
     ));
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     let second = limits.call(&one).unwrap();
-    second.arrive(1000).unwrap();
+    second.arrive(1000, 0).unwrap();
     // Half of it for one peer.
     let third = limits.call(&one).unwrap();
-    let refused = third.arrive(1000).unwrap_err();
+    let refused = third.arrive(1000, 0).unwrap_err();
     assert!(matches!(
         refused,
         Refusal::Limit {
@@ -118,9 +118,9 @@ async fn messages_are_bounded_one_by_one_and_together() {
         }
     ));
     let others = limits.call(&other).unwrap();
-    others.arrive(1000).unwrap();
+    others.arrive(1000, 0).unwrap();
     drop((call, second));
-    third.arrive(1000).unwrap();
+    third.arrive(1000, 0).unwrap();
     drop((third, others));
     assert_eq!(limits.request_bytes.load(Relaxed), 0);
     assert_eq!(one.request_bytes.load(Relaxed), 0);

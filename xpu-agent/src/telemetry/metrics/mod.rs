@@ -7,6 +7,7 @@
 //! Names follow Prometheus' conventions: prefix, unit, `_total`. Labels hold what is of a bounded
 //! number only: no object's name, no peer's word.
 
+mod access;
 mod kernel;
 mod objects;
 mod pass;
@@ -24,6 +25,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use access::Access;
 pub use kernel::KernelEvents;
 pub use objects::Objects;
 pub use pass::{FrrMeter, PassMeter, PassMeters};

@@ -102,7 +102,21 @@ impl Traces {
 /// context where there is none, or it cannot be read.
 pub(super) fn caller(headers: &http::HeaderMap) -> Context {
     use opentelemetry::propagation::TextMapPropagator as _;
+    if !headers.get("traceparent").is_some_and(is_traceparent) {
+        return Context::new();
+    }
     TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
+}
+
+/// Whether the fields have the lengths that they must have: the library takes shorter ones, too,
+/// and a broken header would tie calls together that have nothing in common.
+fn is_traceparent(value: &http::HeaderValue) -> bool {
+    let mut lengths = value
+        .as_bytes()
+        .split(|byte| *byte == b'-')
+        .map(<[u8]>::len);
+    // Version, trace, parent, flags; a later version may have more.
+    [2, 32, 16, 2].map(Some) == [(); 4].map(|()| lengths.next())
 }
 
 struct Headers<'a>(&'a http::HeaderMap);
