@@ -10,14 +10,13 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::builder::TypedValueParser as _;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use xpu_model::{Kind, ObjectKey};
 use xpu_proto::evpn_gw::v1alpha1::{BridgePort, LogicalBridge, Svi, Vrf};
 
 use crate::commands::Session;
 use crate::failure::Failure;
 use crate::manifest::{FieldChange, Manifest, Source, Spec, read};
-use crate::screen::{emit, say};
+use crate::screen::{emit, progress};
 use plan::{Change, Plan};
 
 /// Where the manifests are, and what else is to go.
@@ -103,7 +102,7 @@ impl Session {
 
     /// How many were refused.
     async fn carry_out(&self, plan: &Plan, told: &mut Told) -> Result<usize, Failure> {
-        let bar = progress(plan.changes.len());
+        let bar = progress(Some(plan.changes.len()));
         let mut refused = 0;
         for change in &plan.changes {
             bar.set_message(change.key().to_string());
@@ -123,7 +122,6 @@ impl Session {
             })?;
             bar.inc(1);
         }
-        bar.finish_and_clear();
         Ok(refused)
     }
 
@@ -209,21 +207,5 @@ fn confirm(deletes: usize, from_stdin: bool) -> Result<(), Failure> {
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::Declined),
-    }
-}
-
-/// On stderr, and only if that is a terminal.
-fn progress(changes: usize) -> ProgressBar {
-    let target = match io::stderr().is_terminal() && changes > 1 {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(u64::try_from(changes).ok(), target);
-    match ProgressStyle::with_template("{pos}/{len} [{bar:30}] {msg}") {
-        Ok(style) => bar.with_style(style),
-        Err(error) => {
-            say(&format!("no progress is shown: {error}"));
-            bar
-        }
     }
 }
