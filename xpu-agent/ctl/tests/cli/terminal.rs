@@ -222,6 +222,11 @@ fn a_wide_watch_is_cut_to_the_terminal() {
         assert_eq!(shown.matches("NAME").count(), 1, "one table:\n{shown}");
         let rows = shown.lines().filter(|line| line.starts_with("trunk"));
         assert_eq!(rows.count(), 1, "one row each:\n{shown}");
+        // What is broken into several rows goes on with something else.
+        let heads = ["unix://", "NAME", "access", "down", "trunk", "port-"];
+        let head = |line: &str| heads.iter().any(|head| line.starts_with(head));
+        let mut rows = shown.lines().filter(|line| !line.is_empty());
+        assert!(rows.all(head), "no row is broken:\n{shown}");
     }
     terminal.type_in("\x03");
     terminal.end();

@@ -1,7 +1,7 @@
 //! `wait` and `watch` in a pipe, and `update`.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use pretty_assertions::assert_eq;
 use tonic::Code;
@@ -92,6 +92,17 @@ fn an_agent_that_is_not_there_yet_is_waited_for() {
     assert_eq!(output.expect("xpuctl ends").stdout, b"vrfs up\n");
 }
 
+/// An `xpuctl` that would run for ever; one that a failed test leaves would hold its pipes open.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 const PASSING: [Code; 4] = [
     Code::Cancelled,
     Code::DeadlineExceeded,
@@ -134,14 +145,13 @@ fn watch_outlives_a_trouble_that_passes() {
         .env("XPUCTL_ENDPOINT", &agent.endpoint)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = xpuctl.spawn().expect("xpuctl starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
+    let mut lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
     let mut line = || lines.next().expect("a line").expect("text");
     assert!(line().starts_with("NAME"));
     assert!(line().contains("DOWN"));
-    child.kill().expect("runs");
-    let stderr = child.wait_with_output().expect("ends").stderr;
-    let stderr = String::from_utf8(stderr).expect("text");
+    child.0.kill().expect("runs");
+    let stderr = std::io::read_to_string(child.0.stderr.take().expect("a pipe")).expect("text");
     assert_eq!(stderr.matches("; trying again\n").count(), 4, "{stderr}");
 }
 
@@ -154,11 +164,11 @@ fn watch_for_programs_has_a_document_for_each_change() {
             .arg(output)
             .env("XPUCTL_ENDPOINT", &agent.endpoint)
             .stdout(Stdio::piped());
-        let mut child = xpuctl.spawn().expect("xpuctl starts");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
+        let lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
         (child, lines.map(|line| line.expect("text")))
     };
-    let (mut json, mut documents) = watch("json");
+    let (_json, mut documents) = watch("json");
     let mut event = || {
         let line = documents.next().expect("a line");
         let event: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
@@ -168,8 +178,8 @@ fn watch_for_programs_has_a_document_for_each_change() {
         (text(&event["type"]), text(&object["status"]["operStatus"]))
     };
     let is = |change: &str, state: &str| (Some(change.to_owned()), Some(state.to_owned()));
-    let (mut yaml, mut yaml_lines) = watch("yaml");
-    let (mut name, mut names) = watch("name");
+    let (_yaml, mut yaml_lines) = watch("yaml");
+    let (_name, mut names) = watch("name");
     assert_eq!(event(), is("ADDED", "BP_OPER_STATUS_DOWN"));
     let head: Vec<_> = yaml_lines.by_ref().take(3).collect();
     assert_eq!(head, ["---", "type: ADDED", "object:"]);
@@ -186,10 +196,6 @@ fn watch_for_programs_has_a_document_for_each_change() {
     assert_eq!(names.next().as_deref(), Some("bridgePorts/down"));
     succeed(&agent, "delete port down");
     assert_eq!(event(), is("DELETED", "BP_OPER_STATUS_UP"));
-    for child in [&mut json, &mut yaml, &mut name] {
-        child.kill().expect("runs");
-        child.wait().expect("ends");
-    }
 }
 
 #[test]
@@ -199,8 +205,8 @@ fn watch_in_a_pipe_tells_what_changes_and_ends_with_its_reader() {
     xpuctl
         .env("XPUCTL_ENDPOINT", &agent.endpoint)
         .stdout(Stdio::piped());
-    let mut child = xpuctl.spawn().expect("xpuctl starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
+    let mut lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
     let mut words = || {
         let line = lines.next().expect("a line").expect("text");
         line.split_whitespace()
@@ -218,7 +224,7 @@ fn watch_in_a_pipe_tells_what_changes_and_ends_with_its_reader() {
         &agent,
         "create port next --mac 02:00:00:00:00:04 --transparent",
     );
-    assert!(child.wait().expect("xpuctl ends").success());
+    assert!(child.0.wait().expect("xpuctl ends").success());
 }
 
 #[test]
