@@ -12,7 +12,7 @@ use crate::cli::Output;
 use crate::failure::Failure;
 use crate::remote::{Agent, Remote};
 use crate::render;
-use crate::screen::{Colour, Screen, emit, say};
+use crate::screen::{Colour, Screen, emit, patiently, say};
 use crate::update::Masked;
 use crate::view::{Oper, View};
 
@@ -54,7 +54,8 @@ pub enum Verb {
 impl Session {
     /// Creates an object and shows it as it stands; warns where it isn't up yet.
     pub async fn create<K: Resource>(&self, id: String, object: K) -> Result<(), Failure> {
-        let created = self.created(id, object).await?;
+        let what = format!("creating a {}", K::KIND);
+        let created = patiently(&what, self.created(id, object)).await?;
         self.show(&created)?;
         warn_unless_up(&created);
         Ok(())
@@ -78,7 +79,8 @@ impl Session {
     /// Changes an object's fields and shows it as it stands.
     pub async fn update<K: Resource>(&self, change: Masked<K>) -> Result<(), Failure> {
         let Masked { key, object, mask } = change;
-        let updated = self.updated(&key, object, mask).await?;
+        let what = format!("changing {key}");
+        let updated = patiently(&what, self.updated(&key, object, mask)).await?;
         self.show(&updated)?;
         warn_unless_up(&updated);
         Ok(())
@@ -135,7 +137,8 @@ impl Session {
             Verb::Describe(key) => self.describe(&self.get::<K>(&key).await?),
             Verb::List => self.show_all(self.list::<K>().await?),
             Verb::Delete { key, allow_missing } => {
-                self.remove::<K>(&key, allow_missing).await?;
+                let what = format!("deleting {key}");
+                patiently(&what, self.remove::<K>(&key, allow_missing)).await?;
                 emit(&match self.output {
                     Output::Table | Output::Wide => format!("{key} deleted\n"),
                     Output::Name => format!("{key}\n"),

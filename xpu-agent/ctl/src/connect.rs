@@ -126,16 +126,49 @@ async fn secured(
     name: ServerName<'static>,
     uri: Uri,
 ) -> io::Result<TokioIo<BufReader<TlsStream<TcpStream>>>> {
+    let stream = handshake(&connector, name, &uri).await?;
+    let mut stream = BufReader::new(stream);
+    if let Ok(first) = timeout(FIRST_WORD, stream.fill_buf()).await {
+        first?;
+    }
+    Ok(TokioIo::new(stream))
+}
+
+async fn handshake(
+    connector: &TlsConnector,
+    name: ServerName<'static>,
+    uri: &Uri,
+) -> io::Result<TlsStream<TcpStream>> {
     let host = uri.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or_default();
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(connector.connect(name, stream).await?);
-    if let Ok(first) = timeout(FIRST_WORD, stream.fill_buf()).await {
-        first?;
-    }
-    Ok(TokioIo::new(stream))
+    connector.connect(name, stream).await
+}
+
+/// The certificates that the agent shows: its own and those between it and the CA. None where
+/// there is no TLS, or no connection: that is for [`connect`] to tell.
+pub async fn shown_certificates(
+    settings: &Settings,
+    patience: Duration,
+) -> Vec<CertificateDer<'static>> {
+    let Way::Tls(uri) = &settings.address.way else {
+        return Vec::new();
+    };
+    let Ok((connector, name)) = tls(&settings.address.text, uri, &settings.tls) else {
+        return Vec::new();
+    };
+    let Ok(Ok(stream)) = timeout(patience, handshake(&connector, name, uri)).await else {
+        return Vec::new();
+    };
+    let shown = stream.get_ref().1.peer_certificates();
+    shown
+        .unwrap_or_default()
+        .iter()
+        .cloned()
+        .map(CertificateDer::into_owned)
+        .collect()
 }
 
 fn tls(

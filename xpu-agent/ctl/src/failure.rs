@@ -10,6 +10,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::advice;
 use crate::connect::TlsError;
 use crate::manifest::SourceError;
 use crate::render::printable;
@@ -94,6 +95,14 @@ pub enum Failure {
         /// How long was waited.
         after: Duration,
     },
+    /// All the time that there was, the agent gave no answer.
+    #[error("after {after:?}: the agent at {endpoint} has not answered")]
+    Silent {
+        /// As given.
+        endpoint: String,
+        /// How long was waited.
+        after: Duration,
+    },
     /// `doctor` found something; it has been told.
     #[error("something is wrong")]
     Sick,
@@ -134,26 +143,62 @@ impl Failure {
             Self::Sick | Self::Different | Self::NobodyReads => return String::new(),
             _ => {}
         }
-        let mut text = format!("xpuctl: {}", printable(&self.to_string()));
-        match self {
-            Self::Refused { next, source, .. } => {
-                let code = code_name(source.code());
-                let _ = writeln!(text, ": {} [{code}]", printable(source.message()));
-                text.push_str(&details(source));
-                let _ = writeln!(text, "  next: {next}");
-            }
-            Self::Unreachable { endpoint, source } => {
-                let _ = writeln!(text, ": {}", printable(&chain(source.as_ref())));
-                let next = crate::advice::unreachable(endpoint, source.as_ref());
-                let _ = writeln!(text, "  next: {next}");
-            }
-            other => {
-                let source = other.source().map(|source| format!(": {}", chain(source)));
-                text.push_str(&printable(&source.unwrap_or_default()));
-                text.push('\n');
-            }
+        let mut text = format!("xpuctl: {}\n", self.told());
+        for line in self.details() {
+            let _ = writeln!(text, "  {line}");
+        }
+        if let Some(next) = self.next() {
+            let _ = writeln!(text, "  next: {next}");
         }
         text
+    }
+
+    /// What has happened, in one line. What others say is in it, so nothing is read out of it.
+    pub fn told(&self) -> String {
+        let cause = match self {
+            Self::Refused { source, .. } => {
+                let code = code_name(source.code());
+                Some(format!("{} [{code}]", source.message()))
+            }
+            Self::Unreachable { source, .. } => Some(chain(source.as_ref())),
+            other => other.source().map(chain),
+        };
+        let cause = cause.map(|cause| format!(": {cause}"));
+        printable(&format!("{self}{}", cause.unwrap_or_default()))
+    }
+
+    /// What the agent adds to its word, a line each.
+    pub fn details(&self) -> Vec<String> {
+        match self {
+            Self::Refused { source, .. } => details(source),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What to do next; never the agent's words.
+    pub fn next(&self) -> Option<String> {
+        match self {
+            Self::Refused { next, .. } => Some(next.clone()),
+            Self::Unreachable { endpoint, source } => {
+                Some(advice::unreachable(endpoint, source.as_ref()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the same may succeed in a moment: the agent is away, or too busy.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { source, .. } => matches!(
+                source.code(),
+                Code::Cancelled
+                    | Code::DeadlineExceeded
+                    | Code::ResourceExhausted
+                    | Code::Unavailable
+            ),
+            _ => false,
+        }
     }
 
     /// The code of `main.rs`'s table.
@@ -161,7 +206,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::NobodyReads => 0,
             Self::Usage(_) | Self::Source(_) | Self::Settings(_) | Self::Unconfirmed { .. } => 2,
-            Self::Unreachable { .. } | Self::Tls(_) => 3,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Tls(_) => 3,
             Self::Different => 4,
             _ => 1,
         })
@@ -169,35 +214,24 @@ impl Failure {
 }
 
 /// `google.rpc.BadRequest` and `ErrorInfo`, a line each.
-fn details(status: &Status) -> String {
+fn details(status: &Status) -> Vec<String> {
     let details = status.get_error_details();
-    let mut text = String::new();
-    for violation in details
-        .bad_request()
-        .into_iter()
+    let violations = details.bad_request().into_iter();
+    let mut lines: Vec<_> = violations
         .flat_map(|bad| &bad.field_violations)
-    {
-        let (field, why) = (
-            printable(&violation.field),
-            printable(&violation.description),
-        );
-        let _ = writeln!(text, "  {field}: {why}");
-    }
+        .map(|it| printable(&format!("{}: {}", it.field, it.description)))
+        .collect();
     if let Some(info) = details.error_info() {
         let mut metadata: Vec<_> = info.metadata.iter().collect();
         metadata.sort();
-        let facts = metadata
+        let facts: String = metadata
             .into_iter()
-            .map(|(key, value)| format!(" {key}={value}"));
-        let line = format!(
-            "{} ({}){}",
-            info.reason,
-            info.domain,
-            facts.collect::<String>()
-        );
-        let _ = writeln!(text, "  reason: {}", printable(&line));
+            .map(|(key, value)| format!(" {key}={value}"))
+            .collect();
+        let line = format!("reason: {} ({}){facts}", info.reason, info.domain);
+        lines.push(printable(&line));
     }
-    text
+    lines
 }
 
 /// `InvalidArgument` as everybody writes it: `INVALID_ARGUMENT`.

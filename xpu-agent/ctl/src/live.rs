@@ -1,6 +1,7 @@
 //! The agent's objects of several kinds in one map, as far as commands over all kinds need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde_json::Value;
 use xpu_model::{Kind, ObjectKey};
@@ -58,6 +59,18 @@ pub fn manifests(objects: &Objects) -> Vec<Manifest> {
         spec: live.spec.clone(),
     };
     staying.map(manifest).collect()
+}
+
+/// The far ends of an object's network, where a component's details name them, under
+/// `remoteVteps`.
+pub fn remote_vteps(live: &Live) -> BTreeSet<IpAddr> {
+    let details = live.components.iter();
+    let details = details.filter_map(|it| serde_json::from_str::<Value>(&it.details).ok());
+    let named = details.flat_map(|mut it| match it.get_mut("remoteVteps").map(Value::take) {
+        Some(Value::Array(named)) => named,
+        _ => Vec::new(),
+    });
+    named.filter_map(|it| it.as_str()?.parse().ok()).collect()
 }
 
 impl Session {

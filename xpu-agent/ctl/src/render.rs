@@ -138,7 +138,27 @@ pub fn description<K: View>(object: &K, screen: Screen) -> String {
 
 /// Canonical proto JSON, indented.
 pub fn json<T: Serialize>(message: &T) -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(message).map(|text| text + "\n")
+    serde_json::to_string_pretty(message).map(|text| without_controls(&text) + "\n")
+}
+
+/// The same in one line.
+pub fn json_line<T: Serialize>(message: &T) -> Result<String, serde_json::Error> {
+    serde_json::to_string(message).map(|text| without_controls(&text) + "\n")
+}
+
+/// JSON may have DEL and the C1 controls raw, and a terminal obeys the latter. They can only
+/// stand in texts, where the escape means the same.
+fn without_controls(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() && c != '\n' {
+            // Writing to a String can't fail.
+            let _ = write!(safe, "\\u{:04x}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 /// The same as YAML.
@@ -177,6 +197,26 @@ mod tests {
             printable("a\u{1b}[31mb\nc\u{9b}ü"),
             "a\\u{1b}[31mb\\nc\\u{9b}ü"
         );
+    }
+
+    #[test]
+    fn controls_are_escaped_in_json_and_yaml_and_mean_the_same() {
+        let every: String = (0..0xa1).filter_map(char::from_u32).collect();
+        let hostile = vec![every, "\u{9b}31m".to_owned(), "\u{7f}".to_owned()];
+        let alike = |text: &str| {
+            let raw = |c: char| c.is_control() && c != '\n';
+            assert!(!text.contains(raw), "{text:?}");
+        };
+        for text in [json(&hostile), json_line(&hostile)] {
+            let text = text.expect("is JSON");
+            alike(&text);
+            let back: Vec<String> = serde_json::from_str(&text).expect("is JSON");
+            assert_eq!(back, hostile);
+        }
+        let text = yaml(&hostile).expect("is YAML");
+        alike(&text);
+        let back: Vec<String> = serde_saphyr::from_str(&text).expect("is YAML");
+        assert_eq!(back, hostile);
     }
 
     #[test]

@@ -2,8 +2,12 @@
 //! to write there.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::pin::pin;
+use std::time::Duration;
 
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::render::printable;
@@ -82,6 +86,79 @@ impl Screen {
     }
 }
 
+/// How long work may take before a terminal shows that it goes on.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How far long work is, on stderr and only if that is a terminal. Dropped, it is wiped away.
+///
+/// `steps`: how many there are, where that is known.
+pub fn progress(steps: Option<usize>) -> ProgressBar {
+    let target = match io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let length = steps.and_then(|steps| u64::try_from(steps).ok());
+    let bar = ProgressBar::with_draw_target(length, target).with_finish(ProgressFinish::AndClear);
+    let template = match steps {
+        Some(_) => "{pos}/{len} [{bar:30}] {wide_msg}",
+        None => "{spinner} {elapsed} {wide_msg}",
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(error) => {
+            say(&format!("no progress is shown: {error}"));
+            bar
+        }
+    }
+}
+
+/// Does what may take long, and then shows on a terminal that it goes on.
+pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    if let Ok(done) = timeout(SOON, &mut work).await {
+        return done;
+    }
+    let bar = progress(None).with_message(printable(what));
+    bar.enable_steady_tick(SOON / 4);
+    work.await
+}
+
+/// As much of a line as fits `width` columns, with its colours ended. Characters that some
+/// terminals show two columns wide count so.
+pub fn cut(line: &str, width: usize) -> String {
+    let columns = |c: char| match c {
+        // From here on there are wide characters (Unicode's East Asian Width).
+        '\u{1100}'.. => 2,
+        _ => 1,
+    };
+    let mut shown = String::with_capacity(line.len());
+    let (mut used, mut escape, mut coloured, mut fits) = (0, false, false, 0);
+    for c in line.chars() {
+        if escape || c == '\x1b' {
+            // ECMA-48: a control sequence ends with a letter, of which none stands before.
+            escape = !c.is_ascii_alphabetic();
+            coloured = true;
+            shown.push(c);
+            continue;
+        }
+        used += columns(c);
+        if used > width {
+            shown.truncate(fits);
+            shown.push('\u{2026}');
+            return match coloured {
+                true => shown + "\x1b[0m",
+                false => shown,
+            };
+        }
+        shown.push(c);
+        // Room for the mark that something is missing.
+        if used < width {
+            fits = shown.len();
+        }
+    }
+    shown
+}
+
 /// Writes to stdout. A reader that has seen enough (`| head`) ends the command quietly.
 pub fn emit(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
@@ -97,4 +174,20 @@ pub fn emit(text: &str) -> Result<(), Failure> {
 /// Writes a line to stderr, if anybody reads it.
 pub fn say(text: &str) {
     let _ = writeln!(io::stderr(), "xpuctl: {}", printable(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_to_columns_not_characters() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdefg", 6), "abcde\u{2026}");
+        assert_eq!(cut("\u{6f22}\u{5b57}ab", 6), "\u{6f22}\u{5b57}ab");
+        assert_eq!(cut("\u{6f22}\u{5b57}abc", 6), "\u{6f22}\u{5b57}a\u{2026}");
+        assert_eq!(cut("a\x1b[32mbc\x1b[0m", 3), "a\x1b[32mbc\x1b[0m");
+        assert_eq!(cut("a\x1b[32mbcd\x1b[0m", 3), "a\x1b[32mb\u{2026}\x1b[0m");
+        assert_eq!(cut("", 0), "");
+    }
 }

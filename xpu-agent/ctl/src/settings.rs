@@ -8,7 +8,7 @@
 //! ca = "lab/ca.pem"              # relative to this file
 //! cert = "lab/operator.pem"
 //! key = "lab/operator.key"
-//! http = "http://127.0.0.1:8082" # where doctor asks /readyz
+//! http = "http://127.0.0.1:8082" # where doctor asks /readyz of this endpoint
 //! ```
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ pub struct Settings {
     pub tls: TlsFiles,
     /// Where `/readyz` is, if it is known.
     pub http: Option<String>,
-    /// The context in use.
+    /// The context whose endpoint this is; none where the endpoint was given beside it.
     pub context: Option<String>,
 }
 
@@ -163,15 +163,17 @@ impl Flags {
             })?,
         };
         let beside = |file: PathBuf| folder.map_or_else(|| file.clone(), |it| it.join(&file));
-        let address = match (self.endpoint, context.endpoint) {
-            (Some(address), _) => address,
+        // Another agent than the context's has another HTTP side too.
+        let (address, origin, http) = match (self.endpoint, context.endpoint) {
+            (Some(address), _) => (address, None, None),
             (None, text) => {
                 let text = text.unwrap_or_else(|| DEFAULT.to_owned());
-                args::address(&text).map_err(|why| SettingsError::Endpoint {
+                let address = args::address(&text).map_err(|why| SettingsError::Endpoint {
                     context: name.clone().unwrap_or_default(),
                     value: text,
                     why,
-                })?
+                })?;
+                (address, name, context.http)
             }
         };
         let tls = TlsFiles {
@@ -181,8 +183,8 @@ impl Flags {
         };
         let local = address.is_local().then(|| DEFAULT_HTTP.to_owned());
         Ok(Settings {
-            http: context.http.or(local),
-            context: name,
+            http: http.or(local),
+            context: origin,
             address,
             tls,
         })

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::timeout;
 use tonic::Code;
 use xpu_model::ObjectKey;
 
+use crate::cli::Output;
 use crate::commands::{Resource, Session};
 use crate::failure::Failure;
 use crate::remote::Agent;
 use crate::render;
-use crate::screen::{Screen, emit, say};
+use crate::screen::{Screen, cut, emit, progress, say};
 use crate::view::{Oper, View};
 
 /// What to wait for.
@@ -40,7 +44,8 @@ impl Session {
     /// Waits until all of `keys` have reached the goal; without keys, all objects of the kind.
     ///
     /// # Errors
-    /// [`Failure::NotYet`] when `limit` is over: it says who is not there and why.
+    /// [`Failure::NotYet`] when `limit` is over: it says who is not there and why. Where the agent
+    /// has told nothing till then, its trouble.
     pub async fn wait<K: Resource>(
         &self,
         keys: &[ObjectKey],
@@ -48,21 +53,34 @@ impl Session {
         limit: Duration,
     ) -> Result<(), Failure> {
         let end = Instant::now() + limit;
+        let progress = progress(None);
+        let mut late = None;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let missing = match self.missing::<K>(keys, goal, left).await {
-                Ok(missing) => missing,
-                // The agent may be restarting; that is worth waiting for too.
-                Err(error @ Failure::Unreachable { .. }) if left.is_zero() => return Err(error),
-                Err(Failure::Unreachable { .. }) => Some("the agent is away".to_owned()),
-                Err(error) => return Err(error),
+            // Connecting takes its time too, and each page its own.
+            let look = timeout(left.max(LOOK) + LOOK, self.missing::<K>(keys, goal, left)).await;
+            let now = match look {
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(what))) => Failure::NotYet { what, after: limit },
+                // The agent may be restarting, or be busy; that is worth waiting for too.
+                Ok(Err(error)) if error.is_passing() => error,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => self.silent(limit),
             };
-            let Some(what) = missing else { break };
+            // That the agent is slow in the end says less than what it said before.
+            let now = match (now, late.take()) {
+                (Failure::Refused { .. } | Failure::Silent { .. }, Some(known)) => known,
+                (now, _) => now,
+            };
             if left.is_zero() {
-                return Err(Failure::NotYet { what, after: limit });
+                return Err(now);
             }
+            progress.set_message(now.told());
+            progress.tick();
+            late = Some(now);
             pause(LOOK.min(left)).await;
         }
+        drop(progress);
         let word = match goal {
             Goal::Up => "up",
             Goal::Deleted => "deleted",
@@ -121,34 +139,93 @@ impl Session {
     }
 
     /// Shows a kind's objects until interrupted: on a terminal as one table that is drawn
-    /// anew, in a pipe as a line for each object that has changed.
+    /// anew, in a pipe as a line for each object that has changed; for programs as one document
+    /// for each change.
     pub async fn watch<K: Resource>(
         &self,
         key: Option<&ObjectKey>,
         interval: Duration,
     ) -> Result<(), Failure> {
         let mut frame = Frame::default();
-        let mut before = None;
+        let (mut before, mut known) = (None, BTreeMap::new());
+        let mut trouble = None;
         loop {
             match self.seen::<K>(key).await {
-                Ok(objects) if self.screen().height.is_some() => {
-                    let title = format!(
-                        "{}: {}, every {interval:?}",
-                        self.endpoint,
-                        K::KIND.collection()
-                    );
-                    let text = format!("{title}\n{}", self.table(&objects));
-                    emit(&frame.draw(&text, self.screen()))?;
+                Ok(objects) => {
+                    trouble = None;
+                    // As wide as the terminal, whatever the table is.
+                    let screen = Screen::of_stdout(self.colour);
+                    match self.output {
+                        Output::Table | Output::Wide if screen.height.is_some() => {
+                            let title = format!(
+                                "{}: {}, every {interval:?}",
+                                self.endpoint,
+                                K::KIND.collection()
+                            );
+                            let text = format!("{title}\n{}", self.table(&objects));
+                            emit(&frame.draw(&text, screen))?;
+                        }
+                        Output::Table | Output::Wide => {
+                            before = Some(self.append(before.as_ref(), &objects)?);
+                        }
+                        Output::Json | Output::Yaml | Output::Name => {
+                            known = self.tell_changes(&known, &objects)?;
+                        }
+                    }
                 }
-                Ok(objects) => before = Some(self.append(before.as_ref(), &objects)?),
-                // A live view lives on while the agent restarts.
-                Err(Failure::Unreachable { .. }) => {
-                    say(&format!("{} does not answer; trying again", self.endpoint));
-                    frame = Frame::default();
+                // A live view lives on while the agent restarts, or is busy; once is enough said.
+                Err(error) if error.is_passing() => {
+                    let told = error.told();
+                    if trouble.as_ref() != Some(&told) {
+                        say(&format!("{told}; trying again"));
+                        frame = Frame::default();
+                    }
+                    trouble = Some(told);
                 }
                 Err(error) => return Err(error),
             }
             pause(interval).await;
+        }
+    }
+
+    /// Prints a document for each change since `known`, by name; gives what is known now.
+    fn tell_changes<K: Resource>(
+        &self,
+        known: &BTreeMap<String, Value>,
+        objects: &[K],
+    ) -> Result<BTreeMap<String, Value>, Failure> {
+        let read = |object: &K| Ok((object.name().to_owned(), serde_json::to_value(object)?));
+        let now: Result<BTreeMap<_, _>, _> = objects.iter().map(read).collect();
+        let now = now.map_err(Failure::Json)?;
+        let there = now.iter().filter_map(|(name, object)| {
+            let change = match known.get(name) {
+                None => "ADDED",
+                Some(before) if before == object => return None,
+                Some(_) => "MODIFIED",
+            };
+            Some((name, Event { change, object }))
+        });
+        let gone = known.iter().filter(|(name, _)| !now.contains_key(*name));
+        let gone = gone.map(|(name, object)| {
+            let change = "DELETED";
+            (name, Event { change, object })
+        });
+        for (name, event) in there.chain(gone) {
+            emit(&match self.output {
+                Output::Json => render::json_line(&event).map_err(Failure::Json)?,
+                Output::Yaml => {
+                    format!("---\n{}", render::yaml(&event).map_err(Failure::Yaml)?)
+                }
+                Output::Table | Output::Wide | Output::Name => render::printable(name) + "\n",
+            })?;
+        }
+        Ok(now)
+    }
+
+    fn silent(&self, after: Duration) -> Failure {
+        Failure::Silent {
+            endpoint: self.endpoint.clone(),
+            after,
         }
     }
 
@@ -211,29 +288,46 @@ fn why<K: View>(object: &K) -> String {
     }
 }
 
+/// A change for programs, as Kubernetes' watch writes it.
+#[derive(Serialize)]
+struct Event<'a> {
+    /// `ADDED`, `MODIFIED` or `DELETED`; what is there in the beginning is added.
+    #[serde(rename = "type")]
+    change: &'static str,
+    /// As it is now; of one that is gone, as it was last.
+    object: &'a Value,
+}
+
 /// What the terminal shows of the last table.
 #[derive(Default)]
 struct Frame {
     lines: usize,
+    width: Option<u16>,
 }
 
 impl Frame {
-    /// The bytes that put `text` in the place of the frame before. A table that is higher than
-    /// the terminal is cut: what has scrolled away can't be drawn over.
+    /// The bytes that put `text` in the place of the frame before. A table that is higher or
+    /// wider than the terminal is cut: what has scrolled away, or was broken into several rows,
+    /// can't be drawn over.
     fn draw(&mut self, text: &str, screen: Screen) -> String {
         let height = usize::from(screen.height.unwrap_or(u16::MAX)).max(3);
+        let width = usize::from(screen.width.unwrap_or(u16::MAX)).max(1);
         let all: Vec<_> = text.lines().collect();
-        let mut lines: Vec<String> = all.iter().map(|line| (*line).to_owned()).collect();
+        let mut lines: Vec<String> = all.iter().map(|line| cut(line, width)).collect();
         if all.len() >= height {
             lines.truncate(height - 2);
-            lines.push(format!("… {} lines more", all.len() - lines.len()));
+            let more = format!("\u{2026} {} lines more", all.len() - lines.len());
+            lines.push(cut(&more, width));
         }
         let mut drawn = match self.lines {
             0 => String::new(),
+            // A terminal that has become narrower breaks the rows that it shows.
+            _ if self.width != screen.width => "\x1b[H\x1b[2J".to_owned(),
             // ECMA-48: to the start of the line so many above, then erase what follows.
             lines => format!("\x1b[{lines}F\x1b[J"),
         };
         self.lines = lines.len();
+        self.width = screen.width;
         for line in lines {
             drawn.push_str(&line);
             drawn.push('\n');
@@ -258,5 +352,19 @@ mod tests {
         let cut = frame.draw("1\n2\n3\n4\n5\n6\n", screen);
         assert_eq!(cut, "\x1b[1F\x1b[J1\n2\n3\n… 3 lines more\n");
         assert_eq!(frame.draw("", screen), "\x1b[4F\x1b[J");
+    }
+
+    #[test]
+    fn a_frame_is_no_wider_than_the_terminal() {
+        let narrow = |width| Screen {
+            height: Some(5),
+            width: Some(width),
+            colour: true,
+        };
+        let mut frame = Frame::default();
+        assert_eq!(frame.draw("abcdef\n", narrow(5)), "abcd\u{2026}\n");
+        let again = frame.draw("1\n2\n3\n4\n5\n", narrow(5));
+        assert_eq!(again, "\x1b[1F\x1b[J1\n2\n3\n\u{2026} 2\u{2026}\n");
+        assert_eq!(frame.draw("a\n", narrow(3)), "\x1b[H\x1b[2Ja\n");
     }
 }

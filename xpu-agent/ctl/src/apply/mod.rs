@@ -10,14 +10,13 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::builder::TypedValueParser as _;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use xpu_model::{Kind, ObjectKey};
 use xpu_proto::evpn_gw::v1alpha1::{BridgePort, LogicalBridge, Svi, Vrf};
 
 use crate::commands::Session;
 use crate::failure::Failure;
 use crate::manifest::{FieldChange, Manifest, Source, Spec, read};
-use crate::screen::{emit, say};
+use crate::screen::{emit, progress};
 use plan::{Change, Plan};
 
 /// Where the manifests are, and what else is to go.
@@ -59,7 +58,9 @@ impl Session {
     /// Shows what `apply` would do.
     pub async fn diff(&self, wanted: &Wanted) -> Result<(), Failure> {
         let (plan, _) = self.plan(wanted).await?;
-        emit(&diff::text(&plan, self.screen()))?;
+        let mut told = Told::default();
+        told.tell(&diff::text(&plan, self.screen()));
+        told.end()?;
         match plan.changes.is_empty() {
             true => Ok(()),
             false => Err(Failure::Different),
@@ -72,17 +73,17 @@ impl Session {
             return self.diff(&flags.wanted).await;
         }
         let (plan, from_stdin) = self.plan(&flags.wanted).await?;
-        emit(&diff::text(&plan, self.screen()))?;
+        let mut told = Told::default();
+        told.tell(&diff::text(&plan, self.screen()));
         let (_, _, deletes) = plan.counts();
         if deletes > 0 && !flags.yes {
             confirm(deletes, from_stdin)?;
         }
-        let refused = self.carry_out(&plan).await?;
+        let refused = self.carry_out(&plan, &mut told).await?;
         match (refused, plan.changes.len()) {
-            (0, 0) => Ok(()),
-            (0, _) if flags.exit_code => Err(Failure::Different),
-            (0, _) => Ok(()),
-            (refused, all) => Err(Failure::Partly { refused, all }),
+            (refused @ 1.., all) => Err(Failure::Partly { refused, all }),
+            (0, 1..) if flags.exit_code => told.end().and(Err(Failure::Different)),
+            (0, _) => told.end(),
         }
     }
 
@@ -100,14 +101,17 @@ impl Session {
     }
 
     /// How many were refused.
-    async fn carry_out(&self, plan: &Plan) -> Result<usize, Failure> {
-        let bar = progress(plan.changes.len());
+    async fn carry_out(&self, plan: &Plan, told: &mut Told) -> Result<usize, Failure> {
+        let bar = progress(Some(plan.changes.len()));
         let mut refused = 0;
         for change in &plan.changes {
             bar.set_message(change.key().to_string());
             let outcome = self.carry_out_one(change).await;
-            let told = bar.suspend(|| match outcome {
-                Ok(done) => emit(&format!("{} {done}\n", change.key())),
+            bar.suspend(|| match outcome {
+                Ok(done) => {
+                    told.tell(&format!("{} {done}\n", change.key()));
+                    Ok(())
+                }
                 // Nothing that follows can succeed either.
                 Err(error @ Failure::Unreachable { .. }) => Err(error),
                 Err(error) => {
@@ -115,11 +119,9 @@ impl Session {
                     let _ = write!(io::stderr(), "{}", error.report());
                     Ok(())
                 }
-            });
-            told?;
+            })?;
             bar.inc(1);
         }
-        bar.finish_and_clear();
         Ok(refused)
     }
 
@@ -168,6 +170,29 @@ impl Session {
     }
 }
 
+/// What is told on stdout. That it can't be told, as when its reader has gone (`| head`), keeps
+/// nothing from being done, and an exit code from nobody.
+#[derive(Default)]
+struct Told {
+    lost: Option<Failure>,
+}
+
+impl Told {
+    fn tell(&mut self, text: &str) {
+        if let Err(failure) = emit(text) {
+            self.lost.get_or_insert(failure);
+        }
+    }
+
+    /// Fails where stdout broke in another way than by its reader's leaving.
+    fn end(self) -> Result<(), Failure> {
+        match self.lost {
+            None | Some(Failure::NobodyReads) => Ok(()),
+            Some(failure) => Err(failure),
+        }
+    }
+}
+
 /// Asks on the terminal; where there is none, nobody can agree.
 fn confirm(deletes: usize, from_stdin: bool) -> Result<(), Failure> {
     if from_stdin || !io::stdin().is_terminal() {
@@ -182,21 +207,5 @@ fn confirm(deletes: usize, from_stdin: bool) -> Result<(), Failure> {
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::Declined),
-    }
-}
-
-/// On stderr, and only if that is a terminal.
-fn progress(changes: usize) -> ProgressBar {
-    let target = match io::stderr().is_terminal() && changes > 1 {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(u64::try_from(changes).ok(), target);
-    match ProgressStyle::with_template("{pos}/{len} [{bar:30}] {msg}") {
-        Ok(style) => bar.with_style(style),
-        Err(error) => {
-            say(&format!("no progress is shown: {error}"));
-            bar
-        }
     }
 }

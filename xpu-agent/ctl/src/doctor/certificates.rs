@@ -1,4 +1,5 @@
-//! What the certificates of this side say: readable, a pair, in date, the key for nobody else.
+//! What the certificates say: those of this side that they are readable, a pair, in date, the
+//! key for nobody else; the agent's until when it is good.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,6 +18,22 @@ const WHAT: &str = "certificates";
 
 /// Sooner than this a certificate should be renewed. Days.
 const SOON: i64 = 30;
+
+/// What mends a certificate of this side.
+const RENEW: &str =
+    "get a new certificate from your CA and put it there; xpuctl reads it anew each time";
+
+/// What mends one of the agent's.
+const RENEW_AGENTS: &str = "get a new certificate from the agent's CA and put it in the place of \
+                            the old one (tls.cert in the agent's configuration); the agent takes \
+                            it over without a restart";
+
+/// Judges what the agent has shown.
+pub fn shown(certificates: &[CertificateDer<'_>]) -> Vec<Finding> {
+    let now = ASN1Time::now();
+    let judge = |der| dated("the agent's certificate", der, now, RENEW_AGENTS);
+    certificates.iter().map(judge).collect()
+}
 
 /// Looks at the three files.
 pub fn findings(files: &TlsFiles) -> Vec<Finding> {
@@ -54,12 +71,12 @@ fn certificate(flag: &'static str, path: &Path, now: ASN1Time) -> Vec<Finding> {
         )],
         Ok(found) => found
             .iter()
-            .map(|der| dated(&format!("--{flag} {shown}"), der, now))
+            .map(|der| dated(&format!("--{flag} {shown}"), der, now, RENEW))
             .collect(),
     }
 }
 
-fn dated(file: &str, der: &CertificateDer<'_>, now: ASN1Time) -> Finding {
+fn dated(file: &str, der: &CertificateDer<'_>, now: ASN1Time, renew: &str) -> Finding {
     let certificate = match parse_x509_certificate(der) {
         Ok((_, certificate)) => certificate,
         Err(error) => {
@@ -70,8 +87,6 @@ fn dated(file: &str, der: &CertificateDer<'_>, now: ASN1Time) -> Finding {
     let subject = certificate.subject();
     let validity = certificate.validity();
     let days = (validity.not_after.timestamp() - now.timestamp()) / (24 * 60 * 60);
-    let renew = "get a new certificate from your CA and put it there; xpuctl reads it anew each \
-                 time";
     if now > validity.not_after {
         let seen = format!("{file} ({subject}) is over since {}", validity.not_after);
         Finding::wrong(WHAT, seen, renew)

@@ -1,9 +1,11 @@
-//! What the machine of a local agent has: kernel and its features, FRR and its daemons, MTUs.
+//! What the machine of a local agent has: kernel and its features, FRR and its daemons, the VTEP's
+//! address, MTUs.
 //! First everything is looked at, then judged: the judging is pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +13,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Finding;
-use crate::live::Objects;
+use crate::live::{Live, Objects, remote_vteps};
+use crate::manifest::Spec;
 
 /// Single VXLAN devices with VNI filters (`vnifilter`) came with it.
 const LEAST_KERNEL: (u32, u32) = (5, 18);
@@ -27,7 +30,7 @@ const MODULES: [(&str, &str); 4] = [
     ("bridge", "VLAN-aware bridges"),
     ("vxlan", "VXLAN devices"),
     ("vrf", "VRF devices"),
-    ("8021q", "VLAN devices, which Svis are"),
+    ("8021q", "the VLAN devices of Svis"),
 ];
 
 /// What was seen.
@@ -45,11 +48,22 @@ pub struct Host {
     frr_version: Option<Result<String, String>>,
     /// The MTUs of devices that may be uplinks.
     uplinks: BTreeMap<String, u32>,
+    /// The machine's addresses; none: they can't be seen.
+    addresses: BTreeSet<IpAddr>,
+    /// What the agent's configuration says.
+    configured: Option<Configured>,
+}
+
+/// A configuration of the agent, as far as it matters here.
+#[derive(Debug)]
+struct Configured {
+    file: PathBuf,
+    vtep: Option<IpAddr>,
 }
 
 impl Host {
     /// Looks, below `root`; what can't be seen is left out.
-    pub fn look(root: &Path, frr_sockets: &Path) -> Self {
+    pub fn look(root: &Path, frr_sockets: &Path, agent_config: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
         let release = read("proc/sys/kernel/osrelease").trim().to_owned();
         let listed = ["modules.builtin", "modules.dep"].map(|list| {
@@ -76,6 +90,10 @@ impl Host {
             daemons,
             frr_sockets: frr_sockets.to_owned(),
             uplinks: uplinks(&root.join("sys/class/net")),
+            addresses: v4_addresses(&read("proc/net/fib_trie"))
+                .chain(v6_addresses(&read("proc/net/if_inet6")))
+                .collect(),
+            configured: configured(agent_config),
         }
     }
 }
@@ -85,7 +103,12 @@ fn entries(directory: &Path) -> impl Iterator<Item = String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
-/// Devices that are no bridge, no port of one, no loopback and none of the agent's.
+/// `IFF_NOARP` (linux/if.h). Who does not resolve neighbours leads to no fabric: VRF devices, whose
+/// MTU is 65575, dummies, tunnels.
+const NOARP: u32 = 0x80;
+
+/// Devices that are no bridge, no port of one, no loopback, none without neighbours and none of
+/// the agent's.
 fn uplinks(directory: &Path) -> BTreeMap<String, u32> {
     let ours = |name: &str| {
         ["vxlan", "vxl3"].contains(&name) || name.starts_with("svi-") || name.starts_with("l3-")
@@ -95,13 +118,47 @@ fn uplinks(directory: &Path) -> BTreeMap<String, u32> {
         let inner = ["bridge", "brport", "master"]
             .iter()
             .any(|it| device.join(it).exists());
-        if name == "lo" || inner || ours(&name) {
+        let flags = fs::read_to_string(device.join("flags")).ok()?;
+        let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).ok()?;
+        if name == "lo" || inner || ours(&name) || flags & NOARP != 0 {
             return None;
         }
         let mtu = fs::read_to_string(device.join("mtu")).ok()?;
         Some((name, mtu.trim().parse().ok()?))
     };
     entries(directory).filter_map(mtu).collect()
+}
+
+/// `/proc/net/fib_trie`: under `|-- 10.0.0.1` stands `/32 host LOCAL` where it is an own address.
+fn v4_addresses(trie: &str) -> impl Iterator<Item = IpAddr> {
+    let mut last = None;
+    trie.lines().filter_map(move |line| {
+        let line = line.trim();
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse().ok();
+        }
+        last.filter(|_| line == "/32 host LOCAL")
+    })
+}
+
+/// `/proc/net/if_inet6`: each line begins with an address of 32 digits.
+fn v6_addresses(lines: &str) -> impl Iterator<Item = IpAddr> {
+    let addresses = lines.lines().filter_map(|line| line.split(' ').next());
+    addresses
+        .filter(|digits| digits.len() == 32)
+        .filter_map(|digits| u128::from_str_radix(digits, 16).ok())
+        .map(|bits| Ipv6Addr::from_bits(bits).into())
+}
+
+/// The agent itself says what is wrong in it, with `--check-config`.
+fn configured(file: &Path) -> Option<Configured> {
+    let text = fs::read_to_string(file).ok()?;
+    let config: toml::Table = text.parse().ok()?;
+    let vtep = config.get("underlay").and_then(|it| it.get("vtep"));
+    Some(Configured {
+        file: file.to_owned(),
+        vtep: vtep.and_then(|it| it.as_str()?.parse().ok()),
+    })
 }
 
 /// Asks zebra over its vty socket: the command and NUL; the answer's first NUL ends its text.
@@ -210,8 +267,72 @@ fn frr(host: &Host) -> Vec<Finding> {
     findings
 }
 
-/// IPv4's outer headers; what VXLAN adds to a tenant's packet.
-const VXLAN_V4: u32 = 50;
+/// Judges the VTEP that the agent's configuration names, which the fabric must reach here.
+pub fn vtep(host: &Host, objects: Option<&Objects>) -> Vec<Finding> {
+    const WHAT: &str = "vtep";
+    let Some(Configured { file, vtep }) = &host.configured else {
+        return Vec::new();
+    };
+    let file = file.display();
+    match vtep {
+        Some(vtep) if host.addresses.contains(vtep) => vec![Finding::fine(
+            WHAT,
+            format!("{vtep}, of {file}, is an address of this machine"),
+        )],
+        Some(vtep) if !host.addresses.is_empty() => vec![Finding::wrong(
+            WHAT,
+            format!("{vtep}, of {file}, is no address of this machine"),
+            format!("ip address add {vtep}/{} dev lo", length(*vtep)),
+        )],
+        Some(_) => Vec::new(),
+        // What there is tells itself that it needs one, or has its own.
+        None if objects.is_some_and(|objects| objects.values().any(has_vni)) => Vec::new(),
+        None => vec![Finding::notice(
+            WHAT,
+            format!("{file} names none, and each object with a VNI needs one"),
+            "ip address add ADDRESS/32 dev lo\n\
+             set underlay.vtep = \"ADDRESS\" in the agent's configuration\n\
+             systemctl restart xpu-agent",
+        )],
+    }
+}
+
+const fn length(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+fn has_vni(live: &Live) -> bool {
+    match &live.spec {
+        Spec::Vrf(vrf) => vrf.vni.is_some(),
+        Spec::LogicalBridge(bridge) => bridge.vni.is_some(),
+        Spec::BridgePort(_) | Spec::Svi(_) => false,
+    }
+}
+
+/// The VTEP an object with a VNI brings.
+fn own_vtep(live: &Live) -> Option<IpAddr> {
+    let prefix = match &live.spec {
+        Spec::Vrf(vrf) => vrf.vni.and(vrf.vtep_ip_prefix),
+        Spec::LogicalBridge(bridge) => bridge.vni.and(bridge.vtep_ip_prefix),
+        Spec::BridgePort(_) | Spec::Svi(_) => None,
+    };
+    prefix.map(|prefix| prefix.0.addr())
+}
+
+/// What VXLAN adds to a tenant's packet: more where the outer header is IPv6. Both ends of a
+/// tunnel are of one family, so a remote one tells too.
+fn overhead(host: &Host, objects: &Objects) -> u32 {
+    let configured = host.configured.as_ref().and_then(|it| it.vtep);
+    let own = || objects.values().find_map(own_vtep);
+    let remote = || objects.values().flat_map(remote_vteps).next();
+    match configured.or_else(own).or_else(remote) {
+        Some(IpAddr::V6(_)) => 70,
+        Some(IpAddr::V4(_)) | None => 50,
+    }
+}
 
 /// What tenants expect.
 const ETHERNET: u32 = 1500;
@@ -221,12 +342,14 @@ pub fn mtu(host: &Host, objects: &Objects) -> Vec<Finding> {
     let details = objects.values().flat_map(|live| &live.components);
     let told = details.filter_map(|component| {
         let details: Value = serde_json::from_str(&component.details).ok()?;
-        u32::try_from(details.get("mtu")?.as_u64()?).ok()
+        // An agent tells no more than a link can have.
+        u16::try_from(details.get("mtu")?.as_u64()?).ok()
     });
     let Some(tenants) = told.max() else {
         return Vec::new();
     };
-    let outer = tenants + VXLAN_V4;
+    let overhead = overhead(host, objects);
+    let outer = u32::from(tenants) + overhead;
     let widest = host.uplinks.iter().max_by_key(|(_, mtu)| **mtu);
     match widest {
         Some((name, mtu)) if *mtu < outer => vec![Finding::wrong(
@@ -239,13 +362,13 @@ pub fn mtu(host: &Host, objects: &Objects) -> Vec<Finding> {
                  or set underlay.mtu = {mtu} in the agent's configuration"
             ),
         )],
-        _ if tenants < ETHERNET => vec![Finding::notice(
+        _ if u32::from(tenants) < ETHERNET => vec![Finding::notice(
             "mtu",
             format!("tenants may send {tenants} bytes, and expect {ETHERNET}"),
             format!(
                 "ip link set dev UPLINK mtu {0}\n\
                  set underlay.mtu = {0} in the agent's configuration",
-                ETHERNET + VXLAN_V4
+                ETHERNET + overhead
             ),
         )],
         _ => vec![Finding::fine(

@@ -1,6 +1,7 @@
 use std::os::unix::net::UnixListener;
 
-use xpu_model::{Kind, ObjectKey};
+use xpu_model::node::{PortResolver, RouteTargets};
+use xpu_model::{Kind, Mtu, Node, ObjectKey};
 use xpu_proto::evpn_gw::v1alpha1::Component;
 
 use super::*;
@@ -8,6 +9,17 @@ use crate::doctor::Level;
 use crate::live::Live;
 use crate::manifest::Spec;
 use crate::view::Oper;
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn configured_vtep(vtep: Option<&str>) -> Option<Configured> {
+    Some(Configured {
+        file: "/etc/a.toml".into(),
+        vtep: vtep.map(address),
+    })
+}
 
 fn healthy() -> Host {
     Host {
@@ -17,6 +29,8 @@ fn healthy() -> Host {
         daemons: ["zebra", "bgpd", "mgmtd"].map(str::to_owned).into(),
         frr_version: Some(Ok("10.3".into())),
         uplinks: BTreeMap::from([("up0".into(), 9000), ("eth0".into(), 1500)]),
+        addresses: BTreeSet::from([address("10.255.0.1")]),
+        configured: None,
     }
 }
 
@@ -84,12 +98,19 @@ fn mgmtd_is_missed_from_frr_10_on() {
 }
 
 fn tenants(mtu: u32) -> Objects {
+    network(
+        serde_json::json!({"vlanId": 1}),
+        format!("{{\"mtu\":{mtu}}}"),
+    )
+}
+
+fn network(spec: Value, details: String) -> Objects {
     let key = ObjectKey::parse(Kind::LogicalBridge, "blue").expect("a name");
     let live = Live {
-        spec: Spec::read(Kind::LogicalBridge, serde_json::json!({"vlanId": 1})).expect("a spec"),
+        spec: Spec::read(Kind::LogicalBridge, spec).expect("a spec"),
         oper: Oper::Up,
         components: vec![Component {
-            details: format!("{{\"mtu\":{mtu}}}"),
+            details,
             ..Component::default()
         }],
     };
@@ -114,6 +135,94 @@ fn the_mtu_must_fit_an_uplink() {
 }
 
 #[test]
+fn the_outer_headers_are_those_of_the_vteps_family() {
+    let plain = serde_json::json!({"vlanId": 1, "vni": 1});
+    let own = serde_json::json!({"vlanId": 1, "vni": 1, "vtepIpPrefix": "fd00::1/128"});
+    let details = |more: &str| format!("{{\"mtu\":8950{more}}}");
+    let remote = ",\"remoteVteps\":[\"fd00::2\"]";
+    for (objects, configured, outer) in [
+        (network(plain.clone(), details("")), None, 9000),
+        (
+            network(plain.clone(), details("")),
+            configured_vtep(Some("fd00::1")),
+            9020,
+        ),
+        (network(own.clone(), details("")), None, 9020),
+        (network(plain.clone(), details(remote)), None, 9020),
+        // The configured one serves all.
+        (
+            network(own, details(remote)),
+            configured_vtep(Some("10.255.0.1")),
+            9000,
+        ),
+    ] {
+        let host = Host {
+            configured,
+            uplinks: BTreeMap::from([("up0".into(), outer - 1)]),
+            ..Host::default()
+        };
+        let told = wrong(&mtu(&host, &objects));
+        assert!(told.contains(&format!("{outer} with VXLAN")), "{told}");
+        let wide = Host {
+            uplinks: BTreeMap::from([("up0".into(), outer)]),
+            ..host
+        };
+        assert_eq!(wrong(&mtu(&wide, &objects)), "");
+    }
+}
+
+#[test]
+fn the_overhead_is_the_agents() {
+    for vtep in ["10.255.0.1", "fd00::1"] {
+        let node = Node {
+            vtep: Some(address(vtep)),
+            underlay_mtu: Mtu::try_from(9000).expect("an MTU"),
+            ports: PortResolver::Name,
+            bgp: None,
+            route_targets: RouteTargets::Auto,
+        };
+        let host = Host {
+            configured: configured_vtep(Some(vtep)),
+            ..Host::default()
+        };
+        let outer = u32::from(node.overlay_mtu().get()) + overhead(&host, &Objects::new());
+        assert_eq!(outer, 9000, "{vtep}");
+    }
+}
+
+#[test]
+fn a_vtep_without_its_address_is_found_before_there_are_objects() {
+    let judged = |configured, objects: Option<&Objects>| {
+        let host = Host {
+            configured,
+            ..healthy()
+        };
+        wrong(&vtep(&host, objects))
+    };
+    let none = Objects::new();
+    assert_eq!(judged(None, Some(&none)), "");
+    assert_eq!(judged(configured_vtep(Some("10.255.0.1")), None), "");
+    for (missing, mend) in [
+        ("10.255.0.9", "ip address add 10.255.0.9/32 dev lo"),
+        ("fd00::9", "ip address add fd00::9/128 dev lo"),
+    ] {
+        let told = judged(configured_vtep(Some(missing)), Some(&none));
+        assert!(told.contains("no address of this machine"), "{told}");
+        assert!(told.contains(mend), "{told}");
+    }
+    assert!(judged(configured_vtep(None), Some(&none)).contains("set underlay.vtep"));
+    // Whoever has a VNI tells it.
+    let vni = network(serde_json::json!({"vlanId": 1, "vni": 1}), String::new());
+    assert_eq!(judged(configured_vtep(None), Some(&vni)), "");
+    // Where nothing can be seen nothing is said.
+    let blind = Host {
+        configured: configured_vtep(Some("10.255.0.9")),
+        ..Host::default()
+    };
+    assert!(vtep(&blind, None).is_empty());
+}
+
+#[test]
 fn the_host_is_looked_at() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let write = |path: &str, text: &str| {
@@ -131,10 +240,32 @@ fn the_host_is_looked_at() {
         "kernel/net/8021q/8021q.ko\n",
     );
     write("sys/module/vxlan/initstate", "live\n");
-    write("sys/class/net/eth0/mtu", "1500\n");
-    write("sys/class/net/lo/mtu", "65536\n");
-    write("sys/class/net/br-tenant/mtu", "8950\n");
+    // As `ip -d link` shows them: BROADCAST, MULTICAST; LOOPBACK; NOARP, MASTER; BROADCAST, NOARP.
+    for (device, flags, mtu) in [
+        ("eth0", "0x1003\n", "1500\n"),
+        ("lo", "0x9\n", "65536\n"),
+        ("br-tenant", "0x1003\n", "8950\n"),
+        ("vrf-red", "0x4c1\n", "65575\n"),
+        ("dummy0", "0x83\n", "64000\n"),
+    ] {
+        write(&format!("sys/class/net/{device}/flags"), flags);
+        write(&format!("sys/class/net/{device}/mtu"), mtu);
+    }
     write("sys/class/net/br-tenant/bridge/x", "");
+    write(
+        "proc/net/fib_trie",
+        "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.255.0.0\n        /24 link UNICAST\n     \
+         |-- 10.255.0.1\n        /32 host LOCAL\n     |-- 10.255.0.255\n        \
+         /32 link BROADCAST\n",
+    );
+    write(
+        "proc/net/if_inet6",
+        "fd000255000000000000000000000001 01 80 00 80       lo\n",
+    );
+    write(
+        "agent.toml",
+        "[underlay]\nvtep = \"10.255.0.1\"\nmtu = 9000\n",
+    );
     write("run/frr/bgpd.vty", "");
     let sockets = root.path().join("run/frr");
     let zebra = UnixListener::bind(sockets.join("zebra.vty")).expect("a socket");
@@ -147,11 +278,15 @@ fn the_host_is_looked_at() {
             .expect("is read");
         asked
     });
-    let host = Host::look(root.path(), &sockets);
+    let host = Host::look(root.path(), &sockets, &root.path().join("agent.toml"));
     assert_eq!(&answers.join().expect("answers"), b"show version\0");
     assert_eq!(host.release, "6.1.0-9-amd64");
     assert_eq!(host.modules, MODULES.map(|(name, _)| name).into());
     assert_eq!(host.daemons, ["bgpd", "zebra"].map(str::to_owned).into());
     assert_eq!(host.frr_version, Some(Ok("10.3".into())));
     assert_eq!(host.uplinks, BTreeMap::from([("eth0".into(), 1500)]));
+    let addresses = ["10.255.0.1", "fd00:255::1"].map(address);
+    assert_eq!(host.addresses, addresses.into());
+    let vtep = host.configured.and_then(|it| it.vtep);
+    assert_eq!(vtep, Some(address("10.255.0.1")));
 }

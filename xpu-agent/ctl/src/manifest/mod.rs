@@ -20,6 +20,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use xpu_model::{Kind, ObjectKey};
 
+use crate::render;
+
 /// One object as it is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
@@ -78,7 +80,7 @@ pub fn yaml(manifests: &[Manifest]) -> Result<String, serde_saphyr::SerializeErr
 /// As of [`yaml`].
 pub fn json(manifests: &[Manifest]) -> Result<String, serde_json::Error> {
     let written: Vec<_> = manifests.iter().map(Manifest::written).collect();
-    serde_json::to_string_pretty(&written).map(|text| text + "\n")
+    render::json(&written)
 }
 
 /// A field in which two specs differ.

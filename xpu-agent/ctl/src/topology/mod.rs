@@ -11,12 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use clap::ValueEnum;
-use serde_json::Value;
 use xpu_model::{Id, Kind, ObjectKey};
 
 use crate::commands::Session;
 use crate::failure::Failure;
-use crate::live::{Live, Objects};
+use crate::live::{Live, Objects, remote_vteps};
 use crate::manifest::{PortType, Spec};
 use crate::screen::emit;
 use crate::view::Oper;
@@ -160,7 +159,8 @@ impl Graph {
         for (place, short) in self.layer(Layer::Vtep).into_iter().zip(1..) {
             let nodes = self.nodes.iter();
             let shared = nodes.filter(|node| node.vteps.contains(&place)).count();
-            self.nodes[place].facts = vec![format!("v{short}, shares {shared} of these")];
+            let networks = if shared == 1 { "network" } else { "networks" };
+            self.nodes[place].facts = vec![format!("v{short}, in {shared} {networks}")];
         }
     }
 
@@ -236,18 +236,6 @@ fn facts(live: &Live) -> (Layer, Vec<String>) {
             (Layer::Vrf, vni.into_iter().chain([loopback]).collect())
         }
     }
-}
-
-/// The far ends of an object's network, where a component's details name them, under
-/// `remoteVteps`.
-fn remote_vteps(live: &Live) -> BTreeSet<IpAddr> {
-    let details = live.components.iter();
-    let details = details.filter_map(|it| serde_json::from_str::<Value>(&it.details).ok());
-    let named = details.flat_map(|mut details| match details["remoteVteps"].take() {
-        Value::Array(named) => named,
-        _ => Vec::new(),
-    });
-    named.filter_map(|it| it.as_str()?.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 use xpu_proto::evpn_gw::v1alpha1::Component;
 
 use super::layout::{BOX_WIDTH, layout};
@@ -29,7 +29,7 @@ pub fn example() -> Objects {
     for (number, name) in (1..).zip(names) {
         let spec =
             json!({"vni": 5000 + number, "loopbackIpPrefix": format!("10.255.{number}.1/32")});
-        let details = r#"{"remoteVteps":["10.255.0.2","10.255.0.3"]}"#;
+        let details = r#"{"localAS":65001,"rd":"10.255.0.1:5001"}"#;
         add(&mut objects, Kind::Vrf, name, spec, Oper::Up, details);
     }
     for number in 1..=12 {
@@ -134,6 +134,32 @@ fn every_object_and_vtep_is_in_the_picture_with_its_state() {
     let paths = document.descendants().filter(|it| it.has_tag_name("path"));
     let references = objects.values().flat_map(|it| it.spec.references());
     assert_eq!(paths.count(), references.count());
+}
+
+#[test]
+fn only_a_list_of_addresses_names_vteps() {
+    for details in [
+        "",
+        "[1]",
+        "7",
+        "null",
+        r#""text""#,
+        r#"{"remoteVteps":"10.0.0.1"}"#,
+        r#"{"remoteVteps":[null,7,"here"]}"#,
+        r#"{"remoteVteps":[]}"#,
+    ] {
+        let mut objects = Objects::new();
+        let spec = json!({"vlanId": 1, "vni": 1});
+        add(
+            &mut objects,
+            Kind::LogicalBridge,
+            "blue",
+            spec,
+            Oper::Up,
+            details,
+        );
+        assert_eq!(Graph::of(&objects).nodes.len(), 1, "{details}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! - a VRF whose id starts with `hang` is never answered;
 //! - pages hold two objects, whatever is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::Serialize;
@@ -34,6 +34,10 @@ pub struct State {
     pub svis: BTreeMap<String, Svi>,
     /// Every page has this token, if set: a broken agent.
     pub endless_token: Option<String>,
+    /// What the next lists are refused with.
+    pub troubles: VecDeque<Code>,
+    /// How many lists are answered before the agent falls silent.
+    pub lists_left: Option<usize>,
     /// The paths of the last update's mask.
     pub last_mask: Vec<String>,
     /// The `grpc-timeout` of the last create.
@@ -343,6 +347,19 @@ impl Services {
         found.map(Response::new).ok_or_else(|| missing(name))
     }
 
+    async fn list_trouble(&self) -> Result<(), Status> {
+        let (trouble, silent) = {
+            let mut state = self.state();
+            let silent = state.lists_left == Some(0);
+            state.lists_left = state.lists_left.map(|left| left.saturating_sub(1));
+            (state.troubles.pop_front(), silent)
+        };
+        if silent {
+            std::future::pending::<()>().await;
+        }
+        trouble.map_or(Ok(()), |code| Err(Status::new(code, "busy")))
+    }
+
     /// A page of two; the token is the last name given.
     fn page<K: Realise>(&self, after: &str) -> (Vec<K>, String) {
         let mut state = self.state();
@@ -463,6 +480,7 @@ macro_rules! serve {
                 &self,
                 request: Request<api::$List>,
             ) -> Result<Response<api::$Listed>, Status> {
+                self.list_trouble().await?;
                 let ($objects, next_page_token) = self.page(&request.get_ref().page_token);
                 Ok(Response::new(api::$Listed {
                     $objects,

@@ -218,6 +218,35 @@ fn what_is_refused_does_not_keep_the_rest_from_being_made() {
 }
 
 #[test]
+fn a_reader_that_goes_keeps_no_change_from_being_made() {
+    let unread = |agent: &FakeAgent, words: &str| {
+        let (_folder, path) = file(TENANT);
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut xpuctl = command(words);
+        let status = xpuctl
+            .arg("-f")
+            .arg(path)
+            .env("XPUCTL_ENDPOINT", &agent.endpoint)
+            .stdout(writer)
+            .status();
+        status.expect("xpuctl starts").code().expect("xpuctl exits")
+    };
+    for (words, code) in [("apply", 0), ("apply --exit-code", 4)] {
+        let agent = FakeAgent::start();
+        assert_eq!(unread(&agent, "diff"), 4);
+        assert_eq!(unread(&agent, words), code, "{words}");
+        assert_eq!(agent.state().svis.len(), 1, "the last change is made too");
+        assert_eq!(unread(&agent, "apply --exit-code"), 0, "nothing is left");
+        assert_eq!(unread(&agent, "diff"), 0);
+    }
+    let agent = FakeAgent::start();
+    succeed(&agent, "create lb green --vlan 100");
+    assert_eq!(unread(&agent, "apply"), 1, "one is refused");
+    assert!(agent.state().svis.contains_key("svis/gw-blue"));
+}
+
+#[test]
 fn a_wrong_manifest_changes_nothing() {
     let agent = FakeAgent::start();
     let ran = on_file(

@@ -252,6 +252,28 @@ fn texts_of_the_agent_do_not_reach_the_terminal_raw() {
 }
 
 #[test]
+fn no_output_has_raw_controls() {
+    let agent = filled();
+    for port in agent.state().bridge_ports.values_mut() {
+        let status = port.status.as_mut().expect("has one");
+        status.components[0].details = "\u{7f}\u{9b}31m\u{85}".to_owned();
+    }
+    for output in ["table", "wide", "json", "yaml", "name"] {
+        for words in ["list ports", "get port access", "describe port access"] {
+            let text = succeed(&agent, &format!("{words} -o {output}"));
+            let raw = |c: char| c.is_control() && c != '\n';
+            assert!(!text.contains(raw), "{words} -o {output}: {text:?}");
+        }
+    }
+    let json = succeed(&agent, "get port access -o json");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("is JSON");
+    assert_eq!(
+        json["status"]["components"][0]["details"],
+        "\u{7f}\u{9b}31m\u{85}"
+    );
+}
+
+#[test]
 fn help_is_there_for_every_command() {
     for words in [
         "--help",

@@ -85,3 +85,25 @@ fn a_wrong_file_is_told() {
         }
     }
 }
+
+#[test]
+fn doctor_judges_the_http_side_of_the_agent_that_it_asks() {
+    let agent = FakeAgent::start();
+    let text = "current = \"lab\"\n[contexts.lab]\nendpoint = \"ENDPOINT\"\n\
+                http = \"http://127.0.0.1:1\"\n";
+    let (folder, _) = configured(&agent, text);
+    let doctor = |flags: &[&str]| {
+        let mut xpuctl = command("doctor");
+        xpuctl.env("XDG_CONFIG_HOME", folder.path()).args(flags);
+        run(&mut xpuctl).stdout
+    };
+    let shown = doctor(&[]);
+    assert!(shown.contains("of context lab"), "{shown}");
+    assert!(shown.contains("http://127.0.0.1:1/readyz"), "{shown}");
+    let other = FakeAgent::start();
+    let shown = doctor(&["--endpoint", &other.endpoint]);
+    assert!(shown.contains(&other.endpoint), "{shown}");
+    for foreign in ["of context lab", "127.0.0.1:1/"] {
+        assert!(!shown.contains(foreign), "{shown}");
+    }
+}

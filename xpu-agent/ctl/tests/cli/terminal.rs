@@ -210,6 +210,46 @@ fn watch_draws_over_itself() {
 }
 
 #[test]
+fn a_wide_watch_is_cut_to_the_terminal() {
+    let agent = filled();
+    let mut terminal = Terminal::xpuctl(&agent, "watch ports -o wide -n 50ms", 50);
+    terminal.until("port that is down", |shown| shown.contains("down"));
+    for round in 0..3 {
+        let port = format!("port-{round}");
+        let made = format!("create port {port} --mac 02:00:00:00:00:1{round} --access blue");
+        succeed(&agent, &made);
+        let shown = terminal.until("new port", |shown| shown.contains(&port));
+        assert_eq!(shown.matches("NAME").count(), 1, "one table:\n{shown}");
+        let rows = shown.lines().filter(|line| line.starts_with("trunk"));
+        assert_eq!(rows.count(), 1, "one row each:\n{shown}");
+        // What is broken into several rows goes on with something else.
+        let heads = ["unix://", "NAME", "access", "down", "trunk", "port-"];
+        let head = |line: &str| heads.iter().any(|head| line.starts_with(head));
+        let mut rows = shown.lines().filter(|line| !line.is_empty());
+        assert!(rows.all(head), "no row is broken:\n{shown}");
+    }
+    terminal.type_in("\x03");
+    terminal.end();
+}
+
+#[test]
+fn long_work_shows_that_it_goes_on() {
+    let agent = filled();
+    let waits = Terminal::xpuctl(&agent, "wait port down --timeout 700ms", 100);
+    let (_, raw) = waits.end();
+    assert!(raw.contains("bridgePorts/down is DOWN"), "{raw:?}");
+    assert!(raw.matches("bridgePorts/down").count() > 1, "{raw:?}");
+    let mut slow = Terminal::xpuctl(
+        &agent,
+        "create vrf hang --loopback 10.0.0.9/32 --timeout 60s",
+        100,
+    );
+    slow.until("word of it", |shown| shown.contains("creating a Vrf"));
+    slow.type_in("\x03");
+    slow.end();
+}
+
+#[test]
 fn prune_asks_on_a_terminal() {
     let agent = filled();
     let folder = tempfile::tempdir().expect("a temporary directory");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use pretty_assertions::assert_eq;
 use rcgen::{
@@ -39,9 +40,15 @@ impl Authority {
     }
 
     fn sign(&self, name: &str, last_year: i32) -> Pair {
+        self.sign_with(name, |params| {
+            params.not_after = date_time_ymd(last_year, 12, 31);
+        })
+    }
+
+    fn sign_with(&self, name: &str, end: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(last_year, 12, 31);
+        end(&mut params);
         let key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
         Pair {
@@ -54,7 +61,10 @@ impl Authority {
 const FAR: i32 = 2090;
 
 fn agent(authority: &Authority, name: &str, last_year: i32) -> FakeAgent {
-    let own = authority.sign(name, last_year);
+    agent_with(authority, authority.sign(name, last_year))
+}
+
+fn agent_with(authority: &Authority, own: Pair) -> FakeAgent {
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(own.cert, own.key))
         .client_ca_root(Certificate::from_pem(authority.pem()));
@@ -172,4 +182,38 @@ fn doctor_looks_at_certificates() {
     for part in ["is over since", "chmod 600", "--ca", "wrong   agent"] {
         assert!(ran.stdout.contains(part), "{} lacks {part}", ran.stdout);
     }
+}
+
+#[test]
+fn doctor_tells_until_when_the_agents_certificate_is_good() {
+    let ours = Authority::new("ours");
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let ca = write(&folder, "ca.pem", &ours.pem());
+    let own = ours.sign("operator", FAR);
+    let cert = write(&folder, "c.pem", &own.cert);
+    let key = write(&folder, "c.key", &own.key);
+    let ten_days_and_a_half = Duration::from_secs(21 * 12 * 60 * 60);
+    let now = UNIX_EPOCH.elapsed().expect("a clock");
+    let ending = ours.sign_with("localhost", |params| {
+        params.not_after = date_time_ymd(1970, 1, 1) + now + ten_days_and_a_half;
+    });
+    for (pair, told) in [
+        (
+            ours.sign("localhost", FAR),
+            "ok      certificates  the agent's certificate",
+        ),
+        (ending, "notice  certificates  the agent's certificate"),
+    ] {
+        let agent = agent_with(&ours, pair);
+        let ran = ask(&agent, "doctor", &ca, &cert, &key);
+        assert!(ran.stdout.contains(told), "{} lacks {told}", ran.stdout);
+        assert!(ran.stdout.contains("ok      agent"), "{}", ran.stdout);
+        let soon = ran.stdout.contains("is over in 10 days");
+        assert_eq!(soon, told.starts_with("notice"), "{}", ran.stdout);
+    }
+    // One that is over lets nobody through, and the refusal tells it.
+    let agent = agent(&ours, "localhost", 2021);
+    let ran = ask(&agent, "doctor", &ca, &cert, &key);
+    let told = "the agent's certificate is over";
+    assert!(ran.stdout.contains(told), "{} lacks {told}", ran.stdout);
 }

@@ -1,9 +1,10 @@
 //! `wait` and `watch` in a pipe, and `update`.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use pretty_assertions::assert_eq;
+use tonic::Code;
 use xpu_proto::evpn_gw::v1alpha1::BpOperStatus;
 
 use crate::fake_agent::FakeAgent;
@@ -91,6 +92,112 @@ fn an_agent_that_is_not_there_yet_is_waited_for() {
     assert_eq!(output.expect("xpuctl ends").stdout, b"vrfs up\n");
 }
 
+/// An `xpuctl` that would run for ever; one that a failed test leaves would hold its pipes open.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const PASSING: [Code; 4] = [
+    Code::Cancelled,
+    Code::DeadlineExceeded,
+    Code::ResourceExhausted,
+    Code::Unavailable,
+];
+
+#[test]
+fn a_trouble_that_passes_is_waited_out() {
+    let agent = FakeAgent::start();
+    succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
+    agent.state().troubles = PASSING.into();
+    assert_eq!(succeed(&agent, "wait vrf prod"), "vrfs/prod up\n");
+    assert!(agent.state().troubles.is_empty());
+    // What does not pass ends the wait at once.
+    agent.state().troubles = [Code::PermissionDenied].into();
+    let ran = xpuctl(&agent, "wait vrf prod");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("PERMISSION_DENIED"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_agent_that_falls_silent_in_the_end_hides_no_reason() {
+    let agent = with_a_port_that_is_down();
+    agent.state().lists_left = Some(1);
+    let ran = xpuctl(&agent, "wait port down --timeout 100ms");
+    assert_eq!(ran.code, 1);
+    assert_eq!(
+        ran.stderr,
+        "xpuctl: after 100ms: bridgePorts/down is DOWN: linux: no netdev has this port's name yet\n"
+    );
+}
+
+#[test]
+fn watch_outlives_a_trouble_that_passes() {
+    let agent = with_a_port_that_is_down();
+    agent.state().troubles = PASSING.into();
+    let mut xpuctl = command("watch ports -n 20ms");
+    xpuctl
+        .env("XPUCTL_ENDPOINT", &agent.endpoint)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
+    let mut lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
+    let mut line = || lines.next().expect("a line").expect("text");
+    assert!(line().starts_with("NAME"));
+    assert!(line().contains("DOWN"));
+    child.0.kill().expect("runs");
+    let stderr = std::io::read_to_string(child.0.stderr.take().expect("a pipe")).expect("text");
+    assert_eq!(stderr.matches("; trying again\n").count(), 4, "{stderr}");
+}
+
+#[test]
+fn watch_for_programs_has_a_document_for_each_change() {
+    let agent = with_a_port_that_is_down();
+    let watch = |output: &str| {
+        let mut xpuctl = command("watch ports -n 20ms -o");
+        xpuctl
+            .arg(output)
+            .env("XPUCTL_ENDPOINT", &agent.endpoint)
+            .stdout(Stdio::piped());
+        let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
+        let lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
+        (child, lines.map(|line| line.expect("text")))
+    };
+    let (_json, mut documents) = watch("json");
+    let mut event = || {
+        let line = documents.next().expect("a line");
+        let event: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let object = &event["object"];
+        assert_eq!(object["name"], "bridgePorts/down");
+        (text(&event["type"]), text(&object["status"]["operStatus"]))
+    };
+    let is = |change: &str, state: &str| (Some(change.to_owned()), Some(state.to_owned()));
+    let (_yaml, mut yaml_lines) = watch("yaml");
+    let (_name, mut names) = watch("name");
+    assert_eq!(event(), is("ADDED", "BP_OPER_STATUS_DOWN"));
+    let head: Vec<_> = yaml_lines.by_ref().take(3).collect();
+    assert_eq!(head, ["---", "type: ADDED", "object:"]);
+    assert_eq!(names.next().as_deref(), Some("bridgePorts/down"));
+    bring_up(&agent);
+    assert_eq!(event(), is("MODIFIED", "BP_OPER_STATUS_UP"));
+    assert_eq!(
+        yaml_lines
+            .by_ref()
+            .find(|it| it.starts_with("type"))
+            .as_deref(),
+        Some("type: MODIFIED")
+    );
+    assert_eq!(names.next().as_deref(), Some("bridgePorts/down"));
+    succeed(&agent, "delete port down");
+    assert_eq!(event(), is("DELETED", "BP_OPER_STATUS_UP"));
+}
+
 #[test]
 fn watch_in_a_pipe_tells_what_changes_and_ends_with_its_reader() {
     let agent = with_a_port_that_is_down();
@@ -98,8 +205,8 @@ fn watch_in_a_pipe_tells_what_changes_and_ends_with_its_reader() {
     xpuctl
         .env("XPUCTL_ENDPOINT", &agent.endpoint)
         .stdout(Stdio::piped());
-    let mut child = xpuctl.spawn().expect("xpuctl starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
+    let mut lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
     let mut words = || {
         let line = lines.next().expect("a line").expect("text");
         line.split_whitespace()
@@ -117,7 +224,7 @@ fn watch_in_a_pipe_tells_what_changes_and_ends_with_its_reader() {
         &agent,
         "create port next --mac 02:00:00:00:00:04 --transparent",
     );
-    assert!(child.wait().expect("xpuctl ends").success());
+    assert!(child.0.wait().expect("xpuctl ends").success());
 }
 
 #[test]
