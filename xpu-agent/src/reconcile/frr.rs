@@ -361,3 +361,6 @@ impl Backend for NoFrr {
         std::future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests;
