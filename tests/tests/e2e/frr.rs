@@ -2,9 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use xpu_tests::guest::{
-    addresses::{BLUE_L3VNI, H_BLUE, H_EXT, SPINE_TO_XPU, XPU_VTEP},
+    addresses::{
+        BLUE_GATEWAY_MAC, BLUE_GATEWAY_V4, BLUE_L3VNI, BLUE_VLAN, BLUE_VNI, H_BLUE, H_EXT,
+        SPINE_TO_XPU, XPU_ASN, XPU_VTEP,
+    },
     agent::Agent,
-    operator::{is_up, xpuctl},
+    command,
+    frr::Frr,
+    operator::{create, get, is_up, xpuctl},
     wait::wait_until,
 };
 
@@ -54,7 +59,7 @@ fn an_frr_that_restarts_without_the_agent_comes_up_right() -> Result<()> {
     }
     wait_until("the Vrf has left the file", CONVERGENCE, || {
         let text = frr.startup_configuration()?;
-        let left = text.contains(" vni ") || text.contains("router bgp 65001 vrf");
+        let left = text.contains(" vni ") || text.contains("vrf vrf-blue");
         ensure!(!left, "{text}");
         Ok(())
     })
@@ -93,6 +98,13 @@ fn what_the_configuration_drops_leaves_frr_and_an_operators_lines_stay() -> Resu
         );
         Ok(())
     })?;
+    // What FRR starts with has them too, before they go from both.
+    let saved = || frr.startup_configuration();
+    wait_until("the file has the peer", CONVERGENCE, || {
+        let text = saved()?;
+        ensure!(text.contains("10.254.1.77 activate"), "{text}");
+        Ok(())
+    })?;
     lab.agent.take().context("no agent")?.kill()?;
     lab.agent = Some(Agent::start(&lab.topology.xpu, &config)?);
     wait_until("the peer is gone", CONVERGENCE, || {
@@ -115,7 +127,174 @@ fn what_the_configuration_drops_leaves_frr_and_an_operators_lines_stay() -> Resu
             "`{line}` is gone: {text}"
         );
     }
+    wait_until("the peer is gone from the file", CONVERGENCE, || {
+        let text = saved()?;
+        ensure!(
+            !text.contains("10.254.1.77") && text.contains("timers bgp 5 20"),
+            "{text}"
+        );
+        Ok(())
+    })?;
     wait_until("the session with the spine is up", CONVERGENCE, || {
         frr.evpn_session_up(SPINE_TO_XPU)
     })
+}
+
+/// FRR can't change the AS of what runs: the agent says so, goes on in the old one, and has the new
+/// one ready for FRR's next start.
+#[test]
+fn another_as_waits_for_a_restart_of_frr() -> Result<()> {
+    let mut lab = Lab::with_blue()?;
+    let frr = lab.topology.xpu_frr();
+    lab.agent.take().context("no agent")?.kill()?;
+    let config = Agent::lab_config()?.replace("asn = 65001", "asn = 65077");
+    ensure!(config.contains("asn = 65077"), "{config}");
+    lab.agent = Some(Agent::start(&lab.topology.xpu, &config)?);
+    wait_until("the Vrf is up", CONVERGENCE, || is_up("vrf", "vrf-blue"))?;
+    create("logical-bridge net-red --vlan 200 --vni 10200")?;
+    create("vrf vrf-red --loopback 10.255.101.1/32 --vni 50200")?;
+    let running = frr.vtysh(&["show running-config"])?;
+    ensure!(
+        running.contains("router bgp 65001 vrf vrf-red") && !running.contains("65077"),
+        "{running}"
+    );
+    wait_until("the file has the new AS", CONVERGENCE, || {
+        let text = frr.startup_configuration()?;
+        ensure!(
+            text.contains("router bgp 65077 vrf vrf-red") && !text.contains("bgp 65001"),
+            "{text}"
+        );
+        Ok(())
+    })?;
+    lab.topology
+        .restart_xpu_frr_with(&frr.startup_configuration()?)?;
+    for vrf in ["vrf-blue", "vrf-red"] {
+        wait_until(&format!("{vrf} is up again"), CONVERGENCE, || {
+            is_up("vrf", vrf)
+        })?;
+    }
+    let running = frr.vtysh(&["show running-config"])?;
+    ensure!(
+        running.contains("router bgp 65077") && !running.contains("bgp 65001"),
+        "{running}"
+    );
+    let vrf = get("vrf", "vrf-red")?.to_string();
+    ensure!(vrf.contains("65077"), "{vrf}");
+    Ok(())
+}
+
+/// A tenant's router in a pod. Its daemons end with the test.
+struct Router(Frr);
+
+impl Router {
+    fn start(netns: &xpu_tests::guest::netns::Netns, configuration: &str) -> Result<Self> {
+        let router = Self(Frr::of(netns));
+        router.0.forget()?;
+        router.0.start(configuration)?;
+        Ok(router)
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        for pid in self.0.pids() {
+            // It may have ended by itself.
+            let _ = command::run(&format!("kill -9 {pid}"));
+        }
+        let _ = self.0.forget();
+    }
+}
+
+/// An Svi's BGP with a router behind it: the session, its routes in the Vrf and on to the fabric,
+/// and nothing left of it afterwards.
+#[test]
+fn a_tenants_router_speaks_bgp_with_its_gateway() -> Result<()> {
+    let lab = Lab::start()?;
+    let frr = lab.topology.xpu_frr();
+    create(&format!(
+        "logical-bridge net-blue --vlan {BLUE_VLAN} --vni {BLUE_VNI}"
+    ))?;
+    create(&format!(
+        "vrf vrf-blue --loopback 10.255.100.1/32 --vni {BLUE_L3VNI}"
+    ))?;
+    create(&format!(
+        "svi svi-blue --vrf vrf-blue --logical-bridge net-blue --mac {BLUE_GATEWAY_MAC} \
+         --gateway {BLUE_GATEWAY_V4}/24 --enable-bgp --remote-as 65100"
+    ))?;
+    // Another one's router is in the node's own AS.
+    create("logical-bridge net-ibgp --vlan 300")?;
+    create(&format!(
+        "svi svi-ibgp --vrf vrf-blue --logical-bridge net-ibgp --mac 02:00:5e:00:03:00 \
+         --gateway 10.30.0.1/24 --enable-bgp --remote-as {XPU_ASN}"
+    ))?;
+    let group = |name: &str| -> Result<String> {
+        let show = format!("show bgp vrf vrf-blue peer-group {name} json");
+        Ok(frr.json(&show)?[name].to_string())
+    };
+    let (blue, ibgp) = (group("svi-100")?, group("svi-300")?);
+    ensure!(
+        blue.contains("65100") && blue.contains("10.100.0.0/24"),
+        "{blue}"
+    );
+    ensure!(
+        ibgp.contains(&XPU_ASN.to_string()) && ibgp.contains("10.30.0.0/24"),
+        "{ibgp}"
+    );
+    let running = frr.vtysh(&["show running-config"])?;
+    ensure!(
+        running.contains("neighbor svi-100 as-override")
+            && !running.contains("neighbor svi-300 as-override"),
+        "{running}"
+    );
+
+    let pod = lab.access(
+        "router",
+        0,
+        "net-blue",
+        &["10.100.0.11/24"],
+        &[BLUE_GATEWAY_V4],
+    )?;
+    pod.reaches(BLUE_GATEWAY_V4)?;
+    let router = Router::start(
+        pod.pod.netns(),
+        &format!(
+            "router bgp 65100\n bgp router-id 10.100.0.11\n no bgp ebgp-requires-policy\n \
+             no bgp network import-check\n neighbor {BLUE_GATEWAY_V4} remote-as {XPU_ASN}\n \
+             address-family ipv4 unicast\n  network 10.77.0.0/24\n exit-address-family\nexit\n"
+        ),
+    )?;
+    wait_until("the gateway has the session", CONVERGENCE, || {
+        let peers = frr.json("show bgp vrf vrf-blue neighbors json")?;
+        let peer = &peers["10.100.0.11"];
+        ensure!(
+            peer["bgpState"] == "Established" && peer["remoteAs"] == 65100,
+            "{peers}"
+        );
+        Ok(())
+    })?;
+    wait_until("the router's prefix is in the Vrf", CONVERGENCE, || {
+        let routes = lab.topology.xpu.run("ip route show vrf vrf-blue")?;
+        ensure!(routes.contains("10.77.0.0/24 "), "{routes}");
+        Ok(())
+    })?;
+    wait_until("the fabric has it as type 5", CONVERGENCE, || {
+        let routes = lab.topology.leaf2_frr().evpn_routes(5)?;
+        ensure!(
+            routes.iter().any(|it| it.contains("10.77.0.0")),
+            "{routes:?}"
+        );
+        Ok(())
+    })?;
+
+    drop(router);
+    pod.attachment.del()?;
+    for svi in ["svi-blue", "svi-ibgp"] {
+        xpuctl(&format!("delete svi {svi}"))?;
+    }
+    wait_until("the Svis' BGP has left FRR", CONVERGENCE, || {
+        let text = frr.vtysh(&["show running-config"])?;
+        ensure!(!text.contains("svi-"), "{text}");
+        Ok(())
+    })?;
+    is_up("vrf", "vrf-blue")
 }

@@ -183,7 +183,8 @@ fn killing_the_agent_loses_no_packet_and_its_next_start_plans_nothing() -> Resul
         let report = flood.stop()?;
         ensure!(report.answered == report.sent, "{report:?}");
         ensure!(
-            report.per_second >= 50,
+            // Of the 100 asked for; an emulated processor is late now and then.
+            report.per_second >= 90,
             "not the load asked for: {report:?}"
         );
     }
@@ -248,6 +249,13 @@ fn what_is_not_ours_is_untouched() -> Result<()> {
          route add unreachable default metric 4278198272 table 77\n\
          route add 192.0.2.128/25 via 10.254.1.1\n",
     )?;
+    let rules = [
+        "ip rule add pref 2077 from 203.0.113.7 table 77",
+        "ip -6 rule add pref 2077 from 2001:db8:77::/64 table 77",
+    ];
+    for rule in rules {
+        xpu.run(rule)?;
+    }
     let frr = lab.topology.xpu_frr();
     frr.configure(&[
         "ip prefix-list theirs seq 5 permit 192.0.2.0/24",
@@ -271,6 +279,8 @@ fn what_is_not_ours_is_untouched() -> Result<()> {
             .collect::<Result<_>>()?;
         let routes =
             xpu.run("ip -j route show table 77")? + &xpu.run("ip route show 192.0.2.128/25")?;
+        // But for the agent's own two, which are there before and after.
+        let rules = xpu.run("ip rule show")? + &xpu.run("ip -6 rule show")?;
         let running = frr.vtysh(&["show running-config"])?;
         let theirs = running.lines().filter(|line| {
             ["theirs", "192.0.2.0", "vni 777", "9.9.9.9", "198.51.100.9"]
@@ -279,12 +289,12 @@ fn what_is_not_ours_is_untouched() -> Result<()> {
         });
         Ok(links
             .into_iter()
-            .chain([routes])
+            .chain([routes, rules])
             .chain(theirs.map(str::to_owned))
             .collect())
     };
     let before = look()?;
-    ensure!(before.len() >= 5 + 8, "{before:#?}");
+    ensure!(before.len() >= 6 + 8, "{before:#?}");
 
     create("logical-bridge net-blue --vlan 100 --vni 10100")?;
     create("vrf vrf-blue --loopback 10.255.100.1/32 --vni 50100")?;
@@ -311,6 +321,9 @@ fn what_is_not_ours_is_untouched() -> Result<()> {
     }
     xpuctl("delete logical-bridge net-blue")?;
     let after = look()?;
+    for rule in rules {
+        xpu.run(&rule.replace(" add ", " del "))?;
+    }
     ensure!(after == before, "before: {before:#?}\nafter: {after:#?}");
     wait_until("the Vrf's traces are gone", CONVERGENCE, || {
         let running = frr.vtysh(&["show running-config"])?;

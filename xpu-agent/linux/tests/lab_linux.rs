@@ -789,6 +789,7 @@ fn four_thousand_scattered_networks_fit() {
                 id: id(&format!("net-{vlan}")),
                 spec: network(vlan, 10_000 + (vlan * 7919) % 4001),
                 allocation: (),
+                created: Generation(1),
                 generation: Generation(1),
                 deleting: false,
             });

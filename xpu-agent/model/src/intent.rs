@@ -45,6 +45,9 @@ pub struct Object<S: Spec> {
     pub spec: S,
     /// What the agent chose for it.
     pub allocation: S::Allocation,
+    /// The commit that created it; 0 in records that do not say.
+    #[serde(default)]
+    pub created: Generation,
     /// The commit that last changed it.
     pub generation: Generation,
     /// Deleted by the user, kept until every backend reports it gone.
@@ -232,15 +235,17 @@ impl Intent {
         rules: &AllocationRules,
     ) -> Result<Outcome, RuleError> {
         spec.check(&id, self)?;
-        let previous = S::objects(self)
-            .get(&id)
-            .map(|object| object.allocation.clone());
+        let previous = S::objects(self).get(&id);
+        let created = previous.filter(|object| !object.deleting);
+        let created = created.map(|object| object.created);
+        let previous = previous.map(|object| object.allocation.clone());
         let allocation = spec.allocate(&id, self, rules, previous.as_ref())?;
         let generation = self.generation.next();
         self.insert(Object {
             id,
             spec,
             allocation,
+            created: created.unwrap_or(generation),
             generation,
             deleting: false,
         });

@@ -304,3 +304,21 @@ fn generations_only_grow() {
         .unwrap();
     assert_eq!(intent.generation, Generation(1), "a retry is no commit");
 }
+
+/// Of two ports with one netdev the one that was there first has it, whatever is said of it later.
+#[test]
+fn a_change_does_not_make_an_object_younger() {
+    let mut intent = Intent::default();
+    intent.create(id("blue"), vrf(None), &rules()).unwrap();
+    intent.create(id("redd"), vrf(None), &rules()).unwrap();
+    intent.update(id("blue"), vrf(Some(7)), &rules()).unwrap();
+    let age = |intent: &Intent| {
+        let blue = &intent.vrfs[&id("blue")];
+        (blue.created, blue.generation)
+    };
+    assert_eq!(age(&intent), (Generation(1), Generation(3)));
+    // One that comes again is another.
+    intent.delete::<VrfSpec>(&id("blue")).unwrap();
+    intent.create(id("blue"), vrf(None), &rules()).unwrap();
+    assert_eq!(age(&intent), (Generation(5), Generation(5)));
+}

@@ -7,14 +7,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tracing::{Instrument, debug, debug_span, info};
-use xpu_backends::frr::{Frr, Startup, VtyError};
+use xpu_backends::frr::{Frr, Startup, StartupError, VtyError};
 use xpu_model::{
-    IfName, Intent, Kind, Node,
-    status::{self, PassReport},
+    IfName, Intent, Kind, Node, ObjectKey,
+    status::{self, Component, PassReport, State},
 };
 use xpu_plan::{
     FrrFacts,
-    frr::{self, Inputs, Observed},
+    frr::{self, Inputs, Line, Observed, startup::Saved},
 };
 
 use super::Backend;
@@ -42,8 +42,12 @@ pub struct Kept {
 pub struct FrrBackend {
     frr: Frr,
     kept: Kept,
+    /// The startup configuration as it was read or written last.
+    saved: Arc<Saved>,
     /// When the startup configuration, which is behind, is to be written.
     due: Option<Instant>,
+    /// Why it could not be written, until it is.
+    unwritten: Option<String>,
     node: Arc<Node>,
     /// What Linux waits for.
     facts: watch::Sender<FrrFacts>,
@@ -51,7 +55,30 @@ pub struct FrrBackend {
     linux: watch::Receiver<u64>,
     /// The devices that are not ours: a VRF of such a name is not ours in FRR either.
     foreign: watch::Receiver<BTreeSet<IfName>>,
+    /// The intent of the last pass, and which of its Vrfs' devices were foreign then.
+    last: Arc<Intent>,
+    taken: BTreeSet<IfName>,
     meter: FrrMeter,
+}
+
+/// What a pass plans from, to be had on another thread too.
+#[derive(Clone)]
+struct Given {
+    intent: Arc<Intent>,
+    node: Arc<Node>,
+    foreign: Arc<BTreeSet<IfName>>,
+    made: Arc<BTreeSet<Line>>,
+}
+
+impl Given {
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            intent: &self.intent,
+            node: &self.node,
+            foreign: &self.foreign,
+            made: &self.made,
+        }
+    }
 }
 
 impl FrrBackend {
@@ -69,79 +96,159 @@ impl FrrBackend {
         Self {
             frr: Frr::new(directory),
             kept,
+            saved: Arc::default(),
             due: None,
+            unwritten: None,
             node,
             facts,
             linux,
             foreign,
+            last: Arc::default(),
+            taken: BTreeSet::new(),
             meter,
         }
     }
 
-    async fn try_pass(&mut self, intent: &Intent) -> Result<PassReport, Trouble> {
+    async fn try_pass(&mut self, intent: &Arc<Intent>) -> Result<PassReport, Trouble> {
         self.linux.mark_unchanged();
-        let node = self.node.clone();
         let foreign = self.foreign.borrow_and_update().clone();
-        let made = self.kept.ledger.lines().clone();
-        let inputs = Inputs {
-            intent,
-            node: &node,
-            foreign: &foreign,
-            made: &made,
+        self.taken = taken(intent, &foreign);
+        self.last = intent.clone();
+        let mut given = Given {
+            intent: intent.clone(),
+            node: self.node.clone(),
+            foreign: Arc::new(foreign),
+            made: Arc::new(self.kept.ledger.lines().clone()),
         };
-        let observed = self.observe(&inputs).await?;
-        let made = frr::made(&inputs, &observed);
-        self.kept.ledger.set(made.clone())?;
-        let inputs = Inputs {
-            made: &made,
-            ..inputs
-        };
-        let plan = debug_span!("plan").in_scope(|| frr::plan(&inputs, &observed));
-        if plan.is_empty() {
-            let mut report = frr::report(&inputs, &observed, &[]);
-            report.node.extend(self.keep(&inputs, &observed));
-            return Ok(report);
+        let unread = self.read(intent).await.err();
+        let observed = self.observe(&given.inputs()).await?;
+        let mut made = frr::made(&given.inputs(), &observed, self.saved.config());
+        if matches!(unread, Some(StartupError::Io { .. })) {
+            // Nobody knows what is still in there.
+            made.extend(given.made.iter().cloned());
         }
-        let span = debug_span!("apply", steps = plan.commands.len());
-        let outcomes = self.frr.apply(plan).instrument(span.clone()).await;
-        for outcome in &outcomes {
-            if let Err(reason) = &outcome.result {
-                span.in_scope(|| debug!(line = %outcome.command.line, %reason, "refused by FRR"));
+        self.account(&made).await?;
+        given.made = Arc::new(made);
+        let plan = debug_span!("plan").in_scope(|| frr::plan(&given.inputs(), &observed));
+        let (outcomes, observed) = if plan.is_empty() {
+            (Vec::new(), observed)
+        } else {
+            let span = debug_span!("apply", steps = plan.commands.len());
+            let outcomes = self.frr.apply(plan).instrument(span.clone()).await;
+            for outcome in &outcomes {
+                if let Err(reason) = &outcome.result {
+                    span.in_scope(
+                        || debug!(line = %outcome.command.line, %reason, "refused by FRR"),
+                    );
+                }
             }
-        }
-        let after = self.observe(&inputs).await?;
-        let mut report = frr::report(&inputs, &after, &outcomes);
-        report.node.extend(self.keep(&inputs, &after));
+            (outcomes, self.observe(&given.inputs()).await?)
+        };
+        let mut report = frr::report(&given.inputs(), &observed, &outcomes);
+        self.keep(&given, observed, unread, &mut report).await;
         Ok(report)
     }
 
-    /// Brings FRR's startup configuration to the intent when that is due, so that an FRR which
-    /// starts without the agent comes up right. Answers with the trouble there is.
-    fn keep(&mut self, inputs: &Inputs<'_>, running: &Observed) -> Option<String> {
-        let startup = self.kept.startup.as_ref()?;
-        let text = match startup.read() {
-            Ok(text) => text,
-            Err(error) => return Some(error.to_string()),
+    /// Reads FRR's startup configuration, unless it is known to be behind and not due yet.
+    async fn read(&mut self, intent: &Intent) -> Result<(), StartupError> {
+        let Some(startup) = self.kept.startup.clone() else {
+            return Ok(());
         };
-        let wanted = frr::startup::merge(inputs, running, &text);
-        if wanted == text {
-            self.due = None;
-            return None;
+        if self.is_settling() && !has_deleted(intent) {
+            return Ok(());
         }
-        let now = Instant::now();
-        let due = *self.due.get_or_insert(now + SETTLE);
-        // Once a deleted Vrf is forgotten, nobody knows its lines any more.
-        let is_last_chance = inputs.intent.vrfs.values().any(|vrf| vrf.deleting);
-        if now < due && !is_last_chance {
-            return None;
+        let known = self.saved.clone();
+        self.saved = blocking(move || {
+            let text = startup.read()?;
+            let is_known = text == known.text();
+            Ok(if is_known {
+                known
+            } else {
+                Arc::new(Saved::new(text))
+            })
+        })
+        .await?;
+        Ok(())
+    }
+
+    fn is_settling(&self) -> bool {
+        self.due.is_some_and(|due| Instant::now() < due)
+    }
+
+    /// Makes these the lines on account, on disk first.
+    async fn account(&mut self, made: &BTreeSet<Line>) -> Result<(), LedgerError> {
+        if self.kept.ledger.lines() == made {
+            return Ok(());
+        }
+        let (mut ledger, made) = (self.kept.ledger.clone(), made.clone());
+        self.kept.ledger = blocking(move || {
+            ledger.set(made)?;
+            Ok::<_, LedgerError>(ledger)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Brings FRR's startup configuration to the intent when that is due, so that an FRR which
+    /// starts without the agent comes up right. Reports the trouble there is; a deleted Vrf is not
+    /// gone before it has left the file, since nobody knows its lines once it is forgotten.
+    async fn keep(
+        &mut self,
+        given: &Given,
+        running: Observed,
+        unread: Option<StartupError>,
+        report: &mut PassReport,
+    ) {
+        let Some(startup) = self.kept.startup.clone() else {
+            return;
+        };
+        if let Some(error) = unread {
+            if matches!(error, StartupError::Io { .. }) {
+                let deleted = given.intent.vrfs.values().filter(|vrf| vrf.deleting);
+                wait(report, deleted.map(|vrf| vrf.key()), &error.to_string());
+            }
+            report.node.push(error.to_string());
+            return;
+        }
+        let is_settling = self.is_settling();
+        if is_settling && !has_deleted(&given.intent) {
+            report.node.extend(self.unwritten.clone());
+            return;
+        }
+        let gap = self.saved.gap(&given.inputs(), &running);
+        if !gap.is_behind {
+            self.due = None;
+            self.unwritten = None;
+            return;
+        }
+        self.due.get_or_insert_with(|| Instant::now() + SETTLE);
+        if self.is_settling() && gap.deleted.is_empty() {
+            report.node.extend(self.unwritten.clone());
+            return;
         }
         self.due = None;
-        match startup.write(&wanted) {
-            Ok(()) => {
+        let given = given.clone();
+        let written = blocking(move || {
+            // Once more: an operator may have written it meanwhile.
+            let text = startup.read()?;
+            let wanted = frr::startup::merge(&given.inputs(), &running, &text);
+            if wanted != text {
+                startup.write(&wanted)?;
                 info!("FRR's startup configuration is written");
-                None
             }
-            Err(error) => Some(error.to_string()),
+            Ok::<_, StartupError>(Arc::new(Saved::new(wanted)))
+        })
+        .await;
+        match written {
+            Ok(saved) => {
+                self.saved = saved;
+                self.unwritten = None;
+            }
+            Err(error) => {
+                wait(report, gap.deleted, &error.to_string());
+                self.unwritten = Some(error.to_string());
+                report.node.extend(self.unwritten.clone());
+            }
         }
     }
 
@@ -171,6 +278,39 @@ enum Trouble {
     Ledger(#[from] LedgerError),
 }
 
+/// Off the runtime's threads: files and long texts.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // It can't be cancelled, since it has begun by then or the runtime is gone with this task.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// The devices of Vrfs that somebody else's devices have the names of.
+fn taken(intent: &Intent, foreign: &BTreeSet<IfName>) -> BTreeSet<IfName> {
+    let devices = intent.vrfs.values().map(|vrf| &vrf.allocation.device);
+    devices
+        .filter(|it| foreign.contains(*it))
+        .cloned()
+        .collect()
+}
+
+fn has_deleted(intent: &Intent) -> bool {
+    intent.vrfs.values().any(|vrf| vrf.deleting)
+}
+
+/// Lets deleted Vrfs wait for the startup configuration.
+fn wait(report: &mut PassReport, vrfs: impl IntoIterator<Item = ObjectKey>, reason: &str) {
+    for vrf in vrfs {
+        let state = State::Pending(format!("is still in what FRR starts with: {reason}"));
+        report
+            .objects
+            .entry(vrf)
+            .or_insert_with(|| Component::new(state));
+    }
+}
+
 /// Completes at that time; pends if there is none.
 async fn at(due: Option<Instant>) {
     match due {
@@ -195,11 +335,12 @@ impl Backend for FrrBackend {
     }
 
     async fn dirty(&mut self) {
+        let concerns = |foreign: &BTreeSet<IfName>| taken(&self.last, foreign) != self.taken;
         // All arms are cancel-safe. An arm that fails is out: Linux's when its loop has stopped.
         tokio::select! {
             () = self.frr.changed() => {}
             Ok(()) = self.linux.changed() => {}
-            Ok(()) = self.foreign.changed() => {}
+            Ok(_) = self.foreign.wait_for(concerns) => {}
             () = at(self.due) => {}
         }
     }
@@ -220,3 +361,6 @@ impl Backend for NoFrr {
         std::future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ pub enum LedgerError {
 }
 
 /// The account: lines of bgpd's, each with its contexts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     path: PathBuf,
     lines: BTreeSet<Line>,

@@ -1,7 +1,11 @@
 //! What a record looks like on disk: JSON in a versioned envelope, one per object.
 //!
-//! Version 1 is `{"version":1,"object":{…}}` with the model's own serde form. A change of that
-//! form needs version 2, a reader for version 1, and a golden file beside the old one.
+//! A record is `{"version":2,"object":{…}}` with the model's own serde form. A change of that form
+//! needs another version, a reader for those before, and a golden file beside theirs.
+//!
+//! - 1: as the first release wrote it.
+//! - 2: with the commit that created the object. One of version 1 counts as created by the commit
+//!   that last changed it.
 
 use serde::{Deserialize, Serialize};
 use xpu_model::{
@@ -9,7 +13,9 @@ use xpu_model::{
 };
 
 /// The version written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest version read.
+const OLDEST: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "S: Spec", deny_unknown_fields)]
@@ -74,14 +80,18 @@ fn object<S: Spec>(key: &str, record: &[u8]) -> Result<Object<S>, RecordError> {
         source,
     };
     let Version { version } = serde_json::from_slice(record).map_err(damaged)?;
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(RecordError::Version {
             key: key.to_owned(),
             version,
         });
     }
     let envelope: Envelope<S> = serde_json::from_slice(record).map_err(damaged)?;
-    Ok(envelope.object)
+    let mut object = envelope.object;
+    if version == OLDEST {
+        object.created = object.generation;
+    }
+    Ok(object)
 }
 
 fn parse_key(key: &str) -> Result<ObjectKey, RecordError> {

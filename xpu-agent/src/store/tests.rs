@@ -184,6 +184,24 @@ fn version_1_is_read() {
     assert_eq!(intent.svis[&id("svi-red")].spec.gateways.len(), 2);
     assert!(intent.bridge_ports[&id("port-1")].deleting);
     assert_eq!(intent.generation, Generation(7));
+    assert_eq!(red.created, red.generation);
+}
+
+/// Version 2 adds when an object was created. This file never changes either.
+#[test]
+fn version_2_is_read_and_written() {
+    let golden = include_str!("goldens/v2.jsonl");
+    let mut intent = Intent::default();
+    for line in golden.lines() {
+        let (key, record) = line.split_once(' ').unwrap();
+        record::decode(key, record.as_bytes(), &mut intent).unwrap();
+    }
+    let red = &intent.vrfs[&id("red-tenant")];
+    let port = &intent.bridge_ports[&id("port-1")];
+    assert_eq!(
+        (port.created, port.generation),
+        (Generation(3), Generation(7))
+    );
     let written =
         |key: &str, record: Vec<u8>| format!("{key} {}", String::from_utf8(record).unwrap());
     let again = [
@@ -201,18 +219,18 @@ fn version_1_is_read() {
     assert_eq!(
         again.join("\n"),
         golden.trim_end(),
-        "what is written today is version 1 still"
+        "what is written today is version 2 still"
     );
 }
 
 #[test]
 fn a_newer_record_is_refused_not_guessed() {
-    let error = record::decode("vrfs/blue", br#"{"version":2}"#, &mut Intent::default());
+    let error = record::decode("vrfs/blue", br#"{"version":3}"#, &mut Intent::default());
     assert!(
         error
             .unwrap_err()
             .to_string()
-            .contains("has version 2, this agent reads 1")
+            .contains("has version 3, this agent reads 2")
     );
 }
 

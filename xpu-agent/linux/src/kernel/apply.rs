@@ -5,7 +5,11 @@
 //! found under the name, or the one chosen for a device that the plan makes; never asked for by
 //! name, since meanwhile a foreign device may have taken it, as a name or as an alternative one.
 
-use std::{collections::BTreeMap, io, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    ops::Range,
+};
 
 use xpu_model::{IfIndex, IfName};
 use xpu_plan::{
@@ -52,8 +56,10 @@ struct Applier<'a> {
     indexes: Indexes,
     /// The index for the next new device, if that is free.
     next_index: u32,
-    /// The steps that make devices.
-    makers: BTreeMap<IfName, usize>,
+    /// The steps of this run that make devices.
+    makers: BTreeMap<usize, IfName>,
+    /// The devices that could not be made.
+    unmade: BTreeSet<IfName>,
     /// What waits to be sent, with the number of its step.
     queue: Vec<(usize, Request<Message>)>,
     results: Vec<Result<(), String>>,
@@ -67,6 +73,7 @@ impl<'a> Applier<'a> {
             // Another agent's devices may come from another namespace under their indexes.
             next_index: fastrand::u32(INDEXES),
             makers: BTreeMap::new(),
+            unmade: BTreeSet::new(),
             queue: Vec::new(),
             results: Vec::new(),
         }
@@ -74,6 +81,8 @@ impl<'a> Applier<'a> {
 
     fn run(&mut self, steps: &[Step]) -> Vec<Result<(), String>> {
         self.results = vec![Ok(()); steps.len()];
+        // Steps are numbered anew.
+        self.makers.clear();
         for (number, step) in steps.iter().enumerate() {
             if let Err(reason) = self.step(number, &step.action) {
                 self.fail(number, reason);
@@ -163,6 +172,7 @@ impl<'a> Applier<'a> {
                 let master = self.index(master)?;
                 request::set(index, vec![A::Controller(master.get())])
             }
+            Action::LeaveMaster { .. } => request::set(index, vec![A::Controller(0)]),
             Action::SetBridge { params, .. } => request::set_bridge(index, *params),
             Action::SetMac { mac, .. } => {
                 request::set(index, vec![A::Address(mac.octets().to_vec())])
@@ -207,7 +217,7 @@ impl<'a> Applier<'a> {
         self.queue(number, action, request::mark(new, index));
         self.queue(number, action, request::addr_gen_none(index));
         self.indexes.insert(new.name.clone(), index);
-        self.makers.insert(new.name.clone(), number);
+        self.makers.insert(number, new.name.clone());
         Ok(())
     }
 
@@ -247,11 +257,7 @@ impl<'a> Applier<'a> {
 
     /// The index of a device that was observed, or that the plan makes.
     fn index(&self, device: &IfName) -> Result<IfIndex, String> {
-        let made = self
-            .makers
-            .get(device)
-            .and_then(|step| self.results.get(*step));
-        if let Some(Err(_)) = made {
+        if self.unmade.contains(device) {
             return Err(format!("{device} could not be made"));
         }
         let index = self.indexes.get(device);
@@ -287,6 +293,7 @@ impl<'a> Applier<'a> {
     fn fail(&mut self, number: usize, reason: String) {
         if let Some(result @ Ok(())) = self.results.get_mut(number) {
             *result = Err(reason);
+            self.unmade.extend(self.makers.remove(&number));
         }
     }
 }
@@ -314,4 +321,33 @@ fn reason(error: &RtnlError) -> String {
 
 fn told(error: &io::Error) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> IfName {
+        text.parse().unwrap_or_else(|_| unreachable!("{text}"))
+    }
+
+    /// The retry of a range is a run of its own, whose steps are other steps.
+    #[test]
+    fn what_could_not_be_made_is_remembered_by_name() {
+        let mut rtnl = Rtnl::open().unwrap();
+        let indexes = ["made", "unmade"].map(|text| (name(text), IfIndex::new(1 << 24).unwrap()));
+        let mut applier = Applier::new(&mut rtnl, Indexes::from(indexes));
+        applier.results = vec![Ok(()); 2];
+        applier.makers = BTreeMap::from([(0, name("made")), (1, name("unmade"))]);
+        applier.fail(1, "no room".to_owned());
+        let told = |applier: &Applier<'_>, device| applier.index(&name(device)).map(drop);
+        let unmade = Err("unmade could not be made".to_owned());
+        assert_eq!(told(&applier, "made"), Ok(()));
+        assert_eq!(told(&applier, "unmade"), unmade);
+        applier.run(&[]);
+        applier.results = vec![Ok(())];
+        applier.fail(0, "one of a range".to_owned());
+        assert_eq!(told(&applier, "made"), Ok(()));
+        assert_eq!(told(&applier, "unmade"), unmade);
+    }
 }

@@ -67,16 +67,20 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
     let has_ipv6 = sysctl::has_ipv6().map_err(ObserveError::Settings)?;
     addresses(rtnl, &names, &mut links)?;
     let (mut forwarding, mut vrf_first) = (BTreeSet::new(), BTreeSet::new());
-    let mut local_moved = BTreeSet::new();
+    let (mut local_moved, mut rules_in_way) = (BTreeSet::new(), BTreeMap::new());
     for family in families(has_ipv6) {
         if sysctl::is_forwarded(family).map_err(ObserveError::Settings)? {
             forwarding.insert(family);
         }
-        if rules::is_vrf_first(rtnl, family)? {
+        let order = rules::order(rtnl, family)?;
+        if order.is_vrf_first {
             vrf_first.insert(family);
         }
-        if rules::is_local_moved(rtnl, family)? {
+        if order.is_local_moved {
             local_moved.insert(family);
+        }
+        if let Some(rule) = order.in_the_way {
+            rules_in_way.insert(family, rule);
         }
     }
     Ok(Observed {
@@ -88,6 +92,7 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
         forwarding,
         vrf_first,
         local_moved,
+        rules_in_way,
         no_ipv6: !has_ipv6,
         routed: BTreeSet::new(),
     })

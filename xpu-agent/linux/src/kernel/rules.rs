@@ -13,7 +13,7 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 use xpu_plan::{
-    linux::Family,
+    linux::{Family, ForeignRule},
     ownership::{LOCAL_RULE, ROUTE_PROTOCOL},
 };
 
@@ -40,18 +40,46 @@ fn rules(rtnl: &mut Rtnl, family: Family) -> Result<Vec<RuleMessage>, RtnlError>
     Ok(rules.collect())
 }
 
-/// Whether VRFs come before the node's own addresses.
-pub(super) fn is_vrf_first(rtnl: &mut Rtnl, family: Family) -> Result<bool, RtnlError> {
-    let rules = rules(rtnl, family)?;
-    let has = |rule: &RuleMessage| rules.iter().any(|found| is_same(found, rule));
-    Ok(has(&l3mdev(family)) && has(&local(family, LOCAL_RULE)) && !has(&local(family, FIRST)))
+/// How a family's rules are ordered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// VRFs come before the node's own addresses.
+    pub is_vrf_first: bool,
+    /// The table `local` was moved by the agent, whoever moved it before or after.
+    pub is_local_moved: bool,
+    /// Somebody's rule that keeps VRFs from coming first, or that the table `local` would have to
+    /// be moved behind.
+    pub in_the_way: Option<ForeignRule>,
 }
 
-/// Whether the table `local` was moved by the agent, whoever moved it before or after.
-pub(super) fn is_local_moved(rtnl: &mut Rtnl, family: Family) -> Result<bool, RtnlError> {
+/// Reads how a family's rules are ordered.
+pub(super) fn order(rtnl: &mut Rtnl, family: Family) -> Result<Order, RtnlError> {
+    Ok(judge(&rules(rtnl, family)?, family))
+}
+
+fn judge(rules: &[RuleMessage], family: Family) -> Order {
+    let has = |rule: &RuleMessage| rules.iter().any(|found| is_same(found, rule));
     let moved = local(family, LOCAL_RULE);
-    let is_it = |rule: &RuleMessage| is_same(rule, &moved) && rule.attributes.contains(&ours());
-    Ok(rules(rtnl, family)?.iter().any(is_it))
+    let before = |rule: &&RuleMessage| (FIRST + 1..LOCAL_RULE).contains(&priority(rule));
+    // Such as CNI plugins put at 100, in place of the kernel's at 0.
+    let is_local = |rule: &&RuleMessage| is_same(rule, &local(family, priority(rule)));
+    let is_l3mdev = |rule: &RuleMessage| rule.attributes.contains(&RuleAttribute::L3MDev(true));
+    let early = rules.iter().filter(before).find(is_local);
+    let is_vrf_first =
+        has(&l3mdev(family)) && has(&moved) && !has(&local(family, FIRST)) && early.is_none();
+    // Where the table has moved already, a rule that came later is in nobody's way.
+    let foreign = rules.iter().filter(before).find(|rule| !is_l3mdev(rule));
+    let in_the_way = early.or(foreign.filter(|_| !is_vrf_first));
+    Order {
+        is_vrf_first,
+        is_local_moved: rules
+            .iter()
+            .any(|rule| is_same(rule, &moved) && rule.attributes.contains(&ours())),
+        in_the_way: in_the_way.map(|rule| ForeignRule {
+            priority: priority(rule),
+            is_local: early.is_some(),
+        }),
+    }
 }
 
 /// Puts the table `local` back to where the kernel had it, and takes our rule of the VRFs: with its
@@ -160,19 +188,18 @@ fn ours() -> RuleAttribute {
     RuleAttribute::Protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
 }
 
+fn priority(rule: &RuleMessage) -> u32 {
+    let mut attributes = rule.attributes.iter();
+    let told = attributes.find_map(|attribute| match attribute {
+        RuleAttribute::Priority(priority) => Some(*priority),
+        _ => None,
+    });
+    // The kernel leaves 0 out.
+    told.unwrap_or(FIRST)
+}
+
 /// The same place, table and kind, and nothing that narrows it to some packets.
 fn is_same(found: &RuleMessage, wanted: &RuleMessage) -> bool {
-    let priority = |rule: &RuleMessage| {
-        let told = rule
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                RuleAttribute::Priority(priority) => Some(*priority),
-                _ => None,
-            });
-        // The kernel leaves 0 out.
-        told.unwrap_or(FIRST)
-    };
     let is_l3mdev = |rule: &RuleMessage| rule.attributes.contains(&RuleAttribute::L3MDev(true));
     let narrows = |attribute: &RuleAttribute| {
         !matches!(
@@ -205,5 +232,54 @@ mod tests {
         assert!(!is_same(&narrow, &wanted));
         assert!(!is_same(&local(Family::V4, FIRST), &wanted));
         assert!(!is_same(&l3mdev(Family::V4), &rule(Family::V4, L3MDEV)));
+    }
+
+    /// Somebody's rule, for packets with a mark or for all.
+    fn theirs(priority: u32, table: u8, mark: Option<u32>) -> RuleMessage {
+        let mut rule = rule(Family::V4, priority);
+        rule.header.table = table;
+        rule.attributes.extend(mark.map(RuleAttribute::FwMark));
+        rule
+    }
+
+    fn in_the_way(priority: u32, is_local: bool) -> Option<ForeignRule> {
+        Some(ForeignRule { priority, is_local })
+    }
+
+    #[rstest::rstest]
+    // The kernel's own, and what the agent makes of it.
+    #[case::as_booted(vec![local(Family::V4, FIRST)], false, None)]
+    #[case::ordered(vec![l3mdev(Family::V4), local(Family::V4, LOCAL_RULE)], true, None)]
+    #[case::half_way(
+        vec![local(Family::V4, FIRST), l3mdev(Family::V4), local(Family::V4, LOCAL_RULE)],
+        false, None)]
+    // Cilium's: marked packets at 9, everybody's local at 100.
+    #[case::another_local(
+        vec![theirs(9, 200, Some(0x200)), theirs(100, libc::RT_TABLE_LOCAL, None)],
+        false, in_the_way(100, true))]
+    #[case::another_local_later(
+        vec![theirs(100, libc::RT_TABLE_LOCAL, None), l3mdev(Family::V4), local(Family::V4, LOCAL_RULE)],
+        false, in_the_way(100, true))]
+    #[case::another_local_for_some(
+        vec![theirs(100, libc::RT_TABLE_LOCAL, Some(1)), l3mdev(Family::V4), local(Family::V4, LOCAL_RULE)],
+        true, None)]
+    #[case::foreign_before_the_move(
+        vec![local(Family::V4, FIRST), theirs(500, 77, Some(1))], false, in_the_way(500, false))]
+    #[case::at_the_vrfs_own_place(
+        vec![local(Family::V4, FIRST), theirs(L3MDEV, 77, None)], false, in_the_way(L3MDEV, false))]
+    #[case::foreign_after_the_move(
+        vec![theirs(500, 77, None), l3mdev(Family::V4), local(Family::V4, LOCAL_RULE)], true, None)]
+    #[case::foreign_behind(
+        vec![local(Family::V4, FIRST), theirs(5000, 77, None)], false, None)]
+    fn what_others_order_is_not_undone(
+        #[case] rules: Vec<RuleMessage>,
+        #[case] is_vrf_first: bool,
+        #[case] expected: Option<ForeignRule>,
+    ) {
+        let order = judge(&rules, Family::V4);
+        assert_eq!(
+            (order.is_vrf_first, order.in_the_way),
+            (is_vrf_first, expected)
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
     NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
@@ -29,6 +29,10 @@ const HEADER: usize = 16;
 
 /// `NLMSGERR_ATTR_MSG` of `linux/netlink.h`: the refusal in words.
 const ERROR_TEXT: u16 = 1;
+
+/// How often a dump is asked for that something changed under. Each takes the kernel milliseconds;
+/// a node on which one does not get through meanwhile is asked again by whoever observes.
+const DUMPS: usize = 8;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,13 @@ pub enum RtnlError {
         /// The kernel's explanation, where it gave one.
         reason: Option<String>,
     },
+    /// What was asked for kept changing while the kernel listed it (`NLM_F_DUMP_INTR`), so that
+    /// things may be missing or be there twice.
+    #[error("{what}: it changed during each of {DUMPS} dumps")]
+    Unsteady {
+        /// What was asked.
+        what: String,
+    },
     /// The answer can't be read.
     #[error("{what}: the kernel's answer can't be decoded ({detail})")]
     Malformed {
@@ -72,7 +83,10 @@ impl RtnlError {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
-            Self::Open(_) | Self::Transport { .. } | Self::Malformed { .. } => None,
+            Self::Open(_)
+            | Self::Transport { .. }
+            | Self::Unsteady { .. }
+            | Self::Malformed { .. } => None,
         }
     }
 }
@@ -191,33 +205,46 @@ impl Rtnl {
         self.get_as(what, message, dump)
     }
 
-    /// Like [`Self::get`], for messages that are read as `A`.
+    /// Like [`Self::get`], for messages that are read as `A`. A dump that something changed under
+    /// is asked for again.
     ///
     /// # Errors
-    /// The kernel's refusal, or an answer that can't be read.
-    pub fn get_as<M: NetlinkSerializable, A: NetlinkDeserializable>(
+    /// The kernel's refusal, an answer that can't be read, or [`RtnlError::Unsteady`].
+    pub fn get_as<M: NetlinkSerializable + Clone, A: NetlinkDeserializable>(
         &mut self,
         what: &str,
         message: M,
         dump: bool,
     ) -> Result<Vec<A>, RtnlError> {
-        let mut bytes = Vec::new();
         if self.buffer.len() < BUFFER {
             self.buffer = vec![0; BUFFER];
         }
+        steady(what, || self.ask(what, message.clone(), dump))
+    }
+
+    /// Asks once; none if the answer is of several states.
+    fn ask<M: NetlinkSerializable, A: NetlinkDeserializable>(
+        &mut self,
+        what: &str,
+        message: M,
+        dump: bool,
+    ) -> Result<Option<Vec<A>>, RtnlError> {
+        let mut bytes = Vec::new();
         let flags = if dump { NLM_F_DUMP } else { NLM_F_ACK };
         self.append(&mut bytes, message, flags);
         let sequence = self.sequence;
         self.send(&bytes, what)?;
         let mut found = Vec::new();
+        let mut is_torn = false;
         loop {
             for answer in self.receive(what)? {
                 if answer.sequence != sequence {
                     continue;
                 }
+                is_torn |= answer.is_torn;
                 match answer.kind {
                     Kind::Object(object) => found.push(*object),
-                    Kind::Done | Kind::Ack(Ok(())) => return Ok(found),
+                    Kind::Done | Kind::Ack(Ok(())) => return Ok((!is_torn).then_some(found)),
                     Kind::Ack(Err((errno, reason))) => {
                         return Err(RtnlError::Refused {
                             what: what.to_owned(),
@@ -285,6 +312,21 @@ impl Rtnl {
     }
 }
 
+/// The first answer that is of one state.
+fn steady<T>(
+    what: &str,
+    mut ask: impl FnMut() -> Result<Option<T>, RtnlError>,
+) -> Result<T, RtnlError> {
+    for _ in 0..DUMPS {
+        if let Some(found) = ask()? {
+            return Ok(found);
+        }
+    }
+    Err(RtnlError::Unsteady {
+        what: what.to_owned(),
+    })
+}
+
 /// The first message with every byte beyond ASCII in a link's names and alias replaced by `?`.
 ///
 /// The kernel takes any bytes there, from whoever owns the link; the decoder wants UTF-8 and
@@ -339,6 +381,8 @@ impl AsFd for Rtnl {
 
 struct Answer<A> {
     sequence: u32,
+    /// The dump it belongs to was interrupted by a change.
+    is_torn: bool,
     kind: Kind<A>,
 }
 
@@ -372,6 +416,7 @@ fn answers<A: NetlinkDeserializable>(mut datagram: &[u8]) -> Result<Vec<Answer<A
         };
         found.push(Answer {
             sequence: buffer.sequence_number(),
+            is_torn: buffer.flags() & NLM_F_DUMP_INTR != 0,
             kind,
         });
         datagram = datagram
@@ -441,6 +486,45 @@ mod tests {
         ] {
             assert_eq!(explanation(attributes), None, "{attributes:?}");
         }
+    }
+
+    /// `RTM_NEWLINK` or `NLMSG_DONE`, with flags.
+    fn message(kind: u16, flags: u16) -> Vec<u8> {
+        let length = if kind == NLMSG_DONE { 20_u32 } else { 32 };
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.resize(usize::try_from(length).unwrap(), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_dump_that_something_changed_under_is_known_by_any_of_its_messages() {
+        for (link, done) in [(0, 0), (NLM_F_DUMP_INTR, 0), (0, NLM_F_DUMP_INTR)] {
+            let bytes = [message(16, 2 | link), message(NLMSG_DONE, 2 | done)].concat();
+            let told = answers::<RouteNetlinkMessage>(&bytes).unwrap();
+            assert_eq!(told.len(), 2);
+            let torn = told.iter().any(|answer| answer.is_torn);
+            assert_eq!(torn, (link | done) != 0);
+        }
+    }
+
+    #[test]
+    fn a_torn_dump_is_repeated_and_not_for_ever() {
+        let mut asked = 0;
+        let found = steady("list", || {
+            asked += 1;
+            Ok((asked == 3).then_some(asked))
+        });
+        assert_eq!(found.unwrap(), 3);
+        asked = 0;
+        let error = steady("list the links", || {
+            asked += 1;
+            Ok(None::<()>)
+        });
+        let told = error.unwrap_err().to_string();
+        assert_eq!(told, "list the links: it changed during each of 8 dumps");
+        assert_eq!(asked, DUMPS);
     }
 
     #[test]

@@ -8,48 +8,142 @@ use std::collections::BTreeSet;
 
 use super::{
     Command, Inputs,
-    config::Line,
-    desired::{Desired, is_context},
+    config::{Config, Daemon, Line},
+    desired::{Desired, MADE_BY_US, is_context, is_l2vni},
     diff::{rank, remove},
     observed::Observed,
 };
 
 /// The account after a plan over this observation, from that before ([`Inputs::made`]): without
-/// what is neither wanted nor there, with what is about to be put. Kept durably before the plan is
-/// applied.
+/// what is neither wanted nor there, with what is about to be put. There is also what FRR's
+/// startup configuration (`saved`) still has: it goes from that later, and an FRR that starts
+/// meanwhile has it back. Kept durably before the plan is applied.
 #[must_use]
-pub fn made(inputs: &Inputs<'_>, observed: &Observed) -> BTreeSet<Line> {
+pub fn made(inputs: &Inputs<'_>, observed: &Observed, saved: &Config) -> BTreeSet<Line> {
     let desired = Desired::new(inputs, observed).lines;
-    let there = &observed.config.lines;
+    let running = &observed.config.lines;
+    let is_there = |line: &Line| running.contains(line) || saved.lines.contains(line);
     let kept = inputs
         .made
         .iter()
-        .filter(|line| there.contains(line) || desired.contains(line));
+        .filter(|line| is_there(line) || desired.contains(line))
+        .cloned();
+    // Those that the startup configuration got under the new AS.
+    let renamed = renamed_lines(inputs).into_iter().filter(is_there);
     let put = desired
         .iter()
-        .filter(|line| is_of_base(line) && !is_context(line) && !there.contains(line));
-    kept.chain(put).cloned().collect()
+        .filter(|line| is_of_base(line) && !is_context(line) && !running.contains(line));
+    kept.chain(renamed).chain(put.cloned()).collect()
 }
 
-/// Takes away what the agent put into the base instance and the settings no longer give.
+/// The lines on account for instances of another AS than the settings', as they are under that.
+pub(super) fn renamed_lines(inputs: &Inputs<'_>) -> BTreeSet<Line> {
+    let Some(context) = instance(inputs) else {
+        return BTreeSet::new();
+    };
+    let others = inputs.made.iter();
+    let others = others.filter(|line| line.path.first() != Some(&context));
+    others.map(|line| under(context.clone(), line)).collect()
+}
+
+/// The base instance that the settings give.
+fn instance(inputs: &Inputs<'_>) -> Option<String> {
+    let bgp = inputs.node.bgp.as_ref()?;
+    Some(format!("router bgp {}", bgp.asn))
+}
+
+/// The same line in another instance.
+fn under(instance: String, line: &Line) -> Line {
+    let mut line = line.clone();
+    if let Some(outermost) = line.path.first_mut() {
+        *outermost = instance;
+    }
+    line
+}
+
+/// Takes away what the agent put into the base instance and the settings no longer give. Leaves
+/// an instance of another AS than theirs as it is.
 pub(super) fn stale(
     inputs: &Inputs<'_>,
     desired: &BTreeSet<Line>,
     observed: &Observed,
     commands: &mut Vec<Command>,
 ) {
+    if inputs.other_asn(observed).is_some() {
+        return;
+    }
     let stale = |line: &&Line| {
         is_of_base(line)
             && observed.config.lines.contains(line)
             && !desired.contains(line)
             && !desired.iter().any(|other| replaces(other, line))
     };
-    let mut lines: Vec<_> = inputs.made.iter().filter(stale).collect();
+    let stale: BTreeSet<_> = inputs.made.iter().filter(stale).collect();
+    // An L2VNI's context is shown, and counts, without a line in it too.
+    let emptied: BTreeSet<Line> = stale
+        .iter()
+        .filter_map(|line| {
+            let (context, path) = line.path.split_last()?;
+            let context = Line {
+                daemon: line.daemon,
+                path: path.to_vec(),
+                text: context.clone(),
+            };
+            let goes = is_l2vni(&context)
+                && !desired.contains(&context)
+                && observed
+                    .config
+                    .within(line.daemon, &line.path[0])
+                    .filter(|other| other.path.starts_with(&line.path))
+                    .all(|other| stale.contains(other));
+            goes.then_some(context)
+        })
+        .collect();
+    let goes_along = |line: &Line| {
+        emptied.iter().any(|context| {
+            let (last, path) = line.path.split_last().unzip();
+            path == Some(context.path.as_slice()) && last == Some(&context.text)
+        })
+    };
+    let alone = stale.iter().copied().filter(|line| !goes_along(line));
+    let mut lines: Vec<_> = alone.chain(&emptied).collect();
     // What names a neighbor before the line that makes it.
     lines.sort_by_key(|line| std::cmp::Reverse(rank(line)));
     lines
         .into_iter()
         .for_each(|line| remove(commands, line.clone()));
+}
+
+/// The headers of a configuration that are to have the settings' AS in place of the one they have,
+/// with what they become: of a base instance that is the agent's alone, and of its Vrfs'. Only a
+/// configuration that does not run can be changed so.
+pub(super) fn renamed(inputs: &Inputs<'_>, saved: &Observed) -> Vec<(String, String)> {
+    let (Some(old), Some(new)) = (inputs.other_asn(saved), instance(inputs)) else {
+        return Vec::new();
+    };
+    let old = format!("router bgp {old}");
+    let mut lines = saved
+        .config
+        .within(Daemon::Bgpd, &old)
+        .filter(|line| !is_context(line))
+        .peekable();
+    if lines.peek().is_none() || !lines.all(|line| inputs.made.contains(line)) {
+        return Vec::new();
+    }
+    let vrfs = inputs.intent.vrfs.values();
+    let vrfs = vrfs
+        .filter(|vrf| !inputs.is_foreign(vrf))
+        .filter_map(|vrf| {
+            let device = &vrf.allocation.device;
+            let context = format!("{old} vrf {device}");
+            let mark = Line::new(Daemon::Bgpd, &[&context], MADE_BY_US);
+            let ours = saved.config.lines.contains(&mark);
+            ours.then(|| (context, format!("{new} vrf {device}")))
+        });
+    let vrfs: Vec<_> = vrfs.collect();
+    std::iter::once((old.clone(), new.clone()))
+        .chain(vrfs)
+        .collect()
 }
 
 /// Whether the line stands in the base instance.

@@ -136,10 +136,25 @@ impl Config {
         daemon: Daemon,
         path: &'a [&'a str],
     ) -> impl Iterator<Item = &'a str> {
+        // They follow each other in the set's order: a pass asks for each Vrf's.
         self.lines
-            .iter()
-            .filter(move |line| line.daemon == daemon && line.path == path)
+            .range(Line::new(daemon, path, "")..)
+            .take_while(move |line| line.daemon == daemon && line.path == path)
             .map(|line| line.text.as_str())
+    }
+
+    /// The lines in an outermost context, at any depth.
+    pub fn within<'a>(
+        &'a self,
+        daemon: Daemon,
+        context: &'a str,
+    ) -> impl Iterator<Item = &'a Line> {
+        let is_in_it = move |line: &&Line| {
+            line.daemon == daemon && line.path.first().is_some_and(|outer| outer == context)
+        };
+        self.lines
+            .range(Line::new(daemon, &[context], "")..)
+            .take_while(is_in_it)
     }
 
     /// The outermost contexts and lines of a daemon.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use xpu_model::{
-    IfAddr, LogicalBridgeSpec, Object, SviSpec, VrfSpec,
+    Asn, IfAddr, LogicalBridgeSpec, Object, SviSpec, Vni, VrfSpec,
     node::{BgpBase, BgpPeer, PeerAddress, RemoteAs, RouteTargets},
 };
 
@@ -35,8 +35,11 @@ pub(super) struct Desired {
 impl Desired {
     pub(super) fn new(inputs: &Inputs<'_>, observed: &Observed) -> Self {
         let mut desired = Self::default();
-        if let Some(bgp) = &inputs.node.bgp {
+        if let Some(bgp) = &inputs.node.bgp
+            && inputs.other_asn(observed).is_none()
+        {
             desired.base(bgp, inputs.node.vtep, observed);
+            desired.l2vnis(&format!("router bgp {}", bgp.asn), inputs);
         }
         let vrfs = inputs.intent.live::<VrfSpec>();
         for vrf in vrfs.filter(|vrf| !inputs.is_foreign(vrf)) {
@@ -95,6 +98,22 @@ impl Desired {
         self.add(&[&instance, EVPN], "advertise-all-vni");
     }
 
+    /// The route targets of L2VNIs, where the automatic ones are not wanted.
+    fn l2vnis(&mut self, instance: &str, inputs: &Inputs<'_>) {
+        let bridges = inputs.intent.live::<LogicalBridgeSpec>();
+        for vni in bridges.filter_map(|bridge| bridge.spec.vni) {
+            let context = format!("vni {vni}");
+            self.route_targets(&[instance, EVPN, &context], vni, inputs);
+        }
+    }
+
+    fn route_targets(&mut self, path: &[&str], vni: Vni, inputs: &Inputs<'_>) {
+        if let Ok(Some(target)) = route_target(inputs.node.route_targets, vni) {
+            self.add(path, format!("route-target import {target}"));
+            self.add(path, format!("route-target export {target}"));
+        }
+    }
+
     fn peer(&mut self, instance: &str, peer: &BgpPeer) {
         let BgpPeer { at, remote_as, bfd } = peer;
         let remote_as = match remote_as {
@@ -149,18 +168,21 @@ impl Desired {
             }
             self.add(&evpn, "advertise ipv4 unicast");
             self.add(&evpn, "advertise ipv6 unicast");
-            if let RouteTargets::Fixed(asn) = inputs.node.route_targets {
-                self.add(&evpn, format!("route-target import {asn}:{vni}"));
-                self.add(&evpn, format!("route-target export {asn}:{vni}"));
-            }
+            self.route_targets(&evpn, vni, inputs);
         }
         for (svi, bridge) in peers {
-            self.svi(&instance, svi, bridge);
+            self.svi(&instance, asn, svi, bridge);
         }
     }
 
     /// Sessions with tenant routers in the gateway's subnets.
-    fn svi(&mut self, instance: &str, svi: &Object<SviSpec>, bridge: &Object<LogicalBridgeSpec>) {
+    fn svi(
+        &mut self,
+        instance: &str,
+        asn: Asn,
+        svi: &Object<SviSpec>,
+        bridge: &Object<LogicalBridgeSpec>,
+    ) {
         let Some(bgp) = svi.spec.bgp else { return };
         let group = ownership::svi_device(bridge.spec.vlan);
         self.add(&[instance], format!("neighbor {group} peer-group"));
@@ -176,7 +198,10 @@ impl Desired {
         }
         for family in FAMILIES {
             self.add(&[instance, family], format!("neighbor {group} activate"));
-            self.add(&[instance, family], format!("neighbor {group} as-override"));
+            // FRR refuses it to iBGP peers, whose paths do not have their own AS in them.
+            if bgp.remote_as != asn {
+                self.add(&[instance, family], format!("neighbor {group} as-override"));
+            }
         }
     }
 }
@@ -200,11 +225,37 @@ pub(super) fn distinguisher(
     Some(format!("{router_id}:{number}"))
 }
 
+/// The route target that a VNI is to have; none: FRR's automatic ones.
+///
+/// # Errors
+/// Why there is no such route target.
+pub(super) fn route_target(wanted: RouteTargets, vni: Vni) -> Result<Option<String>, String> {
+    match wanted {
+        RouteTargets::Auto => Ok(None),
+        // RFC 4360 section 3 and RFC 5668: beside an AS of four bytes there are two for the rest.
+        RouteTargets::Fixed(asn) if asn.get() > 0xffff && vni.get() > 0xffff => Err(format!(
+            "there is no route target {asn}:{vni}: beside an AS above 65535, a number has room up \
+             to 65535; use such a VNI, or set bgp.route_targets to \"auto\""
+        )),
+        RouteTargets::Fixed(asn) => Ok(Some(format!("{asn}:{vni}"))),
+    }
+}
+
 /// Whether the line is a context that has to be entered for others.
 pub(super) fn is_context(line: &Line) -> bool {
     let text = line.text.as_str();
     let outermost = text.starts_with("vrf ") || text.starts_with("router bgp ");
-    (line.path.is_empty() && outermost) || FAMILIES.contains(&text) || text == EVPN
+    (line.path.is_empty() && outermost)
+        || FAMILIES.contains(&text)
+        || text == EVPN
+        || is_l2vni(line)
+}
+
+/// Whether the line is the context of one L2VNI in a base instance.
+pub(super) fn is_l2vni(line: &Line) -> bool {
+    line.daemon == Daemon::Bgpd
+        && matches!(line.path.as_slice(), [_, family] if family == EVPN)
+        && line.text.starts_with("vni ")
 }
 
 /// The Svis of a Vrf that want BGP, with their LogicalBridges.

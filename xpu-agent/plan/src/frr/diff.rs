@@ -31,11 +31,11 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
                 &mut commands,
                 Line::new(Daemon::Zebra, &[&context], format!("vni {vni}")),
             );
-            leaving.insert(device);
+            leaving.insert(context);
         } else {
             stale(device, &desired, observed, &mut commands);
             if !vrf.deleting && held_vni(vrf, inputs, observed).is_some() {
-                leaving.insert(device);
+                leaving.insert(format!("vrf {device}"));
             }
         }
     }
@@ -46,11 +46,7 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
         // Contexts are entered on the way to their lines; alone they need no command.
         .filter(|line| !is_context(line))
         // FRR has to let go of the old VNI before it hears of a new one.
-        .filter(|line| {
-            !leaving
-                .iter()
-                .any(|device| line.is_within(&format!("vrf {device}")))
-        });
+        .filter(|line| !leaving.contains(line.path.first().unwrap_or(&line.text)));
     let mut additions: Vec<_> = missing.map(|line| Command { line, add: true }).collect();
     additions.sort_by_key(|command| rank(&command.line));
     commands.extend(additions);
@@ -88,9 +84,7 @@ fn stale(
         let in_it: Vec<_> = lines_in(observed, &context).collect();
         if desired.contains(&context) {
             let stale = |line: &&Line| is_of_our_shape(line) && !desired.contains(line);
-            for line in in_it.into_iter().filter(stale) {
-                remove(commands, line.clone());
-            }
+            remove_all(commands, in_it.into_iter().filter(stale));
         } else {
             remove_instance(&context, &in_it, commands);
         }
@@ -118,20 +112,25 @@ fn remove_instance(context: &Line, in_it: &[&Line], commands: &mut Vec<Command>)
         remove(commands, context.clone());
         return;
     }
-    let mut lines: Vec<_> = in_it.iter().filter(|line| is_ever_ours(line)).collect();
-    // What names a peer group before the group; last the line that the rest is known by.
-    lines.sort_by_key(|line| (line.text == MADE_BY_US, std::cmp::Reverse(rank(line))));
-    for line in lines {
-        remove(commands, (*line).clone());
-    }
+    remove_all(
+        commands,
+        in_it.iter().copied().filter(|line| is_ever_ours(line)),
+    );
 }
 
 fn lines_in<'a>(observed: &'a Observed, context: &'a Line) -> impl Iterator<Item = &'a Line> {
-    observed
-        .config
-        .lines
-        .iter()
-        .filter(|line| line.daemon == context.daemon && line.path.first() == Some(&context.text))
+    observed.config.within(context.daemon, &context.text)
+}
+
+/// Takes lines away in the reverse of the order they are added in: with a neighbor or a peer group
+/// FRR drops all lines that name it, and then refuses to take one of them away. Last goes what the
+/// rest is known to be ours by.
+pub(super) fn remove_all<'a>(commands: &mut Vec<Command>, lines: impl Iterator<Item = &'a Line>) {
+    let mut lines: Vec<_> = lines.collect();
+    lines.sort_by_key(|line| (line.text == MADE_BY_US, std::cmp::Reverse(rank(line))));
+    lines
+        .into_iter()
+        .for_each(|line| remove(commands, line.clone()));
 }
 
 pub(super) fn remove(commands: &mut Vec<Command>, line: Line) {

@@ -49,13 +49,19 @@ impl Inputs<'_> {
         self.foreign.contains(&vrf.allocation.device)
     }
 
-    /// This node's AS: the configured one, else that of the operator's base instance.
+    /// This node's AS: that of the base instance which is there, else the configured one. FRR
+    /// cannot change an instance's AS, and a Vrf's is to have the base's.
     fn asn(&self, observed: &Observed) -> Option<Asn> {
-        self.node
-            .bgp
-            .as_ref()
-            .map(|bgp| bgp.asn)
-            .or_else(|| observed.base_asn())
+        let configured = || self.node.bgp.as_ref().map(|bgp| bgp.asn);
+        observed.base_asn().or_else(configured)
+    }
+
+    /// The AS of a base instance that is there in the configured one's place, and stays: without
+    /// `no router bgp` on every Vrf's instance and then on the base, which drops all sessions and
+    /// routes and which FRR refuses while it knows of an L3VNI, there can't be another.
+    fn other_asn(&self, observed: &Observed) -> Option<Asn> {
+        let configured = self.node.bgp.as_ref()?.asn;
+        observed.base_asn().filter(|asn| *asn != configured)
     }
 
     fn router_id(&self, observed: &Observed) -> Option<Ipv4Addr> {

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use xpu_model::{
-    IfAddr, Intent, LogicalBridgeSpec, Object, SviSpec, VrfSpec,
+    IfAddr, Intent, LogicalBridgeSpec, Object, SviSpec, Vni, VrfSpec,
     status::{Component, PassReport, State},
 };
 
 use super::{
     FrrPlan, Inputs, Outcome,
+    desired::route_target,
     diff::{self, has_trace, plan},
     observed::{Observed, Version},
 };
@@ -44,6 +45,7 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
     report
         .node
         .extend(reporter.version_trouble(inputs.node.vtep));
+    report.node.extend(reporter.asn_trouble());
     let vrfs = intent
         .vrfs
         .values()
@@ -118,8 +120,23 @@ impl Reporter<'_> {
         }
     }
 
-    /// Refuses a VNI that this FRR cannot have; `own` is the VTEP that its object brings.
-    fn refusal(&self, own: Option<IfAddr>) -> Option<State> {
+    /// What the settings ask of an instance that runs, and can't have.
+    fn asn_trouble(&self) -> Option<String> {
+        let running = self.inputs.other_asn(self.observed)?;
+        let wanted = self.inputs.node.bgp.as_ref()?.asn;
+        Some(format!(
+            "bgp.asn is {wanted} and FRR runs `router bgp {running}`, whose AS it cannot change: \
+             [bgp] is not told to it; restart FRR once its startup configuration has \
+             `router bgp {wanted}`, which the agent sees to where no line but its own is in there"
+        ))
+    }
+
+    /// Refuses a VNI that this FRR or these settings cannot have; `own` is the VTEP that its
+    /// object brings.
+    fn refusal(&self, vni: Vni, own: Option<IfAddr>) -> Option<State> {
+        if let Err(reason) = route_target(self.inputs.node.route_targets, vni) {
+            return Some(State::Refused(reason));
+        }
         let vtep = own
             .map(IfAddr::addr)
             .or(self.inputs.node.vtep)
@@ -166,7 +183,9 @@ impl Reporter<'_> {
             return has_trace(vrf, &self.left).then(|| Component::new(letting_go));
         }
         let vni = vrf.spec.vni?;
-        let hopeless = self.refusal(vrf.spec.vtep).or_else(|| self.foreign(vrf));
+        let hopeless = self
+            .refusal(vni, vrf.spec.vtep)
+            .or_else(|| self.foreign(vrf));
         if let Some(state) = hopeless {
             return Some(Component::new(state));
         }
@@ -224,9 +243,10 @@ impl Reporter<'_> {
                 Some(Component::new(State::Pending(reason)))
             }
             (false, known) => {
-                let state = self.refusal(bridge.spec.vtep).unwrap_or_else(|| {
+                let trouble = self.refusal(vni, bridge.spec.vtep);
+                let state = trouble.or_else(|| self.no_base()).unwrap_or_else(|| {
                     if known.is_some() {
-                        self.base_trouble().unwrap_or(State::Success)
+                        self.base_trouble(vni).unwrap_or(State::Success)
                     } else {
                         State::Pending(format!("zebra does not show VNI {vni} yet"))
                     }
@@ -250,22 +270,28 @@ impl Reporter<'_> {
         Some(Component::new(state.unwrap_or(State::Success)))
     }
 
-    /// Trouble with the lines of the base instance, which every VNI needs.
-    fn base_trouble(&self) -> Option<State> {
+    /// Trouble with the lines of the base instance that this L2VNI needs: all but those that are
+    /// another's alone.
+    fn base_trouble(&self, vni: Vni) -> Option<State> {
         let base = self.inputs.node.bgp.as_ref()?;
-        self.trouble_in(|context| context == format!("router bgp {}", base.asn))
+        let (instance, own) = (format!("router bgp {}", base.asn), format!("vni {vni}"));
+        self.trouble_in(|line| {
+            let mut path = line.path.iter().chain([&line.text]);
+            let in_base = path.next() == Some(&instance);
+            let l2vni = path.nth(1).filter(|it| it.starts_with("vni "));
+            in_base && l2vni.is_none_or(|it| *it == own)
+        })
     }
 
     /// What failed, or is left to do, in the contexts that end like this.
     fn trouble(&self, suffix: &str) -> Option<State> {
-        self.trouble_in(|context| format!(" {context}").ends_with(suffix))
+        self.trouble_in(|line| {
+            let outermost = line.path.first().unwrap_or(&line.text);
+            format!(" {outermost}").ends_with(suffix)
+        })
     }
 
-    fn trouble_in(&self, concerns: impl Fn(&str) -> bool) -> Option<State> {
-        let concerns = |line: &super::Line| {
-            let outermost = line.path.first().unwrap_or(&line.text);
-            concerns(outermost)
-        };
+    fn trouble_in(&self, concerns: impl Fn(&super::Line) -> bool) -> Option<State> {
         let failed = self
             .outcomes
             .iter()

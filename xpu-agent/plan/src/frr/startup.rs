@@ -5,33 +5,113 @@
 //! operator's that only runs is saved for him: that is why FRR's own `write` is not used. A comment
 //! inside a context that is wholly the agent's goes with it.
 
+use std::collections::{HashMap, HashSet};
+
+use xpu_model::ObjectKey;
+
 use super::{
-    Command, Config, Daemon, FrrPlan, Inputs, Observed,
+    Config, Daemon, FrrPlan, Inputs, Line, Observed, base,
     config::{is_end, is_remark},
-    diff::plan,
+    diff::{has_trace, plan},
 };
 
 /// Rounds of planning until nothing is left: a VNI is taken in one and set in the next.
 const ROUNDS: usize = 4;
 
+/// The file as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    text: String,
+    config: Config,
+}
+
+impl Saved {
+    /// From the file's text; empty: there is none.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        let mut config = Config::default();
+        for daemon in Daemon::ALL {
+            config.read(daemon, &text);
+        }
+        Self { text, config }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text as both daemons read it.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the file lacks or has too much of, without working out the text that it should have.
+    #[must_use]
+    pub fn gap(&self, inputs: &Inputs<'_>, running: &Observed) -> Gap {
+        let saved = observed(inputs, running, self.config.clone());
+        let left = plan(inputs, &saved);
+        let vrfs = inputs.intent.vrfs.values();
+        let deleted = vrfs.filter(|vrf| vrf.deleting && has_trace(vrf, &left));
+        Gap {
+            is_behind: !left.is_empty() || !base::renamed(inputs, &saved).is_empty(),
+            deleted: deleted.map(|vrf| vrf.key()).collect(),
+        }
+    }
+}
+
+/// How far the file is from the intent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gap {
+    /// It is to be written.
+    pub is_behind: bool,
+    /// The deleted Vrfs that it still has. Once they are forgotten, nobody knows their lines.
+    pub deleted: Vec<ObjectKey>,
+}
+
 /// The text that the file should have, from what it has (empty: there is none) and what runs.
 #[must_use]
 pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> String {
     let mut file = File::new(text);
+    let renamed = base::renamed(inputs, &file.observed(inputs, running));
+    file.rename(&renamed);
+    let mut made = inputs.made.clone();
+    if !renamed.is_empty() {
+        made.append(&mut base::renamed_lines(inputs));
+    }
+    let inputs = &Inputs {
+        made: &made,
+        ..*inputs
+    };
     for _ in 0..ROUNDS {
-        let FrrPlan { commands } = plan(inputs, &file.observed(running));
+        let FrrPlan { commands } = plan(inputs, &file.observed(inputs, running));
         if commands.is_empty() {
             break;
         }
-        for command in commands {
-            if command.add {
-                file.add(&command.line.path, &command.line.text);
-            } else {
-                file.remove(&command);
-            }
-        }
+        let (add, remove): (Vec<_>, Vec<_>) = commands.into_iter().partition(|it| it.add);
+        file.remove(remove.iter().map(|it| &it.line));
+        file.add(add.iter().map(|it| &it.line));
     }
     file.text()
+}
+
+/// A configuration as if it ran: with the profile and the version that will read it, and without
+/// a device for what is deleted.
+fn observed(inputs: &Inputs<'_>, running: &Observed, mut config: Config) -> Observed {
+    let profile = running.config.outermost(Daemon::Bgpd);
+    for line in profile.filter(|line| line.starts_with("frr defaults ")) {
+        config.read(Daemon::Bgpd, line);
+    }
+    let vrfs = inputs.intent.vrfs.values();
+    let deleted = vrfs.filter(|vrf| vrf.deleting);
+    Observed {
+        version: running.version,
+        config,
+        inactive_vrfs: deleted.map(|vrf| vrf.allocation.device.clone()).collect(),
+        ..Observed::default()
+    }
 }
 
 /// The file, line by line.
@@ -50,67 +130,49 @@ impl File {
         self.lines.iter().flat_map(|line| [line, "\n"]).collect()
     }
 
-    /// The file as if it ran: with the profile and the version that will read it.
-    fn observed(&self, running: &Observed) -> Observed {
-        let mut config = Config::default();
-        let text = self.text();
-        for daemon in Daemon::ALL {
-            config.read(daemon, &text);
-        }
-        let profile = running.config.outermost(Daemon::Bgpd);
-        for line in profile.filter(|line| line.starts_with("frr defaults ")) {
-            config.read(Daemon::Bgpd, line);
-        }
-        Observed {
-            version: running.version,
-            config,
-            ..Observed::default()
-        }
+    fn observed(&self, inputs: &Inputs<'_>, running: &Observed) -> Observed {
+        observed(inputs, running, Saved::new(self.text()).config)
     }
 
-    /// Where lines stand: their contexts, outermost first, as numbers of lines.
-    fn contexts(&self) -> Vec<Vec<usize>> {
-        let mut open: Vec<usize> = Vec::new();
-        let mut all = Vec::with_capacity(self.lines.len());
+    /// Where lines stand that speak: by their contexts, outermost first, and their own words.
+    fn places(&self) -> HashMap<Vec<&str>, Vec<usize>> {
+        let mut open: Vec<(usize, &str)> = Vec::new();
+        let mut places: HashMap<_, Vec<_>> = HashMap::new();
         for (number, line) in self.lines.iter().enumerate() {
-            let speaks = !is_remark(line) && !is_end(line);
-            if speaks {
-                while open
-                    .last()
-                    .is_some_and(|outer| indent(&self.lines[*outer]) >= indent(line))
-                {
-                    open.pop();
-                }
+            if is_remark(line) || is_end(line) {
+                continue;
             }
-            all.push(open.clone());
-            if speaks {
-                open.push(number);
+            while open.last().is_some_and(|(outer, _)| *outer >= indent(line)) {
+                open.pop();
             }
+            open.push((indent(line), line.trim()));
+            let place = open.iter().map(|(_, text)| *text).collect();
+            places.entry(place).or_default().push(number);
         }
-        all
+        places
     }
 
-    /// The line's number where it speaks and stands in exactly these contexts.
-    fn find(&self, path: &[String], text: &str) -> Option<usize> {
-        let contexts = self.contexts();
-        let is_it = |number: &usize| {
-            let names = contexts[*number]
-                .iter()
-                .map(|outer| self.lines[*outer].trim());
-            self.lines[*number].trim() == text
-                && !is_remark(&self.lines[*number])
-                && names.eq(path.iter().map(String::as_str))
-        };
-        (0..self.lines.len()).find(is_it)
+    /// Gives outermost contexts other words.
+    fn rename(&mut self, renamed: &[(String, String)]) {
+        let renamed: HashMap<_, _> = renamed.iter().map(|(old, new)| (&**old, new)).collect();
+        for line in &mut self.lines {
+            if let Some(new) = renamed.get(line.trim()) {
+                line.clone_from(new);
+            }
+        }
     }
 
-    /// Takes a line away wherever it stands, a context with all that is in it.
-    fn remove(&mut self, command: &Command) {
-        let line = &command.line;
-        while let Some(start) = self.find(&line.path, &line.text) {
-            let end = self.end_of(start);
-            self.lines.drain(start..end);
+    /// Takes lines away wherever they stand, a context with all that is in it.
+    fn remove<'a>(&mut self, lines: impl Iterator<Item = &'a Line>) {
+        let places = self.places();
+        let starts = lines.flat_map(|line| places.get(&place(&line.path, &line.text)));
+        let gone = starts.flatten().map(|start| *start..self.end_of(*start));
+        let mut stays = vec![true; self.lines.len()];
+        for range in gone {
+            stays[range].fill(false);
         }
+        let mut stays = stays.into_iter();
+        self.lines.retain(|_| stays.next().unwrap_or(true));
     }
 
     /// The number behind a line and all that belongs to it, its closing word included.
@@ -133,46 +195,79 @@ impl File {
         start + within + 1
     }
 
-    /// Adds a line to its contexts, which are made if they are not there.
-    fn add(&mut self, path: &[String], text: &str) {
-        let Some((context, outer)) = path.split_last() else {
-            let at = self.end_of_file();
-            self.lines.insert(at, text.to_owned());
-            return;
-        };
-        let header = match self.find(outer, context) {
-            Some(header) => header,
-            None => self.open(outer, context),
-        };
-        let depth = indent(&self.lines[header]) + 1;
-        // Behind the lines that stand directly in the context, before contexts within.
-        let rest = &self.lines[header + 1..];
-        let is_direct = |line: &&String| !is_remark(line) && indent(line) == depth && !opens(line);
-        let direct = rest.iter().take_while(is_direct).count();
-        let line = format!("{}{text}", " ".repeat(depth));
-        self.lines.insert(header + 1 + direct, line);
+    /// Adds lines to their contexts, which are made if they are not there, outer ones first.
+    fn add<'a>(&mut self, lines: impl Iterator<Item = &'a Line> + Clone) {
+        let deepest = lines.clone().map(|line| line.path.len()).max().unwrap_or(0);
+        for depth in 1..=deepest {
+            let contexts = lines.clone().filter_map(|line| line.path.get(..depth));
+            self.open(contexts);
+        }
+        let places = self.places();
+        let mut new: Vec<(usize, String)> = Vec::new();
+        for Line { path, text, .. } in lines {
+            let Some((context, outer)) = path.split_last() else {
+                new.push((self.end_of_file(), text.clone()));
+                continue;
+            };
+            let Some(header) = places.get(&place(outer, context)).and_then(|at| at.first()) else {
+                continue;
+            };
+            let depth = indent(&self.lines[*header]) + 1;
+            // Behind the lines that stand directly in the context, before contexts within.
+            let rest = &self.lines[header + 1..];
+            let is_direct =
+                |line: &&String| !is_remark(line) && indent(line) == depth && !opens(line);
+            let direct = rest.iter().take_while(is_direct).count();
+            let line = format!("{}{text}", " ".repeat(depth));
+            new.push((header + 1 + direct, line));
+        }
+        self.insert(new);
     }
 
-    /// Makes a context and returns its number.
-    fn open(&mut self, path: &[String], context: &str) -> usize {
-        let (at, depth) = match path.split_last() {
-            None => (self.end_of_file(), 0),
-            Some((outer, above)) => {
-                let header = match self.find(above, outer) {
-                    Some(header) => header,
-                    None => self.open(above, outer),
-                };
-                let end = self.end_of(header);
-                let closed = end > header + 1 && is_end(&self.lines[end - 1]);
-                let depth = indent(&self.lines[header]) + 1;
-                (if closed { end - 1 } else { end }, depth)
+    /// Makes those contexts that are not there, in outer ones that are.
+    fn open<'a>(&mut self, contexts: impl Iterator<Item = &'a [String]>) {
+        let places = self.places();
+        let mut new: Vec<(usize, String)> = Vec::new();
+        let mut seen = HashSet::new();
+        for path in contexts {
+            let Some((context, outer)) = path.split_last() else {
+                continue;
+            };
+            if places.contains_key(&place(outer, context)) || !seen.insert(path) {
+                continue;
             }
-        };
-        let space = " ".repeat(depth);
-        let close = format!("{space}{}", closing(context));
-        self.lines.insert(at, close);
-        self.lines.insert(at, format!("{space}{context}"));
-        at
+            let (at, depth) = match outer.split_last() {
+                None => (self.end_of_file(), 0),
+                Some((outer, above)) => {
+                    let Some(header) = places.get(&place(above, outer)).and_then(|at| at.first())
+                    else {
+                        continue;
+                    };
+                    let end = self.end_of(*header);
+                    let closed = end > header + 1 && is_end(&self.lines[end - 1]);
+                    let depth = indent(&self.lines[*header]) + 1;
+                    (if closed { end - 1 } else { end }, depth)
+                }
+            };
+            let space = " ".repeat(depth);
+            new.push((at, format!("{space}{context}")));
+            new.push((at, format!("{space}{}", closing(context))));
+        }
+        self.insert(new);
+    }
+
+    /// Puts each line before the one of that number, those of the same number in their order.
+    fn insert(&mut self, mut new: Vec<(usize, String)>) {
+        new.sort_by_key(|(at, _)| *at);
+        let mut new = new.into_iter().peekable();
+        let old = std::mem::take(&mut self.lines);
+        for (number, line) in old.into_iter().enumerate() {
+            while let Some((_, text)) = new.next_if(|(at, _)| *at <= number) {
+                self.lines.push(text);
+            }
+            self.lines.push(line);
+        }
+        self.lines.extend(new.map(|(_, text)| text));
     }
 
     /// The place for what is added at the end, before a last `end`.
@@ -183,6 +278,11 @@ impl File {
             _ => self.lines.len(),
         }
     }
+}
+
+fn place<'a>(path: &'a [String], text: &'a str) -> Vec<&'a str> {
+    let path = path.iter().map(String::as_str);
+    path.chain([text]).collect()
 }
 
 fn indent(line: &str) -> usize {
@@ -201,6 +301,7 @@ fn opens(line: &str) -> bool {
 fn closing(context: &str) -> &'static str {
     match context {
         _ if context.starts_with("vrf ") => "exit-vrf",
+        _ if context.starts_with("vni ") => "exit-vni",
         _ if context.starts_with("address-family ") => "exit-address-family",
         _ => "exit",
     }

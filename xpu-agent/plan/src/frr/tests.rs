@@ -75,8 +75,9 @@ fn svi(vrf: &str, bridge: &str, bgp: bool) -> SviSpec {
             "10.1.0.1/24".parse().unwrap(),
             "fd00:1::1/64".parse().unwrap(),
         ],
+        // Of one of them the router is in the node's own AS.
         bgp: bgp.then(|| SviBgp {
-            remote_as: Asn::try_from(65100).unwrap(),
+            remote_as: Asn::try_from(if vrf == "vrf-1" { 65001 } else { 65100 }).unwrap(),
         }),
     }
 }
@@ -87,6 +88,11 @@ fn rules() -> AllocationRules {
         node_seed: [0; 16],
         foreign_devices: BTreeSet::new(),
     }
+}
+
+/// Lines of the base instance.
+fn in_base(text: &str) -> Line {
+    Line::new(Daemon::Bgpd, &["router bgp 65001"], text)
 }
 
 /// Up to three Vrfs, by what each has: nothing, an L3VNI, a BGP Svi, or both. `None`: deleted.
@@ -160,6 +166,22 @@ fn apply(observed: &mut Observed, plan: &FrrPlan) {
                 });
             }
             let instance = line.path.first().cloned().unwrap_or_default();
+            let (asn, vrf) = split_instance(&instance);
+            for other in lines.iter().filter(|it| it.path.is_empty()) {
+                let (other, of) = split_instance(&other.text);
+                let clash = asn.is_some() && other.is_some() && vrf == of && asn != other;
+                assert!(!clash, "BGP is already running; AS is {other:?}: {line}");
+            }
+            let internal = format!("remote-as {}", asn.unwrap_or_default());
+            let is_internal = lines.iter().any(|it| {
+                it.path == [instance.clone()]
+                    && it.text.ends_with(&internal)
+                    && self::neighbor(&it.text) == self::neighbor(&line.text)
+            });
+            assert!(
+                !(is_internal && line.text.ends_with(" as-override")),
+                "% as-override cannot be configured for IBGP peers: {line}"
+            );
             if let Some(neighbor) = neighbor(&line.text)
                 && !defines(&line.text)
             {
@@ -184,9 +206,40 @@ fn apply(observed: &mut Observed, plan: &FrrPlan) {
                 .any(|it| it.path == zebra.path && it.text.starts_with("vni "));
             assert!(!holds, "bgpd: please unconfigure l3vni of {device}");
         }
+        // With a neighbor or a group goes all that names it.
+        if let Some(gone) = neighbor(&line.text)
+            && (line.text.ends_with(" peer-group") || !is_group(lines, line, gone))
+            && defines(&line.text)
+        {
+            lines.retain(|it| {
+                it.path.first() != line.path.first() || neighbor(&it.text) != Some(gone)
+            });
+        }
+        if let (Some(_), None) = split_instance(&line.text) {
+            panic!("the base instance is never taken away: {line}");
+        }
         let inner: Vec<String> = line.path.iter().chain([&line.text]).cloned().collect();
         lines.retain(|it| it != line && !(it.daemon == line.daemon && it.path.starts_with(&inner)));
     }
+}
+
+/// The AS and the VRF of a BGP instance.
+fn split_instance(context: &str) -> (Option<&str>, Option<&str>) {
+    match context.strip_prefix("router bgp ") {
+        Some(rest) => match rest.split_once(" vrf ") {
+            Some((asn, vrf)) => (Some(asn), Some(vrf)),
+            None => (Some(rest), None),
+        },
+        None => (None, None),
+    }
+}
+
+/// Whether the neighbor that a line is about is a peer group.
+fn is_group(lines: &BTreeSet<Line>, line: &Line, name: &str) -> bool {
+    let group = format!("neighbor {name} peer-group");
+    lines
+        .iter()
+        .any(|it| it.path == line.path && it.text == group)
 }
 
 /// The neighbor or peer group that a line is about.
@@ -433,7 +486,7 @@ fn what_the_settings_no_longer_give_goes_and_an_operators_stays(
         bfd: false,
     };
     node.bgp.as_mut().unwrap().peers.push(peer("10.254.1.9"));
-    let account = made(&given(&intent, &node), &observed);
+    let account = made(&given(&intent, &node), &observed, &Config::default());
     pass(&given(&intent, &node), &mut observed);
     // A line that stood there before is not ours, though the settings give it too.
     assert!(
@@ -456,7 +509,7 @@ fn what_the_settings_no_longer_give_goes_and_an_operators_stays(
     let told: Vec<_> = plan(&inputs, &observed).commands;
     let told: Vec<_> = told.iter().map(Command::text).collect();
     assert_eq!(told, expected);
-    let account = made(&inputs, &observed);
+    let account = made(&inputs, &observed, &Config::default());
     assert_eq!(
         account.contains(&theirs("neighbor 10.254.1.1 remote-as 65002")),
         stays
@@ -470,9 +523,291 @@ fn what_the_settings_no_longer_give_goes_and_an_operators_stays(
         ..inputs
     };
     // Of what went, nothing is on account any more.
-    let account = made(&inputs, &observed);
+    let account = made(&inputs, &observed, &Config::default());
     assert!(!account.contains(&theirs("neighbor 10.254.1.9 remote-as external")));
     assert_eq!(account.is_empty(), !stays, "{account:#?}");
+}
+
+/// The startup configuration is written later than FRR is told, or not at all for a while.
+#[test]
+fn what_the_file_still_has_stays_on_account() {
+    let (mut node, intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    let account = made(&given(&intent, &node), &observed, &Config::default());
+    let text = startup::merge(&given(&intent, &node), &observed, "");
+    pass(&given(&intent, &node), &mut observed);
+    node.bgp.as_mut().unwrap().peers.clear();
+    let peer = in_base("neighbor 10.254.1.1 remote-as external");
+    let inputs = Inputs {
+        made: &account,
+        ..given(&intent, &node)
+    };
+    pass(&inputs, &mut observed);
+    let saved = startup::Saved::new(text);
+    let account = made(&inputs, &observed, saved.config());
+    let inputs = Inputs {
+        made: &account,
+        ..inputs
+    };
+    assert!(account.contains(&peer));
+    assert!(saved.gap(&inputs, &observed).is_behind);
+    let saved = startup::Saved::new(startup::merge(&inputs, &observed, saved.text()));
+    assert!(!saved.text().contains("10.254.1.1"), "{}", saved.text());
+    assert_eq!(saved.gap(&inputs, &observed), startup::Gap::default());
+    assert!(!made(&inputs, &observed, saved.config()).contains(&peer));
+}
+
+/// FRR has no way to another AS but without any instance, so the running one is left alone.
+#[rstest::rstest]
+#[case::ours_alone(None)]
+#[case::with_an_operators_line(Some("neighbor 192.0.2.1 remote-as 65009"))]
+fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
+    let (mut node, mut intent) = (node(true), Intent::default());
+    reshape(&mut intent, &[Some((Some(500), true)), None, None]);
+    let mut observed = Observed {
+        version: FRR_10_3,
+        ..Observed::default()
+    };
+    let account = made(&given(&intent, &node), &observed, &Config::default());
+    let mut text = startup::merge(&given(&intent, &node), &observed, "");
+    pass(&given(&intent, &node), &mut observed);
+    if let Some(line) = theirs {
+        observed.config.lines.insert(in_base(line));
+        text = text.replacen(
+            "router bgp 65001\n",
+            &format!("router bgp 65001\n {line}\n"),
+            1,
+        );
+    }
+    let bgp = node.bgp.as_mut().unwrap();
+    bgp.asn = Asn::try_from(65002).unwrap();
+    bgp.peers.clear();
+    let saved = startup::Saved::new(text);
+    let account = made(
+        &Inputs {
+            made: &account,
+            ..given(&intent, &node)
+        },
+        &observed,
+        saved.config(),
+    );
+    let inputs = Inputs {
+        made: &account,
+        ..given(&intent, &node)
+    };
+    assert_eq!(plan(&inputs, &observed), FrrPlan::default());
+    let told = report(&inputs, &observed, &[]).node.concat();
+    assert!(
+        told.contains("bgp.asn is 65002 and FRR runs `router bgp 65001`"),
+        "{told}"
+    );
+    // Vrfs come and go in the AS that runs.
+    reshape(&mut intent, &[None, Some((Some(501), true)), None]);
+    let inputs = Inputs {
+        made: &account,
+        ..given(&intent, &node)
+    };
+    for _ in 0..3 {
+        pass(&inputs, &mut observed);
+    }
+    assert!(
+        observed
+            .config
+            .has_context(Daemon::Bgpd, "router bgp 65001 vrf vrf-1")
+    );
+    assert!(plan(&inputs, &observed).is_empty());
+
+    let wanted = startup::merge(&inputs, &observed, saved.text());
+    let old = wanted.contains("router bgp 65001");
+    assert_eq!(old, theirs.is_some(), "{wanted}");
+    if old {
+        assert!(!saved.gap(&inputs, &observed).deleted.is_empty());
+        return;
+    }
+    assert!(saved.gap(&inputs, &observed).is_behind);
+    let saved = startup::Saved::new(wanted);
+    assert_eq!(saved.gap(&inputs, &observed), startup::Gap::default());
+    // FRR restarts, and the lines are still known to be the agent's.
+    let account = made(&inputs, &observed, saved.config());
+    observed.config = saved.config().clone();
+    observed.inactive_vrfs.insert("vrf-0".parse().unwrap());
+    let inputs = Inputs {
+        made: &account,
+        ..inputs
+    };
+    let account = made(&inputs, &observed, saved.config());
+    assert!(
+        plan(&inputs, &observed).is_empty(),
+        "{:?}",
+        plan(&inputs, &observed)
+    );
+    assert!(report(&inputs, &observed, &[]).node.is_empty());
+    node.bgp = None;
+    let inputs = Inputs {
+        made: &account,
+        ..given(&intent, &node)
+    };
+    pass(&inputs, &mut observed);
+    let left: Vec<_> = observed
+        .config
+        .within(Daemon::Bgpd, "router bgp 65002")
+        .filter(|line| !desired::is_context(line))
+        .collect();
+    assert_eq!(left, Vec::<&Line>::new());
+}
+
+#[rstest::rstest]
+#[case::external(65100, true)]
+#[case::internal(65001, false)]
+fn only_an_external_router_gets_as_override(#[case] remote: u32, #[case] expected: bool) {
+    let (node, mut intent) = (node(true), Intent::default());
+    reshape(&mut intent, &[Some((None, true)), None, None]);
+    let spec = SviSpec {
+        bgp: Some(SviBgp {
+            remote_as: Asn::try_from(remote).unwrap(),
+        }),
+        ..svi("vrf-0", "net-0", true)
+    };
+    intent.update(id("svi-0"), spec, &rules()).unwrap();
+    let mut observed = Observed {
+        version: FRR_10_3,
+        ..Observed::default()
+    };
+    let inputs = given(&intent, &node);
+    let told = plan(&inputs, &observed).commands;
+    let overrides = told.iter().any(|it| it.text().ends_with(" as-override"));
+    assert_eq!(overrides, expected);
+    pass(&inputs, &mut observed);
+    let report = report(&inputs, &observed, &[]);
+    assert_eq!(
+        report.objects[&SviSpec::key(&id("svi-0"))].state,
+        State::Success
+    );
+}
+
+/// With the group FRR drops all that names it, and refuses to be told that again.
+#[test]
+fn of_a_removed_svi_the_peer_group_goes_last() {
+    let (node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    reshape(&mut intent, &[Some((Some(500), true)), None, None]);
+    for _ in 0..2 {
+        pass(&given(&intent, &node), &mut observed);
+    }
+    reshape(&mut intent, &[Some((Some(500), false)), None, None]);
+    let inputs = given(&intent, &node);
+    let told = plan(&inputs, &observed).commands;
+    let told: Vec<_> = told.iter().map(Command::text).collect();
+    assert_eq!(told.len(), 8, "{told:#?}");
+    assert_eq!(told[7], "no neighbor svi-100 peer-group");
+    pass(&inputs, &mut observed);
+    let left = observed.config.lines.iter();
+    assert_eq!(left.filter(|it| it.text.contains("svi-100")).count(), 0);
+}
+
+fn l2vni(intent: &mut Intent, vni: Option<u32>) {
+    let spec = LogicalBridgeSpec {
+        vlan: VlanId::try_from(100).unwrap(),
+        vni: vni.map(|vni| Vni::try_from(vni).unwrap()),
+        vtep: None,
+    };
+    if intent.get::<LogicalBridgeSpec>(&id("net-0")).is_some() {
+        intent.update(id("net-0"), spec, &rules()).unwrap();
+    } else {
+        intent.create(id("net-0"), spec, &rules()).unwrap();
+    }
+}
+
+#[test]
+fn fixed_route_targets_are_an_l2vnis_too() {
+    let (mut node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    node.route_targets = RouteTargets::Fixed(Asn::try_from(65000).unwrap());
+    let plain = made(&given(&intent, &node), &observed, &Config::default());
+    pass(&given(&intent, &node), &mut observed);
+    let without = observed.config.clone();
+    l2vni(&mut intent, Some(100));
+    let account = made(
+        &Inputs {
+            made: &plain,
+            ..given(&intent, &node)
+        },
+        &observed,
+        &Config::default(),
+    );
+    let told = |inputs: &Inputs<'_>, observed: &Observed| -> Vec<String> {
+        let told = plan(inputs, observed).commands;
+        told.iter()
+            .map(|it| format!("{} / {}", it.line.path.join(" / "), it.text()))
+            .collect()
+    };
+    let family = "router bgp 65001 / address-family l2vpn evpn";
+    let expected = ["export", "import"]
+        .map(|way| format!("{family} / vni 100 / route-target {way} 65000:100"));
+    assert_eq!(told(&given(&intent, &node), &observed), expected);
+    let text = startup::merge(&given(&intent, &node), &observed, "");
+    assert!(
+        text.contains(
+            "  vni 100\n   route-target export 65000:100\n   route-target import 65000:100\n  \
+             exit-vni\n"
+        ),
+        "{text}"
+    );
+    pass(&given(&intent, &node), &mut observed);
+    // The context counts in FRR without a line too, so it goes as a whole.
+    l2vni(&mut intent, None);
+    let inputs = Inputs {
+        made: &account,
+        ..given(&intent, &node)
+    };
+    assert_eq!(told(&inputs, &observed), [format!("{family} / no vni 100")]);
+    pass(&inputs, &mut observed);
+    assert_eq!(observed.config, without);
+}
+
+#[rstest::rstest]
+#[case(65535, 65536, true)]
+#[case(65536, 65535, true)]
+#[case(65536, 65536, false)]
+fn a_route_target_that_does_not_exist_is_refused(
+    #[case] asn: u32,
+    #[case] vni: u32,
+    #[case] exists: bool,
+) {
+    let (mut node, mut intent) = (node(true), Intent::default());
+    node.route_targets = RouteTargets::Fixed(Asn::try_from(asn).unwrap());
+    l2vni(&mut intent, Some(vni));
+    intent
+        .create(id("vrf-0"), vrf(Some(vni + 100_000)), &rules())
+        .unwrap();
+    let mut observed = Observed {
+        version: FRR_10_3,
+        ..Observed::default()
+    };
+    let inputs = given(&intent, &node);
+    pass(&inputs, &mut observed);
+    let refused = |key: &xpu_model::ObjectKey| {
+        let report = report(&inputs, &observed, &[]);
+        matches!(&report.objects[key].state, State::Refused(reason) if reason.contains("65535"))
+    };
+    assert_eq!(refused(&LogicalBridgeSpec::key(&id("net-0"))), !exists);
+    assert_eq!(refused(&VrfSpec::key(&id("vrf-0"))), asn > 65535);
+    let target = format!("route-target import {asn}:{vni}");
+    let has = observed.config.lines.iter().any(|it| it.text == target);
+    assert_eq!(has, exists);
+}
+
+#[test]
+fn an_l2vni_without_a_base_instance_says_so() {
+    let (node, mut intent) = (node(false), Intent::default());
+    l2vni(&mut intent, Some(100));
+    let observed = Observed {
+        version: FRR_10_3,
+        ..Observed::default()
+    };
+    let report = report(&given(&intent, &node), &observed, &[]);
+    let state = &report.objects[&LogicalBridgeSpec::key(&id("net-0"))].state;
+    assert!(
+        matches!(state, State::Pending(reason) if reason.contains("no base instance")),
+        "{state:?}"
+    );
 }
 
 #[test]
@@ -483,7 +818,7 @@ fn an_operators_line_of_the_same_words_stays() {
         &["router bgp 65001"],
         "bgp router-id 10.255.0.1",
     );
-    let account = made(&given(&intent, &node), &observed);
+    let account = made(&given(&intent, &node), &observed, &Config::default());
     pass(&given(&intent, &node), &mut observed);
     node.bgp = None;
     let inputs = Inputs {

@@ -112,6 +112,11 @@ pub enum Action {
         /// The bridge or VRF.
         master: IfName,
     },
+    /// Takes a device of ours out of the bridge, bond or VRF that somebody put it into.
+    LeaveMaster {
+        /// The device.
+        device: IfName,
+    },
     /// Changes how a bridge treats a port.
     SetPort {
         /// The port.
@@ -239,6 +244,7 @@ impl Action {
             | Self::SetMac { device, .. }
             | Self::SetMtu { device, .. }
             | Self::SetMaster { device, .. }
+            | Self::LeaveMaster { device }
             | Self::SetPort { device, .. }
             | Self::SetAddrGenNone { device }
             | Self::Tune { device, .. }
@@ -355,6 +361,7 @@ impl fmt::Display for Action {
             Self::SetMac { device, mac } => write!(f, "give {device} the address {mac}"),
             Self::SetMtu { device, mtu } => write!(f, "give {device} the MTU {mtu}"),
             Self::SetMaster { device, master } => write!(f, "put {device} into {master}"),
+            Self::LeaveMaster { device } => write!(f, "take {device} out of its master"),
             Self::SetPort { device, .. } => write!(f, "set the port flags of {device}"),
             Self::SetAddrGenNone { device } => {
                 write!(f, "keep {device} from making a link-local address")

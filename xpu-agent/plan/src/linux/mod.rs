@@ -25,7 +25,7 @@ use xpu_model::{Intent, Node};
 pub use action::{Action, NewLink, Outcome, Step};
 pub use hold::{Hold, NodeUse};
 pub use link::{Family, LinkKind, Setting};
-pub use observed::{FdbEntry, Link, Observed, Probes, UnreachableDefault};
+pub use observed::{FdbEntry, ForeignRule, Link, Observed, Probes, UnreachableDefault};
 pub use range::{VlanRange, VniRange};
 pub use report::report;
 

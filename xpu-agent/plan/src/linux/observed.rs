@@ -1,6 +1,9 @@
 //! The part of the kernel's state that the planner compares with, ours and foreign alike.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use xpu_model::{BridgePortSpec, IfAddr, IfName, Mac, TableId, VlanId, Vni};
 
@@ -29,6 +32,8 @@ pub struct Observed {
     pub vrf_first: BTreeSet<Family>,
     /// The families of which we moved the rule for the node's own addresses.
     pub local_moved: BTreeSet<Family>,
+    /// The families whose rules are not ours to order, for somebody's rule is in the way.
+    pub rules_in_way: BTreeMap<Family, ForeignRule>,
     /// The kernel has no IPv6 (`ipv6.disable=1`).
     pub no_ipv6: bool,
     /// Which of the [`Probes`]' netdevs have routes that somebody gave them.
@@ -60,6 +65,37 @@ pub struct Link {
     pub settings: Settings,
     /// The unicast addresses on it.
     pub addresses: BTreeSet<IfAddr>,
+}
+
+/// A routing rule that is not ours and stands before the place that the node's own addresses are
+/// to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignRule {
+    /// Its place.
+    pub priority: u32,
+    /// It looks all packets up among the node's own addresses; else it is for something of its
+    /// owner's, which would be asked before the node's addresses if those were moved behind it.
+    pub is_local: bool,
+}
+
+impl fmt::Display for ForeignRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { priority, is_local } = self;
+        if *is_local {
+            write!(
+                f,
+                "the rule {priority} (`ip rule`), which is not this agent's, looks all packets up \
+                 among the node's own addresses before the VRFs"
+            )
+        } else {
+            write!(
+                f,
+                "the rule {priority} (`ip rule`), which is not this agent's, would come before the \
+                 node's own addresses if those were looked up behind the VRFs, at {}",
+                ownership::LOCAL_RULE
+            )
+        }
+    }
 }
 
 /// An unreachable default route of ours.

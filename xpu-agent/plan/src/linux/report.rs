@@ -30,7 +30,7 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
             .filter(|outcome| outcome.result.is_err())
             .count(),
         objects: BTreeMap::new(),
-        node: reporter.left.node(),
+        node: reporter.node(),
         unobserved: None,
     };
     let of_vrf = |vrf: &VrfSpec| match vrf.vni {
@@ -115,16 +115,6 @@ impl Left {
             (None, _) => hold.map(|hold| State::Pending(hold.to_string())),
         }
     }
-
-    fn node(&self) -> Vec<String> {
-        let reason = self.reason(&Mark::Node);
-        reason
-            .as_ref()
-            .and_then(State::reason)
-            .map(ToOwned::to_owned)
-            .into_iter()
-            .collect()
-    }
 }
 
 struct Reporter<'a> {
@@ -135,6 +125,24 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
+    /// What is wrong with the node itself.
+    fn node(&self) -> Vec<String> {
+        let reason = self.left.reason(&Mark::Node);
+        let reason = reason.as_ref().and_then(State::reason);
+        let rules = self.observed.rules_in_way.iter().map(|(family, rule)| {
+            format!(
+                "{family}: tenants reach the node's own addresses past their Vrf: {rule}; move it \
+                 behind {}, or see to the order yourself",
+                ownership::LOCAL_RULE
+            )
+        });
+        reason
+            .map(ToOwned::to_owned)
+            .into_iter()
+            .chain(rules)
+            .collect()
+    }
+
     /// What is wrong with a device of the node's; none if packets can pass it.
     fn fabric(&self, device: &str) -> Option<State> {
         let device = ownership::fixed(device);

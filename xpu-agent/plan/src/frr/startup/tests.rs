@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use pretty_assertions::assert_eq;
-use xpu_model::VrfSpec;
+use xpu_model::{Spec, VrfSpec};
 
 use super::*;
 use crate::frr::{Line, tests::*};
@@ -75,7 +75,7 @@ fn what_is_gone_leaves_the_file_as_it_was() {
     let inputs = given(&intent, &node);
     let mut before = Observed::default();
     before.config.read(Daemon::Bgpd, THEIRS);
-    let made = crate::frr::made(&inputs, &before);
+    let made = crate::frr::made(&inputs, &before, &Config::default());
     let merged = merge(&inputs, &running(), THEIRS);
     assert!(
         merged.contains("vni 5000") && merged.contains("peer-group"),
@@ -99,7 +99,6 @@ fn what_is_gone_leaves_the_file_as_it_was() {
     let speaks = |text: &str| {
         let lines = text.lines().filter(|line| !is_end(line));
         let kept = lines.filter(|line| !line.contains("address-family l2vpn evpn"));
-        let kept = kept.filter(|line| *line != "vrf vrf-0");
         kept.map(ToOwned::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(speaks(&left), speaks(THEIRS));
@@ -161,4 +160,62 @@ proptest::proptest! {
             proptest::prop_assert!(merged.lines().any(|it| it == line), "{line} is not in {merged}");
         }
     }
+}
+
+#[test]
+fn a_deleted_vrf_is_known_to_be_in_the_file_until_it_has_left_it() {
+    let (node, mut intent) = (node(true), xpu_model::Intent::default());
+    reshape(&mut intent, &[Some((Some(500), true)), None, None]);
+    let text = merge(&given(&intent, &node), &running(), "");
+    assert_eq!(gap(&intent, &text), Gap::default());
+    reshape(&mut intent, &[None, None, None]);
+    let deleted = vec![VrfSpec::key(&"vrf-0".parse().unwrap())];
+    // With its lines, or with nothing but the words around them.
+    for text in [text.as_str(), "vrf vrf-0\nexit-vrf\n"] {
+        let behind = gap(&intent, text);
+        assert!(behind.is_behind);
+        assert_eq!(behind.deleted, deleted);
+        let left = merge(&given(&intent, &node), &running(), text);
+        assert!(!left.contains("vrf-0"), "{left}");
+        assert_eq!(gap(&intent, &left), Gap::default());
+    }
+    // What an operator has in there stays, and nothing waits for that.
+    let theirs = "vrf vrf-0\n ip route 10.9.0.0/16 Null0\nexit-vrf\n";
+    let left = merge(&given(&intent, &node), &running(), theirs);
+    assert!(left.starts_with(theirs), "{left}");
+    assert_eq!(gap(&intent, theirs).deleted, []);
+}
+
+fn gap(intent: &xpu_model::Intent, text: &str) -> Gap {
+    Saved::new(text.to_owned()).gap(&given(intent, &node(true)), &running())
+}
+
+/// A pass asks each time, and a merge places line by line: neither may look through the whole file
+/// for each.
+#[test]
+fn thousands_of_vrfs_are_merged_in_no_time() {
+    let (node, mut intent) = (node(true), xpu_model::Intent::default());
+    let rules = xpu_model::alloc::AllocationRules {
+        tables: 1001..=9000,
+        node_seed: [0; 16],
+        foreign_devices: BTreeSet::new(),
+    };
+    for number in 0..2000_u32 {
+        let spec = VrfSpec {
+            vni: Some(xpu_model::Vni::try_from(number + 1).unwrap()),
+            loopback: "10.255.100.1/32".parse().unwrap(),
+            vtep: None,
+        };
+        let id = format!("vrf-{number}").parse().unwrap();
+        intent.create(id, spec, &rules).unwrap();
+    }
+    let inputs = given(&intent, &node);
+    let started = std::time::Instant::now();
+    let text = merge(&inputs, &running(), "");
+    assert_eq!(text.matches("exit-vrf\n").count(), 2000);
+    let saved = Saved::new(text);
+    assert_eq!(saved.gap(&inputs, &running()), Gap::default());
+    // Some 100 ms; a minute and more, line by line.
+    let took = started.elapsed();
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
 }

@@ -17,7 +17,7 @@ impl Builder<'_> {
     pub(super) fn ports(&mut self) {
         let mut ports: Vec<_> = self.inputs.intent.live::<BridgePortSpec>().collect();
         // Of two ports with one netdev the one that was there first has it.
-        ports.sort_by_key(|port| (port.generation, &port.id));
+        ports.sort_by_key(|port| (port.created, &port.id));
         for port in ports {
             let owner = Mark::Object(port.key());
             match self.netdev(port) {

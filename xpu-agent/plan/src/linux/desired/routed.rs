@@ -35,12 +35,19 @@ impl Builder<'_> {
             .links
             .iter()
             .find(|(_, link)| !link.is_ours() && link.kind == LinkKind::Vrf(table));
-        if let Some((device, _)) = holder {
-            return Err(Hold::ForeignTable {
-                table,
-                device: device.clone(),
-            });
-        }
+        let holder = holder.map(|(device, _)| Hold::ForeignTable {
+            table,
+            device: device.clone(),
+        });
+        let ours = self.observed.ours(&allocation.device);
+        let is_there = ours.is_some_and(|link| {
+            link.kind == LinkKind::Vrf(table) && link.mark.as_ref() == Some(owner)
+        });
+        // Nothing is made in somebody's table; what was there before him is not taken down.
+        let holder = match holder {
+            Some(hold) if !is_there => return Err(hold),
+            holder => holder,
+        };
         let no_ipv6 = self.observed.no_ipv6;
         let can_have = |addr: &IfAddr| addr.addr().is_ipv4() || !no_ipv6;
         let loopback = Some(vrf.spec.loopback).filter(can_have);
@@ -57,8 +64,10 @@ impl Builder<'_> {
                 .insert(UnreachableDefault { table, family }, owner.clone());
         }
         if let Some(vni) = vrf.spec.vni {
-            self.l3vni(vrf, vni, owner)?;
+            let l3vni = self.l3vni(vrf, vni, owner);
+            holder.clone().map_or(l3vni, Err)?;
         }
+        holder.map_or(Ok(()), Err)?;
         loopback.map_or(Err(Hold::NoIpv6(vrf.spec.loopback)), |_| Ok(()))
     }
 

@@ -33,7 +33,12 @@ fn node(
 /// Additions and changes over `base`, in order.
 pub(super) fn steps(desired: &Desired, base: &Observed) -> Vec<Step> {
     // Isolation before there is anything to isolate.
+    let is_ours_to_order = |step: &Step| match &step.action {
+        Action::PutVrfFirst(family) => !base.rules_in_way.contains_key(family),
+        _ => true,
+    };
     let mut steps: Vec<Step> = node(base, &base.vrf_first, Action::PutVrfFirst)
+        .filter(is_ours_to_order)
         .chain(node(base, &base.forwarding, Action::Forward))
         .collect();
     steps.extend(created(desired, base, |kind| {
@@ -190,6 +195,9 @@ fn differences(name: &IfName, wanted: &WantedLink, found: &Link, no_ipv6: bool) 
             device: device(),
             master,
         });
+    }
+    if wanted.master.is_none() && found.master.is_some() {
+        actions.push(Action::LeaveMaster { device: device() });
     }
     if !found.addr_gen_none || (!no_ipv6 && gets_ipv6(wanted, found)) {
         actions.push(Action::SetAddrGenNone { device: device() });

@@ -72,8 +72,12 @@ pub(super) fn base<'a>(
     }
     let mut base = observed.clone();
     base.links.retain(|name, _| !gone.contains(name));
-    base.vlans
-        .retain(|name, _| !gone.contains(name) && !moving.contains(name));
+    // With its bridge a port loses its VLANs; what a bridge has in itself stays.
+    let is_port = |name: &_| observed.ours(name).is_some_and(|link| link.port.is_some());
+    base.vlans.retain(|name, _| {
+        let loses = moving.contains(name) && is_port(name);
+        !gone.contains(name) && !loses
+    });
     base.vnis.retain(|name, _| !gone.contains(name));
     for (name, link) in &mut base.links {
         if link

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     FrrFacts,
-    linux::{Inputs, LinkKind, Outcome, Step, plan, report},
+    linux::{Family, ForeignRule, Inputs, LinkKind, Outcome, Step, plan, report},
     ownership::fixed,
 };
 
@@ -880,4 +880,102 @@ fn gateways_of_a_moved_svi_keep_their_ipv6_addresses() {
         ]
     );
     assert_eq!(kernel.addresses("svi-10"), before);
+}
+
+/// A VRF of somebody's may come with a table that one of ours has for long.
+#[test]
+fn a_foreign_vrf_with_our_table_takes_nothing_down() {
+    let (node, intent, frr) = (node(), tenant(), FrrFacts::Unmanaged);
+    let inputs = Inputs {
+        intent: &intent,
+        node: &node,
+        frr: &frr,
+    };
+    let mut kernel = with_port();
+    kernel.pass(&inputs).unwrap();
+    let theirs = link(LinkKind::Vrf(1001.try_into().unwrap()));
+    kernel.0.links.insert(fixed("theirs"), theirs.clone());
+    let before = kernel.clone();
+    assert_eq!(words(&kernel.pass(&inputs).unwrap().steps), [""; 0]);
+    assert_eq!(kernel, before);
+    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let Some(State::Error(reason)) = state(&told, xpu_model::Kind::Vrf, "blue") else {
+        panic!("{told:?}");
+    };
+    assert!(
+        reason.contains("table 1001 belongs to the VRF device theirs"),
+        "{reason}"
+    );
+    let svi = state(&told, xpu_model::Kind::Svi, "gate-a");
+    assert_eq!(svi, Some(State::Success));
+    // Without ours there is nothing to keep, and nothing is made.
+    let mut kernel = with_port();
+    kernel.0.links.insert(fixed("theirs"), theirs);
+    kernel.pass(&inputs).unwrap();
+    assert!(!kernel.0.links.contains_key(&fixed("blue")));
+}
+
+#[test]
+fn a_changed_port_keeps_the_netdev_it_was_first_to_have() {
+    let (mut intent, frr) = (tenant(), FrrFacts::Unmanaged);
+    let node = Node {
+        ports: PortResolver::Map {
+            by_mac: BTreeMap::new(),
+            by_id: BTreeMap::from([(id("port1"), fixed("port1")), (id("port2"), fixed("port1"))]),
+        },
+        ..node()
+    };
+    let port = |mac: &str, mode| BridgePortSpec {
+        mac: mac.parse().unwrap(),
+        mode,
+    };
+    let second = port("02:00:00:00:00:02", PortMode::Access(id("net-a")));
+    intent.create(id("port2"), second, &rules()).unwrap();
+    let trunk = port("02:00:00:00:00:01", PortMode::trunk([id("net-a")].into()));
+    intent.update(id("port1"), trunk, &rules()).unwrap();
+    let inputs = Inputs {
+        intent: &intent,
+        node: &node,
+        frr: &frr,
+    };
+    let mut kernel = with_port();
+    kernel.pass(&inputs).unwrap();
+    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let of = |name| state(&told, xpu_model::Kind::BridgePort, name).unwrap();
+    assert_eq!(of("port1"), State::Success);
+    assert!(
+        of("port2")
+            .reason()
+            .unwrap()
+            .contains("is bridgePorts/port1's")
+    );
+}
+
+#[test]
+fn rules_are_not_ordered_around_somebodys() {
+    let (node, intent, frr) = (node(), tenant(), FrrFacts::Unmanaged);
+    let inputs = Inputs {
+        intent: &intent,
+        node: &node,
+        frr: &frr,
+    };
+    let mut kernel = with_port();
+    let rule = ForeignRule {
+        priority: 100,
+        is_local: true,
+    };
+    kernel.0.rules_in_way.insert(Family::V4, rule);
+    let plan = kernel.pass(&inputs).unwrap();
+    let first: Vec<_> = words(&plan.steps);
+    assert_eq!(
+        first[0],
+        "look IPv6 destinations up in VRFs before the node's own"
+    );
+    assert_eq!(words(&kernel.pass(&inputs).unwrap().steps), [""; 0]);
+    let told = report(&inputs, &kernel.observe(&inputs), &[]).node;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("IPv4") && told[0].contains("the rule 100"),
+        "{told:?}"
+    );
 }

@@ -14,7 +14,7 @@ use super::kernel::Kernel;
 use crate::{
     FrrFacts,
     linux::{
-        Link, LinkKind, Setting,
+        Family, ForeignRule, Link, LinkKind, Setting,
         link::{BridgeParams, PortFlags, Settings, VlanEntry, VxlanParams},
     },
     ownership::{self, fixed},
@@ -259,9 +259,16 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
         select(&["svis/gate1", "vrfs/vrf-1", "bridgePorts/port1"][..]),
     );
     let no_ipv6 = proptest::bool::weighted(0.1);
-    let odd = (uplink, alias, no_ipv6);
+    let rule = option::weighted(
+        0.1,
+        any::<bool>().prop_map(|is_local| ForeignRule {
+            priority: 100,
+            is_local,
+        }),
+    );
+    let odd = (uplink, alias, no_ipv6, rule);
     (collisions, ports, held, any::<bool>(), odd).prop_map(|(collision, ports, held, vrf, odd)| {
-        let (uplink, alias, no_ipv6) = odd;
+        let (uplink, alias, no_ipv6, rule) = odd;
         let mut kernel = Kernel::default();
         let links = &mut kernel.0.links;
         let docker = BridgeParams {
@@ -305,6 +312,7 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
             links.insert(fixed(name), dummy());
         }
         kernel.0.no_ipv6 = no_ipv6;
+        kernel.0.rules_in_way = rule.map(|rule| (Family::V4, rule)).into_iter().collect();
         if no_ipv6 {
             for link in kernel.0.links.values_mut() {
                 link.settings.remove(&Setting::DisableIpv6);
@@ -334,6 +342,7 @@ pub(super) enum Drift {
     Delete,
     Down,
     Release,
+    Enslave,
     Vlans,
     Settings,
     Addresses,
@@ -350,6 +359,7 @@ pub(super) fn drift() -> impl Strategy<Value = (Drift, prop::sample::Index)> {
         D::Delete,
         D::Down,
         D::Release,
+        D::Enslave,
         D::Vlans,
         D::Settings,
         D::Addresses,
@@ -372,6 +382,7 @@ impl Drift {
         match self {
             Self::Delete => delete(&name, kernel),
             Self::Release => release(&name, kernel),
+            Self::Enslave => enslave(&name, kernel),
             Self::Vlans => drop(kernel.0.vlans.get_mut(&name).map(BTreeMap::clear)),
             Self::Vnis => drop(kernel.0.vnis.get_mut(&name).map(BTreeSet::clear)),
             Self::Fdb => kernel.0.fdb.clear(),
@@ -428,6 +439,16 @@ fn delete(name: &IfName, kernel: &mut Kernel) {
     if name.as_str() == ownership::TENANT_BRIDGE {
         kernel.0.fdb.clear();
     }
+}
+
+/// Somebody puts a device of ours into a bridge or VRF of his: what the kernel lets him.
+fn enslave(name: &IfName, kernel: &mut Kernel) {
+    let master = match kernel.0.ours(name).map(|link| &link.kind) {
+        Some(LinkKind::Bridge(_) | LinkKind::Vlan { .. }) => "red",
+        Some(LinkKind::Vxlan(_)) => "docker0",
+        _ => return,
+    };
+    kernel.join(name, &fixed(master)).unwrap();
 }
 
 fn release(name: &IfName, kernel: &mut Kernel) {

@@ -72,6 +72,8 @@ impl Kernel {
             }
             Action::PutVrfFirst(family) => {
                 ensure!(self.has(*family), "EAFNOSUPPORT");
+                let in_way = self.0.rules_in_way.contains_key(family);
+                ensure!(!in_way, "behind a rule that is somebody's");
                 ensure!(self.0.vrf_first.insert(*family), "first already");
                 self.0.local_moved.insert(*family);
             }
@@ -177,6 +179,11 @@ impl Kernel {
                 }
                 Ok(())
             }
+            Action::LeaveMaster { device } => {
+                ensure!(self.ours(device)?.master.is_some(), "no master to leave");
+                self.leave(device);
+                Ok(())
+            }
             Action::SetMaster { device, master } => self.set_master(device, master),
             Action::SetMtu { device, mtu } => self.set_mtu(device, *mtu),
             Action::AddAddress { device, addr } => {
@@ -279,7 +286,7 @@ impl Kernel {
     }
 
     /// The device becomes a port of a bridge or an interface of a VRF.
-    fn join(&mut self, device: &IfName, master: &IfName) -> Result<(), Refused> {
+    pub(super) fn join(&mut self, device: &IfName, master: &IfName) -> Result<(), Refused> {
         let kind = self
             .0
             .links
@@ -514,6 +521,7 @@ impl Kernel {
         foreign.forwarding.clear();
         foreign.vrf_first.clear();
         foreign.local_moved.clear();
+        foreign.rules_in_way.clear();
         foreign
     }
 

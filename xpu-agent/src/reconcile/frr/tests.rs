@@ -1,0 +1,163 @@
+//! The backend with daemons that have no configuration and take every command.
+
+use std::{fs, path::Path, pin::pin};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+};
+use xpu_model::{
+    Mtu, VrfSpec,
+    alloc::AllocationRules,
+    node::{PortResolver, RouteTargets},
+};
+
+use super::*;
+use crate::telemetry::metrics::Metrics;
+
+fn start(directory: &Path) {
+    for daemon in ["mgmtd", "zebra", "bgpd"] {
+        let listener = UnixListener::bind(directory.join(format!("{daemon}.vty"))).unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+    }
+}
+
+async fn serve(mut stream: UnixStream) {
+    let mut pending = Vec::new();
+    while stream.read_buf(&mut pending).await.is_ok_and(|n| n > 0) {
+        while let Some(end) = pending.iter().position(|byte| *byte == 0) {
+            let command: Vec<u8> = pending.drain(..=end).collect();
+            let text = match &command[..end] {
+                b"show version" => "FRRouting 10.3 (xpu) on Linux(6.12).\n",
+                _ => "",
+            };
+            let answer = [text.as_bytes(), &[0; 4]].concat();
+            stream.write_all(&answer).await.unwrap();
+        }
+    }
+}
+
+struct Rig {
+    directory: tempfile::TempDir,
+    backend: FrrBackend,
+    foreign: watch::Sender<BTreeSet<IfName>>,
+    _linux: watch::Sender<u64>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        start(directory.path());
+        let kept = Kept {
+            ledger: Ledger::open(directory.path()).unwrap(),
+            startup: Some(Startup::new(directory.path().to_owned())),
+        };
+        let node = Node {
+            vtep: None,
+            underlay_mtu: Mtu::try_from(1500).unwrap(),
+            ports: PortResolver::Name,
+            bgp: None,
+            route_targets: RouteTargets::Auto,
+        };
+        let (facts, _) = watch::channel(FrrFacts::Unknown);
+        let (linux, linux_seen) = watch::channel(0);
+        let (foreign, foreign_seen) = watch::channel(BTreeSet::new());
+        let backend = FrrBackend::new(
+            directory.path().to_owned(),
+            kept,
+            Arc::new(node),
+            facts,
+            linux_seen,
+            foreign_seen,
+            Metrics::default().frr,
+        );
+        Self {
+            directory,
+            backend,
+            foreign,
+            _linux: linux,
+        }
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.directory.path().join("frr.conf")
+    }
+
+    /// Whether something has made the last pass out of date.
+    async fn is_dirty(&mut self) -> bool {
+        let mut dirty = pin!(self.backend.dirty());
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(dirty.as_mut().poll(context).is_ready())
+        })
+        .await
+    }
+}
+
+fn with_vrf() -> Intent {
+    let rules = AllocationRules {
+        tables: 1001..=1003,
+        node_seed: [0; 16],
+        foreign_devices: BTreeSet::new(),
+    };
+    let spec = VrfSpec {
+        vni: None,
+        loopback: "10.255.100.1/32".parse().unwrap(),
+        vtep: None,
+    };
+    let mut intent = Intent::default();
+    intent
+        .create("blue".parse().unwrap(), spec, &rules)
+        .unwrap();
+    intent
+}
+
+#[tokio::test]
+async fn a_deleted_vrf_is_gone_when_the_startup_configuration_is_without_it() {
+    let mut rig = Rig::new();
+    let theirs = "ip prefix-list theirs seq 5 permit 192.0.2.0/24\n";
+    fs::write(rig.file(), format!("{theirs}vrf blue\n vni 5\nexit-vrf\n")).unwrap();
+    // Where the new file would be written first there is something else.
+    let obstacle = rig.directory.path().join(".frr.conf.xpu-agent");
+    fs::create_dir(&obstacle).unwrap();
+    let mut intent = with_vrf();
+    intent.delete::<VrfSpec>(&"blue".parse().unwrap()).unwrap();
+    let intent = Arc::new(intent);
+    let key = intent.vrfs.values().next().unwrap().key();
+
+    for _ in 0..2 {
+        let report = rig.backend.pass(&intent).await;
+        let Some(State::Pending(reason)) = report.objects.get(&key).map(|it| &it.state) else {
+            panic!("{report:?}");
+        };
+        assert!(reason.contains("frr.conf"), "{reason}");
+        assert_eq!(report.node.len(), 1, "{report:?}");
+    }
+    fs::remove_dir(&obstacle).unwrap();
+    let report = rig.backend.pass(&intent).await;
+    assert!(
+        report.objects.is_empty() && report.node.is_empty(),
+        "{report:?}"
+    );
+    assert_eq!(fs::read_to_string(rig.file()).unwrap(), theirs);
+}
+
+#[tokio::test]
+async fn only_devices_with_a_vrfs_name_concern_frr() {
+    let mut rig = Rig::new();
+    let intent = Arc::new(with_vrf());
+    rig.backend.pass(&intent).await;
+    assert!(!rig.is_dirty().await);
+    let devices = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    rig.foreign.send_replace(devices(&["docker0", "veth0"]));
+    assert!(!rig.is_dirty().await);
+    rig.foreign.send_replace(devices(&["docker0", "blue"]));
+    assert!(rig.is_dirty().await);
+    rig.backend.pass(&intent).await;
+    assert!(!rig.is_dirty().await);
+    rig.foreign.send_replace(devices(&["docker0"]));
+    assert!(rig.is_dirty().await);
+}
