@@ -16,6 +16,7 @@ use xpu_model::{Kind, Mac, Mtu, ObjectKey};
 
 use crate::{
     agent::{AgentAddr, Peer, TlsFiles},
+    install,
     pf::Asked,
     port::Attach,
     settings,
@@ -195,6 +196,8 @@ impl Raw {
                     "ipam.type",
                     "names the IPAM plugin's executable, without a path",
                 ))
+            } else if install::NAMES.contains(&name) {
+                Err(invalid("ipam.type", format!("{name} is no IPAM plugin")))
             } else {
                 Ok(name.to_owned())
             }

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::agent::{AgentAddr, Peer, TlsFiles};
 
 /// The name that networks have in `type`, and that of the public plugin, for its networks.
-const NAMES: [&str; 2] = ["xpu-cni", "evpn-gw"];
+pub(crate) const NAMES: [&str; 2] = ["xpu-cni", "evpn-gw"];
 
 /// Below the folder of network configurations: the host-wide file.
 const CONFIG: &str = "xpu-cni.d/xpu-cni.conf";

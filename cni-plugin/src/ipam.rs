@@ -252,6 +252,13 @@ impl Lease {
     }
 }
 
+/// Whether an IPAM plugin works on the interface itself, as the reference `dhcp` does, which speaks
+/// from it: then it is there before ADD and until after DEL.
+#[must_use]
+pub fn needs_interface(name: &str) -> bool {
+    name == "dhcp"
+}
+
 /// Runs an IPAM plugin's ADD.
 ///
 /// # Errors

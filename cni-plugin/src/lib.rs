@@ -85,11 +85,7 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// Opens the attachment's namespace; our own only where the runtime allows that.
     fn sandbox(&self, path: &Path) -> Result<Sandbox, Error> {
-        if self.vars.netns_override {
-            Sandbox::open_any(path)
-        } else {
-            Sandbox::open(path)
-        }
+        Sandbox::open_as(path, self.vars.netns_override, false)
     }
 
     /// The journal's record of an attachment. One that can't be read is told in the log

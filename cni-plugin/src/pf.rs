@@ -278,7 +278,8 @@ fn refused(side: &PfSide, change: &PfChange, reason: String) -> Error {
     }
 }
 
-fn answer(error: &RtnlError) -> String {
+/// A refusal in the kernel's words.
+pub(crate) fn answer(error: &RtnlError) -> String {
     match error {
         RtnlError::Refused { errno, reason, .. } => match reason {
             Some(reason) => format!("{} ({reason})", errno.desc()),

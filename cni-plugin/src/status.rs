@@ -82,6 +82,7 @@ fn living(
         entry.record.agent == agent
             && entry.has_begun(Step::Attached)
             && is_this_boot(call.host, entry)
+            && journal.owns(entry)
             && pod_lives(&entry.record.netns)
     }))
 }

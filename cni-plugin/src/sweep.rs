@@ -140,9 +140,8 @@ pub fn pod_lives(kept: &NetNsRef) -> bool {
 /// namespace is gone, and the next look is soon enough.
 fn is_back(host: &Host, journal: &Journal, entry: &Entry) -> Result<bool, Error> {
     let pci = entry.record.vf.pci();
-    let ours = journal.owner(&pci).as_ref() == Some(&entry.record.key());
     // The devices of an earlier boot's kernel are gone with it.
-    if !ours || !entry.has_begun(Step::Move) || !is_this_boot(host, entry) {
+    if !journal.owns(entry) || !entry.has_begun(Step::Move) || !is_this_boot(host, entry) {
         return Ok(true);
     }
     let mut home = Rtnl::open()?;

@@ -1,8 +1,10 @@
 //! Undoing an attachment, from its journal: the one way back for DEL, for an ADD that
 //! failed, and for what a killed process left.
 //!
-//! Steps that have begun are undone in reverse. Each is safe to undo again, and to
-//! undo when it never happened. Failures don't stop the rest.
+//! What stands in the way of the VF's next owner goes first, the VF and its port, and with
+//! them the claim on the VF; then the addresses, unless their IPAM works
+//! on the VF in the pod. Each step is safe to undo again, and to undo
+//! when it never happened. Failures don't stop the rest.
 
 use std::time::Instant;
 
@@ -28,6 +30,8 @@ pub struct Undone {
     pub failures: Vec<String>,
     /// The VF will come home by itself, but hasn't yet. Kept in the journal as well.
     pub awaited: bool,
+    /// Whether the VF is free for its next owner, whatever else is left.
+    pub frees_vf: bool,
 }
 
 impl Undone {
@@ -59,15 +63,33 @@ pub fn undo(
     }
     // A VF that belongs to somebody else by now, or to an earlier boot's kernel, is
     // not ours to touch.
-    let ours = journal.owner(&entry.record.vf.pci()).as_ref() == Some(&entry.record.key());
+    let ours = journal.owns(&entry);
+    let mut frees_vf = true;
+    let ipam = entry
+        .record
+        .ipam
+        .as_ref()
+        .filter(|_| entry.has_begun(Step::Ipam));
+    let early = ipam.is_some_and(|ipam| ipam::needs_interface(&ipam.name));
+    if early {
+        // It may hang; the VF needs some of the time.
+        let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        if let Err(error) = undo_ipam(call, &entry, half) {
+            undone.fail("IPAM", &error);
+        }
+    }
     if same_boot && ours {
         match undo_device(call, journal, &entry, pod, deadline) {
             Ok(()) => {}
             Err(Error::Busy(why)) => {
                 call.log.warn(why);
                 undone.awaited = true;
+                frees_vf = false;
             }
-            Err(error) => undone.fail("VF", &error),
+            Err(error) => {
+                undone.fail("VF", &error);
+                frees_vf = false;
+            }
         }
     }
     if entry.has_begun(Step::DeviceInfo)
@@ -78,15 +100,26 @@ pub fn undo(
             undone.fail("device info", &error);
         }
     }
-    if entry.has_begun(Step::Ipam)
-        && let Err(error) = undo_ipam(call, &entry, deadline)
-    {
-        undone.fail("IPAM", &error);
-    }
     if entry.has_begun(Step::Port)
         && let Err(error) = undo_port(call, journal, &entry, deadline)
     {
         undone.fail("port", &error);
+        frees_vf = false;
+    }
+    // An IPAM that fails, for hours or for ever, keeps its addresses and this record, but no VF.
+    if frees_vf && ours {
+        (call.host.checkpoint)("undo: claim");
+        if let Err(error) = journal.release(&entry) {
+            undone.fail("journal", &error.into());
+            frees_vf = false;
+        }
+    }
+    undone.frees_vf = frees_vf;
+    if entry.has_begun(Step::Ipam)
+        && !early
+        && let Err(error) = undo_ipam(call, &entry, deadline)
+    {
+        undone.fail("IPAM", &error);
     }
     if undone.is_clean() {
         (call.host.checkpoint)("undo: forget");
@@ -142,8 +175,7 @@ fn undo_device(
     }
     if let Some(netdev) = moved {
         (call.host.checkpoint)("undo: move");
-        let remark = device::send_home(call.host, &mut home, pod, &vf.pci(), netdev)?;
-        if let Some(remark) = remark {
+        for remark in device::send_home(call.host, &mut home, pod, &vf.pci(), netdev)? {
             call.log.warn(remark);
         }
     }

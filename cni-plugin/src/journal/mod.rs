@@ -93,7 +93,23 @@ impl Entry {
     /// # Errors
     /// [`JournalError::File`]; the step must not be taken then.
     pub fn begin(&mut self, step: Step) -> Result<(), JournalError> {
-        let line = format!("{}\n", step.line());
+        self.append(step, &step.line())
+    }
+
+    /// Notes that `step` is about to happen, and the further names that the VF had at home.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn begin_with(&mut self, step: Step, alt_names: Vec<String>) -> Result<(), JournalError> {
+        self.append(step, &step.line_with(&alt_names))?;
+        if let Some(netdev) = &mut self.record.vf.netdev {
+            netdev.alt_names = Some(alt_names);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, step: Step, line: &str) -> Result<(), JournalError> {
+        let line = format!("{line}\n");
         let failed = |source| file_error("append to", &self.path, source);
         let mut file = match self.file.take() {
             Some(file) => file,
@@ -225,14 +241,29 @@ impl Journal {
         })
     }
 
+    /// Gives up an attachment's claim on its VF. The caller holds the VF's lock and knows that the
+    /// claim is this attachment's.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn release(&self, entry: &Entry) -> Result<(), JournalError> {
+        remove(&self.claim_path(&entry.record.vf.pci()))
+    }
+
+    /// Whether an attachment has its VF, rather than having given it back already.
+    #[must_use]
+    pub fn owns(&self, entry: &Entry) -> bool {
+        self.owner(&entry.record.vf.pci()).as_ref() == Some(&entry.record.key())
+    }
+
     /// Forgets an attachment: its claim first, so that no claim outlives its record.
     ///
     /// # Errors
     /// [`JournalError::File`].
     pub fn forget(&self, entry: &Entry) -> Result<(), JournalError> {
         let key = entry.record.key();
-        if self.owner(&entry.record.vf.pci()).as_ref() == Some(&key) {
-            remove(&self.claim_path(&entry.record.vf.pci()))?;
+        if self.owns(entry) {
+            self.release(entry)?;
         }
         remove(&temporary(&self.tombstone_path(&key)))?;
         remove(&entry.path)

@@ -158,6 +158,19 @@ impl Node {
         }));
     }
 
+    /// An IPAM plugin named `dhcp` which, as the real one, finds nothing to do and fails where the
+    /// pod has no interface that is up, be it at ADD or at DEL.
+    pub fn make_dhcp(&self) {
+        let (bin, root) = (self.root.path().join("bin"), self.root.path().display());
+        let script = format!(
+            "#!/bin/sh\nif ! nsenter --net=$CNI_NETNS ip link show dev $CNI_IFNAME up | grep -q $CNI_IFNAME; then\n\
+             echo '{{\"code\": 100, \"msg\": \"Link not found\"}}'; exit 1; fi\n\
+             exec {root}/bin/fake-ipam\n"
+        );
+        fs::write(bin.join("dhcp"), script).unwrap();
+        fs::set_permissions(bin.join("dhcp"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Sets what IPAM answers to ADD.
     pub fn ipam_gives(&self, answer: &Value) {
         fs::write(self.root.path().join("ipam.json"), answer.to_string()).unwrap();
@@ -257,6 +270,7 @@ impl Node {
         assert_eq!(vf["address"], MAC, "{vf}");
         assert_eq!(vf["mtu"], MTU, "{vf}");
         assert_eq!(vf["ifalias"], PCI, "{vf}");
+        assert_eq!(vf.get("altnames"), None, "{vf}");
         assert!(!is_up(&vf), "{vf}");
         assert_eq!(self.agent.ports(), Vec::<String>::new());
         for folder in ["attachments", "vf", "tombstones", "corrupt"] {

@@ -33,6 +33,7 @@ fn record(container_id: &str) -> Record {
         mtu: 1500.try_into().unwrap(),
         up: false,
         alias: None,
+        alt_names: None,
     };
     let vf = Vf::new("0000:af:06.0".parse().unwrap(), Some(netdev), Some(pf));
     Record {
