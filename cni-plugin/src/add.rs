@@ -61,16 +61,36 @@ pub fn run(
     let mut pod = Sandbox::open_as(netns, call.vars.netns_override, true)?;
     let journal = Journal::open(&call.host.state)?;
     let key = Key::of(attachment);
-    let device = &config.device;
 
     // In this order everywhere: the attachment, then the VF.
-    let _attachment = lock(&journal.attachment_lock(&key), call.deadline)?;
+    let held = lock(&journal.attachment_lock(&key), call.deadline)?;
+    let done = attach(call, attachment, &config, device_info, &journal, &mut pod);
+    match &done {
+        // The process ends soon, and the kernel hangs up for less than an orderly end costs.
+        Ok(_) => std::mem::forget(pod),
+        Err(_) if !journal.has(&key) => held.retire(),
+        Err(_) => {}
+    }
+    done
+}
+
+/// ADD where the configuration is right, under the attachment's lock.
+fn attach(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    config: &AddConfig,
+    device_info: Option<PathBuf>,
+    journal: &Journal,
+    pod: &mut Sandbox,
+) -> Result<Value, Failure> {
+    let key = Key::of(attachment);
+    let device = &config.device;
     let _vf = lock(&journal.vf_lock(device), call.deadline)?;
-    clear_the_way(call, &journal, &key, &config, &mut pod)?;
+    clear_the_way(call, journal, &key, config, pod)?;
     // The port of the VF's last owner holds its MAC, and our own port's id must be free. What was
     // cleared out of the way just now may have left such ports.
     let own_agent = config.common.agent.addr().to_string();
-    drain(call, &journal, |tombstone| {
+    drain(call, journal, |tombstone| {
         let ours = tombstone.pci == device.as_str() || *tombstone.key() == key;
         // A port of another agent is in nobody's way here.
         ours && tombstone.agent == own_agent
@@ -104,33 +124,34 @@ pub fn run(
     let agent = Agent::connect(peer, call.vars.traceparent.as_deref(), deadline)?;
 
     // Locks and the agent may have taken their time: the pod may be gone, or another one.
+    let netns = Path::new(pod.path());
     if NetNs::id_at(netns).ok() != Some(pod.id()) {
         // Gone, or no namespace any more: opening it says so.
         call.sandbox(netns)?;
         let told = format!("CNI_NETNS {} is another namespace by now", netns.display());
         return Err(Error::Device(told).into());
     }
-    let record = record(call, attachment, &config, &found, &pod, device_info)?;
+    let record = record(call, attachment, config, &found, pod, device_info)?;
     (call.host.checkpoint)("record");
     let entry = journal.create(record)?;
     let mut attach = Attach {
         call,
-        journal: &journal,
-        config: &config,
+        journal,
+        config,
         found,
         entry,
         home,
         agent,
         alt_names: None,
     };
-    match attach.steps(&mut pod) {
+    match attach.steps(pod) {
         Ok(answer) => {
             // The process ends now, and the kernel hangs up for less than an orderly end costs.
-            std::mem::forget((attach.agent, attach.home, pod));
+            std::mem::forget((attach.agent, attach.home));
             Ok(answer)
         }
         Err(error) => {
-            let undone = undo(call, &journal, attach.entry, Some(&mut pod));
+            let undone = undo(call, journal, attach.entry, Some(pod));
             let notes = undone
                 .failures
                 .into_iter()

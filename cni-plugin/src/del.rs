@@ -35,11 +35,27 @@ pub fn run(
     let journal = Journal::open(&call.host.state)?;
     let key = Key::of(attachment);
     // An ADD of this attachment that still waits for something has no record yet.
-    let _attachment = lock(&journal.attachment_lock(&key), call.deadline)?;
+    let held = lock(&journal.attachment_lock(&key), call.deadline)?;
     if let Err(error) = drain(call, &journal, |_| false) {
         call.log.warn(format_args!("tombstones: {}", chain(&error)));
     }
-    let Some(entry) = call.record(&journal, &key)? else {
+    let done = detach(call, attachment, raw, version, &journal);
+    if !journal.has(&key) {
+        held.retire();
+    }
+    done
+}
+
+/// DEL under the attachment's lock.
+fn detach(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    raw: &Raw,
+    version: Version,
+    journal: &Journal,
+) -> Result<(), Failure> {
+    let key = Key::of(attachment);
+    let Some(entry) = call.record(journal, &key)? else {
         journal.forget_unwritten(&key)?;
         // Only here does the configuration count: the journal knows better. One that ADD refuses
         // has made nothing.
@@ -53,11 +69,11 @@ pub fn run(
     };
     let _vf = lock(&journal.vf_lock(&entry.record.vf.pci()), call.deadline)?;
     // Whoever held the lock may have been at this very attachment.
-    let Some(entry) = call.record(&journal, &key)? else {
+    let Some(entry) = call.record(journal, &key)? else {
         return Ok(());
     };
     let mut pod = open_pod(attachment, &entry)?;
-    finish(undo(call, &journal, entry, pod.as_mut()))
+    finish(undo(call, journal, entry, pod.as_mut()))
 }
 
 /// The pod's namespace as the runtime names it, else as the journal does.

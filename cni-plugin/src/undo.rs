@@ -18,7 +18,7 @@ use crate::{
     host::Host,
     ipam::{self, IpamError},
     journal::{Entry, Journal, Step, Tombstone},
-    lock::lock,
+    lock::{lock, retire_unheld},
     pf,
     sandbox::Sandbox,
 };
@@ -126,6 +126,8 @@ pub fn undo(
         if let Err(error) = journal.forget(&entry) {
             undone.fail("journal", &error.into());
         }
+        // A caller that holds it sees to it itself.
+        retire_unheld(&journal.attachment_lock(&entry.record.key()));
     }
     undone
 }

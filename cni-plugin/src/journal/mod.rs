@@ -5,7 +5,7 @@
 //! attachments/<key>   one record: a first line that never changes, then one line for each
 //!                     step as it begins
 //! vf/<pci>            a symbolic link to the record that owns the VF
-//! locks/<name>        files for flock
+//! locks/<name>        files for flock; an attachment's goes with its record
 //! tombstones/<key>    a port that is still to be deleted
 //! corrupt/            records that couldn't be read
 //! cursor              the record that the sweep looked at last
@@ -248,6 +248,12 @@ impl Journal {
     /// [`JournalError::File`].
     pub fn release(&self, entry: &Entry) -> Result<(), JournalError> {
         remove(&self.claim_path(&entry.record.vf.pci()))
+    }
+
+    /// Whether there is a record of an attachment.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        self.record_path(key).exists()
     }
 
     /// Whether an attachment has its VF, rather than having given it back already.

@@ -276,6 +276,9 @@ impl Node {
         for folder in ["attachments", "vf", "tombstones", "corrupt"] {
             assert_eq!(self.state(folder), Vec::<String>::new(), "{folder}");
         }
+        // Those of VFs are as many as there are VFs; those of attachments would grow for ever.
+        let locks = self.state("locks");
+        assert!(locks.iter().all(|name| name.len() < 40), "{locks:?}");
         for folder in ["devinfo", "leases"] {
             assert_eq!(self.names(folder), Vec::<String>::new(), "{folder}");
         }
