@@ -18,13 +18,12 @@ use crate::{
     agent::Agent,
     config::{AddConfig, ConfigError, Raw},
     device::{self, Found, Wanted},
-    deviceinfo,
-    drain::drain,
+    deviceinfo, drain,
     env::{Attachment, EnvError},
     error::{Error, chain},
     ipam::{self, Lease},
     journal::{Entry, Ipam, Journal, JournalError, NetNsRef, Netdev, Record, Step},
-    lock::{Lock, LockError, lock},
+    lock::{Lock, LockError, lock, lock_retirable},
     pf,
     port::{Key, Port},
     result::{self, Interface},
@@ -63,7 +62,7 @@ pub fn run(
     let key = Key::of(attachment);
 
     // In this order everywhere: the attachment, then the VF.
-    let held = lock(&journal.attachment_lock(&key), call.deadline)?;
+    let held = lock_retirable(&journal.attachment_lock(&key), call.deadline)?;
     let done = attach(call, attachment, &config, device_info, &journal, &mut pod);
     match &done {
         // The process ends soon, and the kernel hangs up for less than an orderly end costs.
@@ -90,7 +89,7 @@ fn attach(
     // The port of the VF's last owner holds its MAC, and our own port's id must be free. What was
     // cleared out of the way just now may have left such ports.
     let own_agent = config.common.agent.addr().to_string();
-    drain(call, journal, |tombstone| {
+    let others = drain::clear(call, journal, |tombstone| {
         let ours = tombstone.pci == device.as_str() || *tombstone.key() == key;
         // A port of another agent is in nobody's way here.
         ours && tombstone.agent == own_agent
@@ -148,6 +147,9 @@ fn attach(
         Ok(answer) => {
             // The process ends now, and the kernel hangs up for less than an orderly end costs.
             std::mem::forget((attach.agent, attach.home));
+            if others {
+                drain::in_passing(call, journal);
+            }
             Ok(answer)
         }
         Err(error) => {
@@ -282,6 +284,7 @@ fn record(
         name,
         config: serde_json::from_slice(call.stdin).unwrap_or_default(),
         args: call.vars.args.clone(),
+        path: call.vars.path.clone(),
     });
     let port = Port {
         id: Key::of(attachment).port_id(),
@@ -424,7 +427,7 @@ impl Attach<'_> {
             return Ok(differs);
         };
         self.begin(Step::Pf)?;
-        let told = pf::apply(&mut self.home, &side)?;
+        let told = pf::apply(&mut self.home, &side, own.is_some())?;
         Ok(differs && !told)
     }
 

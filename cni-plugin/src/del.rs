@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crate::{
     Call, Failure,
     config::{Common, Raw},
-    drain::drain,
+    drain,
     env::Attachment,
     error::{Error, chain},
     ipam,
     journal::{Entry, Journal},
-    lock::lock,
+    lock::{lock, lock_retirable},
     port::Key,
     sandbox::{Sandbox, is_gone},
     undo::{Undone, delete_port, release_or_forget, undo},
@@ -35,14 +35,12 @@ pub fn run(
     let journal = Journal::open(&call.host.state)?;
     let key = Key::of(attachment);
     // An ADD of this attachment that still waits for something has no record yet.
-    let held = lock(&journal.attachment_lock(&key), call.deadline)?;
-    if let Err(error) = drain(call, &journal, |_| false) {
-        call.log.warn(format_args!("tombstones: {}", chain(&error)));
-    }
+    let held = lock_retirable(&journal.attachment_lock(&key), call.deadline)?;
     let done = detach(call, attachment, raw, version, &journal);
     if !journal.has(&key) {
         held.retire();
     }
+    drain::in_passing(call, &journal);
     done
 }
 

@@ -105,7 +105,7 @@ pub fn inspect(
         _ => None,
     };
     if side.is_none()
-        && let Some((key, setting)) = asked.needs_pf()
+        && let Some((key, setting)) = asked.needs_pf(netdev.is_some())
     {
         return Err(Error::Setting {
             key: key.as_str(),
@@ -373,26 +373,34 @@ pub fn send_home(
     pci: &PciAddr,
     origin: &Netdev,
 ) -> Result<Vec<String>, Error> {
-    let mut has = None;
-    let remark = bring_home(host, home, pod, pci, origin, &mut has)?;
+    let mut seen = Seen::default();
+    let remark = bring_home(host, home, pod, pci, origin, &mut seen)?;
     let mut remarks = Vec::from_iter(remark);
     if let Some(had) = &origin.alt_names
-        && let Err(error) = restore_names(host, home, pci, had, has)
+        && let Err(error) = restore_names(host, home, pci, had, seen)
     {
         remarks.push(chain(&error));
     }
     Ok(remarks)
 }
 
-/// As [`send_home`], but for further names that it lost; `has` are those with which it came out
-/// of the pod.
+/// What became known of a VF on its way home.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Its index at home.
+    index: Option<IfIndex>,
+    /// The further names with which it came out of the pod.
+    names: Option<Vec<String>>,
+}
+
+/// As [`send_home`], but for further names that it lost.
 fn bring_home(
     host: &Host,
     home: &mut Rtnl,
     mut pod: Option<&mut Sandbox>,
     pci: &PciAddr,
     origin: &Netdev,
-    has: &mut Option<Vec<String>>,
+    seen: &mut Seen,
 ) -> Result<Option<String>, Error> {
     let ns = NetNs::current()?;
     let mut mac_by = MacBy::Message;
@@ -401,6 +409,7 @@ fn bring_home(
         let Some((facts, in_pod)) = locate(host, home, pod.as_deref_mut(), pci)? else {
             return Ok(None); // no device, or another driver's: there is nothing to bring home
         };
+        seen.index = (!in_pod).then_some(facts.index);
         let change = plan_home(&facts, in_pod.then_some(&ns), origin, &name, mac_by);
         let sent = if change.is_empty() {
             Ok(())
@@ -410,7 +419,7 @@ fn bring_home(
                 (Some(pod), true) => {
                     // A name that the pod gave it would stand in the way of its next owner.
                     let (own, strange) = split_names(&facts, origin);
-                    *has = Some(own);
+                    seen.names = Some(own);
                     let drop = (!strange.is_empty()).then(|| drop_alt_names(facts.index, strange));
                     let requests: Vec<_> = drop.into_iter().chain([request]).collect();
                     let verdicts = pod.rtnl.apply_each(&requests)?;
@@ -480,7 +489,7 @@ fn taken_by(there: &Rtnl, names: &[String]) -> Vec<String> {
     names.iter().filter(taken).cloned().collect()
 }
 
-/// Gives a VF at home exactly the further names it had. `has`: those it has, where known.
+/// Gives a VF at home exactly the further names it had.
 ///
 /// # Errors
 /// The kernel's first refusal; all that it allows is done.
@@ -489,24 +498,25 @@ fn restore_names(
     home: &mut Rtnl,
     pci: &PciAddr,
     had: &[String],
-    has: Option<Vec<String>>,
+    seen: Seen,
 ) -> Result<(), Error> {
     let without = |all: &[String], these: &[String]| -> Vec<String> {
         let rest = all.iter().filter(|name| !these.contains(name));
         rest.cloned().collect()
     };
-    if has
-        .as_deref()
-        .is_some_and(|has| without(had, has).is_empty())
-    {
+    let is_all = |names: &Vec<String>| without(had, names).is_empty();
+    if seen.names.as_ref().is_some_and(is_all) {
         return Ok(());
     }
-    let Some((facts, _)) = locate(host, home, None, pci)? else {
-        return Ok(());
+    let index = match seen.index {
+        Some(index) => index,
+        None => match locate(host, home, None, pci)? {
+            Some((facts, _)) => facts.index,
+            None => return Ok(()),
+        },
     };
-    let index = facts.index;
-    let has = match has {
-        Some(has) => has,
+    let has = match seen.names {
+        Some(names) => names,
         None => alt_names(home, index)?,
     };
     let strange = without(&has, had);

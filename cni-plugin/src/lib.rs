@@ -80,6 +80,9 @@ pub struct Call<'a> {
     pub deadline: Instant,
     /// The time that an undo has at least.
     pub grace: Duration,
+    /// Whether addresses count as released whose IPAM plugin is nowhere. A pod must be able to end;
+    /// whoever cleans up can do so later.
+    pub may_forget_ipam: bool,
 }
 
 impl Call<'_> {
@@ -230,6 +233,7 @@ fn dispatch(
         log,
         deadline,
         grace: UNDO_GRACE,
+        may_forget_ipam: command.has_attachment(),
     };
     let start = Instant::now();
     let done = match (command, &attachment) {

@@ -80,13 +80,13 @@ pub fn retire_unheld(path: &Path) {
     }
 }
 
-/// Waits for the lock on `path` until the deadline.
+/// Waits for the lock on `path`, which its holders [retire](Lock::retire), until the deadline.
 ///
 /// # Errors
 /// [`LockError`].
-pub fn lock(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
+pub fn lock_retirable(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
     loop {
-        let lock = lock_file(path, deadline)?;
+        let lock = lock(path, deadline)?;
         let current = lock.is_current().map_err(|source| LockError::File {
             path: path.to_owned(),
             source,
@@ -98,7 +98,11 @@ pub fn lock(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
     }
 }
 
-fn lock_file(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
+/// Waits for the lock on `path`, whose file stays, until the deadline.
+///
+/// # Errors
+/// [`LockError`].
+pub fn lock(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
     let held = |file| Lock {
         file,
         path: path.to_owned(),
@@ -221,7 +225,7 @@ mod tests {
             path: path.clone(),
         };
         assert!(!old.is_current().unwrap());
-        let new = lock(&path, Instant::now()).unwrap();
+        let new = lock_retirable(&path, Instant::now()).unwrap();
         assert!(new.is_current().unwrap());
         drop(old);
         retire_unheld(&path);
@@ -244,7 +248,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..300 {
                         let far = Instant::now() + Duration::from_secs(30);
-                        let held = lock(&path, far).unwrap();
+                        let held = lock_retirable(&path, far).unwrap();
                         most.fetch_max(inside.fetch_add(1, order) + 1, order);
                         std::thread::yield_now();
                         inside.fetch_sub(1, order);

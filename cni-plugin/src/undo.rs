@@ -6,14 +6,14 @@
 //! on the VF in the pod. Each step is safe to undo again, and to undo
 //! when it never happened. Failures don't stop the rest.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use xpu_linux::{sync::Rtnl, sysfs::SysfsError};
 
 use crate::{
     Call,
     agent::{Agent, AgentError, Peer},
-    device, deviceinfo,
+    device, deviceinfo, drain,
     error::{Error, chain},
     host::Host,
     ipam::{self, IpamError},
@@ -22,6 +22,10 @@ use crate::{
     pf,
     sandbox::Sandbox,
 };
+
+/// How long an agent may take to delete a port. One that hangs has the rest of the call wait, and
+/// a tombstone is as good.
+const PORT: Duration = Duration::from_secs(3);
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -189,13 +193,19 @@ fn undo_ipam(call: &Call<'_>, entry: &Entry, deadline: Instant) -> Result<(), Er
         return Ok(());
     };
     (call.host.checkpoint)("undo: ipam");
+    // This call's runtime may know other folders than ADD's, and the sweep is for all of them.
+    let here = call.vars.path.as_deref().unwrap_or_default();
+    let path = match (&ipam.path, ipam::find(&ipam.name, here)) {
+        (Some(kept), Err(_)) => kept,
+        _ => here,
+    };
     let config = ipam.config.to_string();
     let attachment = entry.record.attachment();
     let release = ipam::Call {
         name: &ipam.name,
         command: "DEL",
         attachment: &attachment,
-        path: call.vars.path.as_deref().unwrap_or_default(),
+        path,
         args: ipam.args.as_deref(),
         config: config.as_bytes(),
         deadline,
@@ -203,13 +213,14 @@ fn undo_ipam(call: &Call<'_>, entry: &Entry, deadline: Instant) -> Result<(), Er
     release_or_forget(call, &release)
 }
 
-/// Releases addresses. A plugin that isn't installed any more has none to give back.
+/// Releases addresses. To a runtime's DEL, a plugin that isn't installed any more has none to give
+/// back.
 ///
 /// # Errors
 /// [`Error::Ipam`].
 pub fn release_or_forget(call: &Call<'_>, release: &ipam::Call<'_>) -> Result<(), Error> {
     match ipam::release(release) {
-        Err(error @ IpamError::NotFound { .. }) => {
+        Err(error @ IpamError::NotFound { .. }) if call.may_forget_ipam => {
             call.log.warn(chain(&error));
             Ok(())
         }
@@ -225,6 +236,8 @@ fn undo_port(
 ) -> Result<(), Error> {
     (call.host.checkpoint)("undo: port");
     let record = &entry.record;
+    let start = Instant::now();
+    let deadline = deadline.min(start + PORT);
     let deleted = record
         .peer()
         .and_then(|agent| delete_port(call, &agent, &record.port.id, deadline));
@@ -236,6 +249,7 @@ fn undo_port(
             record.port.id,
             chain(&error)
         ));
+        drain::note(journal, &record.agent, &error, start)?;
         journal.bury(&Tombstone::of(record))?;
     }
     Ok(())

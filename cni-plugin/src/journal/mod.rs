@@ -8,6 +8,7 @@
 //! locks/<name>        files for flock; an attachment's goes with its record
 //! tombstones/<key>    a port that is still to be deleted
 //! corrupt/            records that couldn't be read
+//! backoff/<name>      how often an agent, or an attachment's end, took its time to fail in a row
 //! cursor              the record that the sweep looked at last
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! the boot id says that every step must be taken for begun. A torn last line reads
 //! as absent.
 
+mod backoff;
 mod listing;
 mod record;
 mod tombstone;
@@ -27,8 +29,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
 use xpu_linux::sysfs::PciAddr;
 
+pub use backoff::Subject;
 pub use record::{Ipam, NetNsRef, Netdev, Record, Step, Vf};
 pub use tombstone::Tombstone;
 
@@ -47,6 +51,14 @@ pub enum JournalError {
         /// The kernel's answer.
         #[source]
         source: io::Error,
+    },
+    /// A file that a newer plugin wrote: it is left for that one.
+    #[error("{} is of format {format}, which a newer plugin wrote; install that again", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
     },
     /// A file holds no record.
     #[error("{} can't be decoded: {detail}", path.display())]
@@ -203,7 +215,8 @@ impl Journal {
     }
 
     /// The record of an attachment. One that can't be read is set aside and told as
-    /// [`JournalError::Corrupt`] once; after that there is none.
+    /// [`JournalError::Corrupt`] once; after that there is none. One of a newer plugin stays where
+    /// it is.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -225,7 +238,10 @@ impl Journal {
                 path,
                 file: None,
             })),
-            Err(detail) => self.set_aside(&path, detail),
+            Err(detail) => match newer_format(&text) {
+                Some(format) => Err(JournalError::Newer { path, format }),
+                None => self.set_aside(&path, detail),
+            },
         }
     }
 
@@ -272,6 +288,7 @@ impl Journal {
             self.release(entry)?;
         }
         remove(&temporary(&self.tombstone_path(&key)))?;
+        self.succeeded(Subject::Attachment(&key))?;
         remove(&entry.path)
     }
 
@@ -317,7 +334,8 @@ impl Journal {
         write_durably(&self.tombstone_path(tombstone.key()), &tombstone.line()).map(drop)
     }
 
-    /// The ports that are still to be deleted. What can't be read is set aside.
+    /// The ports that are still to be deleted. What can't be read is set aside; what a newer plugin
+    /// wrote is left to it.
     ///
     /// # Errors
     /// [`JournalError::File`].
@@ -335,7 +353,11 @@ impl Journal {
             if known.is_none() {
                 continue; // a temporary file of a writer at work
             }
-            match fs::read_to_string(&path).map(|text| Tombstone::parse(&text)) {
+            let text = fs::read_to_string(&path);
+            if text.as_ref().is_ok_and(|text| newer_format(text).is_some()) {
+                continue;
+            }
+            match text.map(|text| Tombstone::parse(&text)) {
                 Ok(Ok(tombstone)) => found.push(tombstone),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(Err(_)) | Err(_) => {
@@ -362,6 +384,17 @@ fn file_error(action: &'static str, path: &Path, source: io::Error) -> JournalEr
         path: path.to_owned(),
         source,
     }
+}
+
+/// The format of a text that is newer than what this plugin knows of it.
+fn newer_format(text: &str) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Any {
+        format: u32,
+    }
+    let first = text.lines().next().unwrap_or_default();
+    let Any { format } = serde_json::from_str(first).ok()?;
+    (format > Record::FORMAT.max(Tombstone::FORMAT)).then_some(format)
 }
 
 /// Removes a file; that there is none is success.

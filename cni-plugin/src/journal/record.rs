@@ -173,6 +173,9 @@ pub struct Ipam {
     /// `CNI_ARGS` as ADD had them: they name the pod.
     #[serde(default)]
     pub args: Option<String>,
+    /// `CNI_PATH` as ADD had it: where the executable was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 impl Record {

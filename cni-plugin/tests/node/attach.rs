@@ -300,6 +300,29 @@ fn a_further_name_that_the_pod_has_keeps_no_vf() {
     assert_eq!(names, ["eth0", "rack7"]);
 }
 
+/// A program's VF can be told an address by its PF alone.
+#[test]
+fn a_mac_that_nobody_can_give_is_refused_and_not_dropped() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    node.hide_netdev();
+    let device = node.root.path().join("sys/bus/pci/devices").join(PCI);
+    std::os::unix::fs::symlink("../../drivers/vfio-pci", device.join("driver")).unwrap();
+    let config = node.config(json!({"mac": "02:00:00:00:00:07"}));
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 2, "{msg}");
+    assert!(msg.starts_with("`mac`"), "{msg}");
+    assert!(msg.contains("02:00:00:00:00:07"), "{msg}");
+    let config = node.config(json!({"ipam": {"type": "dhcp"}}));
+    node.make_dhcp();
+    std::fs::write(node.root.path().join("macs"), json!({PCI: MAC}).to_string()).unwrap();
+    let host = json!({"pci_to_mac_path": node.root.path().join("macs")});
+    std::fs::write(node.root.path().join("host.conf"), host.to_string()).unwrap();
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!((code, msg.starts_with("`ipam.type`")), (7, true), "{msg}");
+    node.assert_clean();
+}
+
 /// A DHCP client speaks from the interface: it is there, and up, from ADD until after DEL.
 #[test]
 fn an_ipam_that_works_on_the_interface_finds_it() {

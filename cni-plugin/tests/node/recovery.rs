@@ -276,6 +276,48 @@ fn a_del_killed_anywhere_is_finished_by_the_next() {
     node.assert_clean();
 }
 
+/// Multus sends a DEL once, and a node that falls over none: whatever call comes next, of whatever
+/// pod, brings home what a killed one left of a pod that is gone.
+#[test]
+fn an_add_or_del_killed_anywhere_is_finished_by_any_later_call_without_del() {
+    for (command, attached) in [("ADD", false), ("DEL", true)] {
+        for point in 1..100 {
+            let mut node = Node::new();
+            let pod = node.pod();
+            let config = node.config(with_all(&node));
+            if attached {
+                node.call("ADD", "c1", &pod, &config).ok();
+            }
+            let at = point.to_string();
+            let env = [("XPU_TESTBED_KILL_AT", at.as_str())];
+            let answer = node.call_with(command, "c1", &pod, &config.to_string(), &env);
+            if answer.code.is_some() {
+                assert!(point > 5, "{command} got through: {answer:?}");
+                break;
+            }
+            // The kernel brings a VF home from a namespace that ends; a veth it would delete.
+            for link in Node::links(name_of(&pod)) {
+                if link != "lo" {
+                    let words = [
+                        "-n",
+                        name_of(&pod),
+                        "link",
+                        "set",
+                        &link,
+                        "netns",
+                        &node.host,
+                    ];
+                    run("ip", &words);
+                }
+            }
+            run("ip", &["netns", "del", name_of(&pod)]);
+            node.call("DEL", "another", &pod, &node.config(json!({})))
+                .ok();
+            node.assert_undone();
+        }
+    }
+}
+
 /// All that can be asked for where no PF is: every step but the PF's.
 fn with_all(node: &Node) -> Value {
     let info = node.root.path().join("devinfo/default-red-c1_net1");
