@@ -77,7 +77,7 @@ fn each_way_to_attach_asks_for_its_port() {
 }
 
 #[test]
-fn mac_and_mtu_are_set_before_the_pod_sees_the_link_and_put_back() {
+fn mac_and_mtu_are_set_and_put_back() {
     let mut node = Node::new();
     let (pod, mac) = (node.pod(), "02:00:00:00:00:07");
     run("ip", &["-n", &node.host, "link", "set", VF, "up"]);
