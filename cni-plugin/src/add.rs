@@ -11,26 +11,25 @@ use std::{
 
 use serde_json::Value;
 use xpu_linux::{netns::NetNs, sync::Rtnl};
-use xpu_model::Mac;
+use xpu_model::{IfIndex, Mac};
 
 use crate::{
     Call, Failure,
     agent::Agent,
     config::{AddConfig, ConfigError, Raw},
     device::{self, Found, Wanted},
-    deviceinfo,
-    drain::drain,
+    deviceinfo, drain,
     env::{Attachment, EnvError},
     error::{Error, chain},
     ipam::{self, Lease},
     journal::{Entry, Ipam, Journal, JournalError, NetNsRef, Netdev, Record, Step},
-    lock::lock,
+    lock::{Lock, LockError, lock, lock_retirable},
     pf,
     port::{Key, Port},
     result::{self, Interface},
     sandbox::Sandbox,
     sweep::pod_lives,
-    undo::{is_this_boot, undo},
+    undo::{Undone, is_this_boot, undo},
     version::Version,
 };
 
@@ -58,19 +57,39 @@ pub fn run(
     if let Some(name) = &config.common.ipam {
         ipam::find(name, call.vars.path.as_deref().unwrap_or_default())?;
     }
-    let mut pod = call.sandbox(netns)?;
+    let mut pod = Sandbox::open_as(netns, call.vars.netns_override, true)?;
     let journal = Journal::open(&call.host.state)?;
     let key = Key::of(attachment);
-    let device = &config.device;
 
     // In this order everywhere: the attachment, then the VF.
-    let _attachment = lock(&journal.attachment_lock(&key), call.deadline)?;
+    let held = lock_retirable(&journal.attachment_lock(&key), call.deadline)?;
+    let done = attach(call, attachment, &config, device_info, &journal, &mut pod);
+    match &done {
+        // The process ends soon, and the kernel hangs up for less than an orderly end costs.
+        Ok(_) => std::mem::forget(pod),
+        Err(_) if !journal.has(&key) => held.retire(),
+        Err(_) => {}
+    }
+    done
+}
+
+/// ADD where the configuration is right, under the attachment's lock.
+fn attach(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    config: &AddConfig,
+    device_info: Option<PathBuf>,
+    journal: &Journal,
+    pod: &mut Sandbox,
+) -> Result<Value, Failure> {
+    let key = Key::of(attachment);
+    let device = &config.device;
     let _vf = lock(&journal.vf_lock(device), call.deadline)?;
-    clear_the_way(call, &journal, &key, &config, &pod)?;
+    clear_the_way(call, journal, &key, config, pod)?;
     // The port of the VF's last owner holds its MAC, and our own port's id must be free. What was
     // cleared out of the way just now may have left such ports.
     let own_agent = config.common.agent.addr().to_string();
-    drain(call, &journal, |tombstone| {
+    let others = drain::clear(call, journal, |tombstone| {
         let ours = tombstone.pci == device.as_str() || *tombstone.key() == key;
         // A port of another agent is in nobody's way here.
         ours && tombstone.agent == own_agent
@@ -85,6 +104,16 @@ pub fn run(
         let told = "a VF of a userspace driver has no MTU that could be set here";
         return Err(Error::from(ConfigError::invalid("mtu", told)).into());
     }
+    if found.index.is_none()
+        && config
+            .common
+            .ipam
+            .as_deref()
+            .is_some_and(ipam::needs_interface)
+    {
+        let told = "works on an interface, which a VF of a userspace driver has none of";
+        return Err(Error::from(ConfigError::invalid("ipam.type", told)).into());
+    }
     // Before the first side effect: without an agent there is nothing to begin.
     let deadline = call
         .deadline
@@ -94,32 +123,37 @@ pub fn run(
     let agent = Agent::connect(peer, call.vars.traceparent.as_deref(), deadline)?;
 
     // Locks and the agent may have taken their time: the pod may be gone, or another one.
+    let netns = Path::new(pod.path());
     if NetNs::id_at(netns).ok() != Some(pod.id()) {
         // Gone, or no namespace any more: opening it says so.
         call.sandbox(netns)?;
         let told = format!("CNI_NETNS {} is another namespace by now", netns.display());
         return Err(Error::Device(told).into());
     }
-    let record = record(call, attachment, &config, &found, &pod, device_info)?;
+    let record = record(call, attachment, config, &found, pod, device_info)?;
     (call.host.checkpoint)("record");
     let entry = journal.create(record)?;
     let mut attach = Attach {
         call,
-        journal: &journal,
-        config: &config,
+        journal,
+        config,
         found,
         entry,
         home,
         agent,
+        alt_names: None,
     };
-    match attach.steps(&mut pod) {
+    match attach.steps(pod) {
         Ok(answer) => {
             // The process ends now, and the kernel hangs up for less than an orderly end costs.
-            std::mem::forget(attach.agent);
+            std::mem::forget((attach.agent, attach.home));
+            if others {
+                drain::in_passing(call, journal);
+            }
             Ok(answer)
         }
         Err(error) => {
-            let undone = undo(call, &journal, attach.entry, Some(&mut pod));
+            let undone = undo(call, journal, attach.entry, Some(pod));
             let notes = undone
                 .failures
                 .into_iter()
@@ -146,7 +180,7 @@ fn clear_the_way(
     journal: &Journal,
     key: &Key,
     config: &AddConfig,
-    pod: &Sandbox,
+    pod: &mut Sandbox,
 ) -> Result<(), Error> {
     let own = call.record(journal, key)?;
     if let Some(entry) = own {
@@ -154,6 +188,7 @@ fn clear_the_way(
         if entry.has_begun(Step::Attached)
             && kept.netns.is(pod.id())
             && is_this_boot(call.host, &entry)
+            && journal.owns(&entry)
         {
             return Err(Error::Busy(format!(
                 "{} of container {} is attached already; DEL comes before another ADD",
@@ -166,7 +201,10 @@ fn clear_the_way(
         } else {
             Some(lock(&journal.vf_lock(&kept.vf.pci()), call.deadline)?)
         };
-        finish(call, journal, entry)?;
+        // All of it: its record is about to be written over.
+        finish(call, journal, entry, Undone::is_clean)?;
+        // The VF may just have been in this very pod.
+        pod.hear_anew()?;
     }
     let Some(owner) = journal.owner(&config.device).filter(|owner| owner != key) else {
         return Ok(());
@@ -182,10 +220,17 @@ fn clear_the_way(
             config.device, kept.container_id, kept.ifname
         )));
     }
-    finish(call, journal, entry)
+    // Its addresses are for its own DEL, for GC and for the sweep.
+    finish(call, journal, entry, |undone| undone.frees_vf)
 }
 
-fn finish(call: &Call<'_>, journal: &Journal, entry: Entry) -> Result<(), Error> {
+/// Undoes what is left of an attachment, as far as `enough` asks.
+fn finish(
+    call: &Call<'_>,
+    journal: &Journal,
+    entry: Entry,
+    enough: impl Fn(&Undone) -> bool,
+) -> Result<(), Error> {
     let name = format!(
         "{} of container {}",
         entry.record.ifname, entry.record.container_id
@@ -196,7 +241,10 @@ fn finish(call: &Call<'_>, journal: &Journal, entry: Entry) -> Result<(), Error>
     let pod = Sandbox::open(Path::new(&kept.path)).ok();
     let mut pod = pod.filter(|pod| kept.is(pod.id()));
     let undone = undo(call, journal, entry, pod.as_mut());
-    if undone.is_clean() {
+    if enough(&undone) {
+        for failure in undone.failures {
+            call.log.warn(format_args!("{failure} (left of {name})"));
+        }
         return Ok(());
     }
     let why = undone.failures.first().cloned();
@@ -236,6 +284,7 @@ fn record(
         name,
         config: serde_json::from_slice(call.stdin).unwrap_or_default(),
         args: call.vars.args.clone(),
+        path: call.vars.path.clone(),
     });
     let port = Port {
         id: Key::of(attachment).port_id(),
@@ -271,6 +320,8 @@ struct Attach<'a> {
     entry: Entry,
     home: Rtnl,
     agent: Agent,
+    /// The further names that the VF came into the pod with.
+    alt_names: Option<Vec<String>>,
 }
 
 impl Attach<'_> {
@@ -278,11 +329,28 @@ impl Attach<'_> {
         self.journal
             .claim(&self.config.device, &self.entry.record.key())?;
         self.port()?;
-        let lease = self.lease()?;
+        let late = self.asks_ipam_late();
+        let mut lease = if late {
+            Lease::default()
+        } else {
+            self.lease()?
+        };
         let tell_vf = self.tell_pf()?;
-        let mtu = self.enter(pod, &lease, tell_vf)?;
+        // The node's turn at RTNL: the move and, right after it, addresses and routes.
+        let mut turn = self.turn()?;
+        let arrived = self.enter(pod, tell_vf)?;
+        if late {
+            // A server elsewhere answers this IPAM, which is too long to keep the others waiting.
+            drop(turn);
+            lease = self.lease()?;
+            turn = self.turn()?;
+        }
+        if let Some((index, _)) = arrived {
+            self.configure(pod, index, &mut lease, turn)?;
+        }
+        let mtu = arrived.map(|(_, mtu)| mtu);
         self.tell_pod()?;
-        self.begin(Step::Attached)?;
+        self.attached()?;
 
         let Record { ifname, port, .. } = &self.entry.record;
         let interface = Interface {
@@ -305,6 +373,18 @@ impl Attach<'_> {
     fn begin(&mut self, step: Step) -> Result<(), JournalError> {
         (self.call.host.checkpoint)(step.name());
         self.entry.begin(step)?;
+        (self.call.host.checkpoint)(step.name());
+        Ok(())
+    }
+
+    /// Notes the end, and with it what became known on the way.
+    fn attached(&mut self) -> Result<(), JournalError> {
+        let step = Step::Attached;
+        (self.call.host.checkpoint)(step.name());
+        match self.alt_names.take() {
+            Some(names) => self.entry.begin_with(step, names)?,
+            None => self.entry.begin(step)?,
+        }
         (self.call.host.checkpoint)(step.name());
         Ok(())
     }
@@ -347,7 +427,7 @@ impl Attach<'_> {
             return Ok(differs);
         };
         self.begin(Step::Pf)?;
-        let told = pf::apply(&mut self.home, &side)?;
+        let told = pf::apply(&mut self.home, &side, own.is_some())?;
         Ok(differs && !told)
     }
 
@@ -361,40 +441,59 @@ impl Attach<'_> {
         device::take_mac(&mut self.home, netdev, mac)
     }
 
-    /// Moves the VF into the pod, with addresses and routes. Gives its MTU. A VF without a netdev
-    /// is the pod's by its device files, which are not ours to give.
-    fn enter(
-        &mut self,
-        pod: &mut Sandbox,
-        lease: &Lease,
-        tell_vf: bool,
-    ) -> Result<Option<u32>, Error> {
+    /// Waits for the node's turn at RTNL; a VF without a netdev needs none.
+    fn turn(&self) -> Result<Option<Lock>, LockError> {
+        let turn = || lock(&self.journal.admission_lock(), self.call.deadline);
+        self.found.index.map(|_| turn()).transpose()
+    }
+
+    /// Whether IPAM works on the pod's interface, and so can't be asked before that is there.
+    fn asks_ipam_late(&self) -> bool {
+        let name = self.config.common.ipam.as_deref();
+        name.is_some_and(ipam::needs_interface)
+    }
+
+    /// Moves the VF into the pod. Gives its index there and its MTU. A VF without a netdev is the
+    /// pod's by its device files, which are not ours to give.
+    fn enter(&mut self, pod: &mut Sandbox, tell_vf: bool) -> Result<Option<(IfIndex, u32)>, Error> {
         let (Some(index), Some(netdev)) = (self.found.index, self.found.vf.netdev.clone()) else {
             return Ok(None);
         };
-        // The node's turn at RTNL: the move and, right after it, addresses and routes.
-        let turn = lock(&self.journal.admission_lock(), self.call.deadline)?;
         self.begin(Step::Move)?;
         self.reset(&netdev, tell_vf)?;
-        let Record { ifname, port, .. } = &self.entry.record;
+        let name = self.entry.record.ifname.clone();
         let wanted = Wanted {
-            name: ifname,
-            mac: port.mac,
+            name: &name,
+            mac: self.entry.record.port.mac,
             tell_vf,
             mtu: self.config.mtu,
         };
-        let (index, mtu) = device::move_in(&mut self.home, pod, (&netdev, index), &wanted)?;
+        let keep = |names| self.entry.begin_with(Step::Move, names);
+        let arrived = device::move_in(&mut self.home, pod, (&netdev, index), &wanted, keep)?;
+        self.alt_names = arrived.alt_names;
         (self.call.host.checkpoint)("moved");
-        if !lease.ips.is_empty() {
-            pod.configure(index, ifname, lease)?;
+        Ok(Some((arrived.index, arrived.mtu)))
+    }
+
+    /// Gives the pod's interface its addresses and routes; what another interface's routes kept
+    /// from being set leaves the lease. The turn at RTNL ends with that.
+    fn configure(
+        &self,
+        pod: &mut Sandbox,
+        index: IfIndex,
+        lease: &mut Lease,
+        turn: Option<Lock>,
+    ) -> Result<(), Error> {
+        if lease.ips.is_empty() {
+            return Ok(());
         }
+        let Record { ifname, port, .. } = &self.entry.record;
+        lease.routes = pod.configure(index, ifname, lease)?;
         drop(turn);
-        if !lease.ips.is_empty()
-            && let Err(error) = pod.announce(index, ifname, port.mac, lease)
-        {
+        if let Err(error) = pod.announce(index, ifname, port.mac, lease) {
             self.call.log.warn(chain(&error));
         }
-        Ok(Some(mtu))
+        Ok(())
     }
 
     /// Writes the device-info file.

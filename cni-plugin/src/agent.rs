@@ -76,17 +76,6 @@ pub enum AgentError {
     },
 }
 
-impl AgentError {
-    /// Whether the same call may succeed later without anything being changed.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Deadline { .. } | Self::Down { .. } => true,
-            Self::Refused { .. } | Self::Unusable { .. } => false,
-        }
-    }
-}
-
 /// A connection to an agent.
 pub struct Agent {
     addr: AgentAddr,
@@ -103,12 +92,15 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Unusable`] when a file of the certificates can't be used,
     /// [`AgentError::Unreachable`] at once when nobody listens, or one side doesn't trust the
-    /// other, [`AgentError::Deadline`] when the connection isn't made in time.
+    /// other, [`AgentError::Deadline`] when the connection isn't made in time: at most about a
+    /// second, however long the deadline, since nobody answers who hasn't by then.
     pub fn connect(
         peer: &Peer,
         traceparent: Option<&str>,
         deadline: Instant,
     ) -> Result<Self, AgentError> {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let deadline = deadline.min(Instant::now() + LIMIT);
         let addr = peer.addr();
         let unusable = |error: &dyn std::error::Error| AgentError::Unusable {
             addr: addr.to_string(),

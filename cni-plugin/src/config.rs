@@ -16,6 +16,7 @@ use xpu_model::{Kind, Mac, Mtu, ObjectKey};
 
 use crate::{
     agent::{AgentAddr, Peer, TlsFiles},
+    install,
     pf::Asked,
     port::Attach,
     settings,
@@ -119,11 +120,54 @@ pub struct Common {
 }
 
 impl Raw {
-    /// Reads stdin and the first host-wide file that exists.
+    /// Reads stdin, the first host-wide file that exists, and the one that the network names
+    /// (`configuration_path`), which fills in what the first leaves out.
     ///
     /// # Errors
-    /// [`ConfigError::Decode`] for stdin, [`ConfigError::HostFile`] for the file.
+    /// [`ConfigError::Decode`] for stdin, [`ConfigError::HostFile`] for a file, and
+    /// [`ConfigError::Unsupported`] for one that isn't where host-wide files are.
     pub fn read(stdin: &[u8], host_files: &[PathBuf]) -> Result<Self, ConfigError> {
+        let mut read = Self::read_first(stdin, host_files)?;
+        if let Some(named) = text(&read.map, "", "configuration_path")? {
+            read.add_named(&named, host_files)?;
+        }
+        Ok(read)
+    }
+
+    fn add_named(&mut self, named: &str, host_files: &[PathBuf]) -> Result<(), ConfigError> {
+        let mut path = PathBuf::from(named);
+        let known = |path: &Path| {
+            let mut folders = host_files.iter().filter_map(|file| file.parent());
+            folders.any(|folder| is_right_below(folder, path))
+        };
+        // The public plugin's networks name the file or its folder.
+        if !known(&path)
+            && let Some(file) = host_files.iter().find(|file| {
+                let folder = file.parent().map(Path::as_os_str);
+                folder.is_some_and(|folder| folder == named.trim_end_matches('/'))
+            })
+        {
+            path.clone_from(file);
+        }
+        if !known(&path) {
+            return Err(ConfigError::Unsupported {
+                key: "configuration_path".to_owned(),
+                value: named.into(),
+            });
+        }
+        let refused = |reason: String| ConfigError::HostFile {
+            path: path.clone(),
+            reason,
+        };
+        let bytes = fs::read(&path).map_err(|error| refused(error.to_string()))?;
+        for (key, value) in object(&bytes).map_err(refused)? {
+            // What the host has set for all of its networks, none can change by another file.
+            self.host.entry(key).or_insert(value);
+        }
+        Ok(())
+    }
+
+    fn read_first(stdin: &[u8], host_files: &[PathBuf]) -> Result<Self, ConfigError> {
         for path in host_files {
             match fs::read(path) {
                 Ok(bytes) => return Self::parse(stdin, Some((path, &bytes))),
@@ -195,6 +239,8 @@ impl Raw {
                     "ipam.type",
                     "names the IPAM plugin's executable, without a path",
                 ))
+            } else if install::NAMES.contains(&name) {
+                Err(invalid("ipam.type", format!("{name} is no IPAM plugin")))
             } else {
                 Ok(name.to_owned())
             }

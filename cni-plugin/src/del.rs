@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crate::{
     Call, Failure,
     config::{Common, Raw},
-    drain::drain,
+    drain,
     env::Attachment,
     error::{Error, chain},
     ipam,
     journal::{Entry, Journal},
-    lock::lock,
+    lock::{lock, lock_retirable},
     port::Key,
     sandbox::{Sandbox, is_gone},
     undo::{Undone, delete_port, release_or_forget, undo},
@@ -35,11 +35,25 @@ pub fn run(
     let journal = Journal::open(&call.host.state)?;
     let key = Key::of(attachment);
     // An ADD of this attachment that still waits for something has no record yet.
-    let _attachment = lock(&journal.attachment_lock(&key), call.deadline)?;
-    if let Err(error) = drain(call, &journal, |_| false) {
-        call.log.warn(format_args!("tombstones: {}", chain(&error)));
+    let held = lock_retirable(&journal.attachment_lock(&key), call.deadline)?;
+    let done = detach(call, attachment, raw, version, &journal);
+    if !journal.has(&key) {
+        held.retire();
     }
-    let Some(entry) = call.record(&journal, &key)? else {
+    drain::in_passing(call, &journal);
+    done
+}
+
+/// DEL under the attachment's lock.
+fn detach(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    raw: &Raw,
+    version: Version,
+    journal: &Journal,
+) -> Result<(), Failure> {
+    let key = Key::of(attachment);
+    let Some(entry) = call.record(journal, &key)? else {
         journal.forget_unwritten(&key)?;
         // Only here does the configuration count: the journal knows better. One that ADD refuses
         // has made nothing.
@@ -53,11 +67,11 @@ pub fn run(
     };
     let _vf = lock(&journal.vf_lock(&entry.record.vf.pci()), call.deadline)?;
     // Whoever held the lock may have been at this very attachment.
-    let Some(entry) = call.record(&journal, &key)? else {
+    let Some(entry) = call.record(journal, &key)? else {
         return Ok(());
     };
     let mut pod = open_pod(attachment, &entry)?;
-    finish(undo(call, &journal, entry, pod.as_mut()))
+    finish(undo(call, journal, entry, pod.as_mut()))
 }
 
 /// The pod's namespace as the runtime names it, else as the journal does.

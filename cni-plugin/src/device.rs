@@ -12,10 +12,10 @@ use nix::errno::Errno;
 use xpu_linux::{
     netns::NetNs,
     sync::{
-        LinkFacts, Rtnl,
+        LinkFacts, Rtnl, RtnlError,
         event::LinkEvents,
         ioctl,
-        link::{Change, drop_alt_names},
+        link::{Change, add_alt_name, alt_names, drop_alt_names},
         vf_side::{self, VfSide},
     },
     sysfs::{Parent, PciAddr},
@@ -24,9 +24,9 @@ use xpu_linux::{
 use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
 use crate::{
-    error::Error,
+    error::{Error, chain},
     host::Host,
-    journal::{Netdev, Vf},
+    journal::{JournalError, Netdev, Vf},
     pf::{self, Asked, PfSide},
     sandbox::{Sandbox, is_taken},
 };
@@ -105,7 +105,7 @@ pub fn inspect(
         _ => None,
     };
     if side.is_none()
-        && let Some((key, setting)) = asked.needs_pf()
+        && let Some((key, setting)) = asked.needs_pf(netdev.is_some())
     {
         return Err(Error::Setting {
             key: key.as_str(),
@@ -159,6 +159,7 @@ fn netdev(host: &Host, home: &Rtnl, pci: &PciAddr, name: &IfName) -> Result<Netd
         mtu,
         up,
         alias: host.sysfs.alias(name),
+        alt_names: None,
     })
 }
 
@@ -235,17 +236,29 @@ pub struct Wanted<'a> {
     pub mtu: Option<Mtu>,
 }
 
-/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Returns
-/// its index there and its MTU.
+/// A VF in the pod.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Its index there.
+    pub index: IfIndex,
+    /// Its MTU.
+    pub mtu: u32,
+    /// The further names it came with, as far as that was heard.
+    pub alt_names: Option<Vec<String>>,
+}
+
+/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Further names of
+/// the VF that the pod has already are taken from it; before that, `keep` is told all it has.
 ///
 /// # Errors
-/// The kernel's refusal, or [`Error::Device`] when the VF keeps another MAC.
+/// The kernel's refusal, or `keep`'s.
 pub fn move_in(
     home: &mut Rtnl,
     pod: &mut Sandbox,
     (netdev, index): (&Netdev, IfIndex),
     wanted: &Wanted<'_>,
-) -> Result<(IfIndex, u32), Error> {
+    keep: impl FnOnce(Vec<String>) -> Result<(), JournalError>,
+) -> Result<Arrived, Error> {
     let Wanted {
         name,
         mac,
@@ -260,7 +273,20 @@ pub fn move_in(
         up: Some(true),
         ..Change::of(index)
     };
-    home.apply(&[change.request(format!("move {} into the pod as {name}", netdev.name))])?;
+    let request = change.request(format!("move {} into the pod as {name}", netdev.name));
+    let mut moved = home.apply(std::slice::from_ref(&request));
+    let mut known = None;
+    if moved.as_ref().is_err_and(is_taken) {
+        // The kernel takes every name along, and refuses all for one that is taken.
+        let names = alt_names(home, index)?;
+        let taken = taken_by(&pod.rtnl, &names);
+        if !taken.is_empty() {
+            keep(names.clone())?;
+            known = Some(names);
+            moved = home.apply(&[drop_alt_names(index, taken), request]);
+        }
+    }
+    moved.map_err(|error| refused(home, pod, netdev, wanted, error))?;
     let vanished = |source| Error::Io {
         what: format!("read {name} in the pod"),
         source,
@@ -275,10 +301,55 @@ pub fn move_in(
             ..Change::of(index)
         };
         let request = change.request(format!("set the MAC of {name} to {mac}"));
-        pod.rtnl.apply(&[request])?;
+        let told = pod.rtnl.apply(&[request]);
+        told.map_err(|error| not_for(netdev, "mac", mac, &error))?;
     }
     let mtu = ioctl::mtu(&pod.rtnl, name).map_err(vanished)?;
-    Ok((index, mtu))
+    // The kernel tells of the arrival before it renames.
+    let names = [&netdev.name, *name];
+    let arrival = || pod.arrival_of(index, names).map(|facts| facts.alt_names);
+    Ok(Arrived {
+        index,
+        mtu,
+        alt_names: known.or_else(arrival),
+    })
+}
+
+/// What of a move was refused. The kernel moves first, then sets MAC, MTU and name in this order,
+/// and stays where it fails.
+fn refused(
+    home: &Rtnl,
+    pod: &Sandbox,
+    netdev: &Netdev,
+    wanted: &Wanted<'_>,
+    error: RtnlError,
+) -> Error {
+    let is_home = ioctl::index(home, &netdev.name).is_ok();
+    let names = [wanted.name, &netdev.name];
+    let name = names.into_iter().find(|name| pod.index_of(name).is_some());
+    let Some(name) = name.filter(|_| !is_home) else {
+        return error.into();
+    };
+    let mac = wanted.mac;
+    if wanted.tell_vf && ioctl::mac(&pod.rtnl, name).is_ok_and(|has| has != Some(mac)) {
+        return not_for(netdev, "mac", mac, &error);
+    }
+    match wanted.mtu {
+        Some(mtu) if ioctl::mtu(&pod.rtnl, name).is_ok_and(|has| has != u32::from(mtu)) => {
+            not_for(netdev, "mtu", mtu, &error)
+        }
+        _ => error.into(),
+    }
+}
+
+/// A setting that the VF itself refuses.
+fn not_for(netdev: &Netdev, key: &'static str, value: impl ToString, error: &RtnlError) -> Error {
+    Error::Setting {
+        key,
+        value: value.to_string(),
+        whom: format!("the VF {}", netdev.name),
+        reason: pf::answer(error),
+    }
 }
 
 /// Waits until a VF whose pod's namespace is gone is home again.
@@ -289,8 +360,8 @@ pub fn returned(host: &Host, home: &mut Rtnl, pci: &PciAddr) -> Result<(), Error
     locate(host, home, None, pci).map(drop)
 }
 
-/// Brings the VF home, wherever it is, and makes it what it was. Gives a remark where its driver
-/// kept something from that.
+/// Brings the VF home, wherever it is, and makes it what it was. Gives remarks where something
+/// kept it from that.
 ///
 /// # Errors
 /// [`Error::Busy`] when its namespace is gone but it hasn't come back yet;
@@ -298,9 +369,38 @@ pub fn returned(host: &Host, home: &mut Rtnl, pci: &PciAddr) -> Result<(), Error
 pub fn send_home(
     host: &Host,
     home: &mut Rtnl,
+    pod: Option<&mut Sandbox>,
+    pci: &PciAddr,
+    origin: &Netdev,
+) -> Result<Vec<String>, Error> {
+    let mut seen = Seen::default();
+    let remark = bring_home(host, home, pod, pci, origin, &mut seen)?;
+    let mut remarks = Vec::from_iter(remark);
+    if let Some(had) = &origin.alt_names
+        && let Err(error) = restore_names(host, home, pci, had, seen)
+    {
+        remarks.push(chain(&error));
+    }
+    Ok(remarks)
+}
+
+/// What became known of a VF on its way home.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Its index at home.
+    index: Option<IfIndex>,
+    /// The further names with which it came out of the pod.
+    names: Option<Vec<String>>,
+}
+
+/// As [`send_home`], but for further names that it lost.
+fn bring_home(
+    host: &Host,
+    home: &mut Rtnl,
     mut pod: Option<&mut Sandbox>,
     pci: &PciAddr,
     origin: &Netdev,
+    seen: &mut Seen,
 ) -> Result<Option<String>, Error> {
     let ns = NetNs::current()?;
     let mut mac_by = MacBy::Message;
@@ -309,13 +409,22 @@ pub fn send_home(
         let Some((facts, in_pod)) = locate(host, home, pod.as_deref_mut(), pci)? else {
             return Ok(None); // no device, or another driver's: there is nothing to bring home
         };
+        seen.index = (!in_pod).then_some(facts.index);
         let change = plan_home(&facts, in_pod.then_some(&ns), origin, &name, mac_by);
         let sent = if change.is_empty() {
             Ok(())
         } else {
             let request = change.request(format!("bring {} home as {name}", facts.name));
             match (&mut pod, in_pod) {
-                (Some(pod), true) => pod.rtnl.apply(&[request]),
+                (Some(pod), true) => {
+                    // A name that the pod gave it would stand in the way of its next owner.
+                    let (own, strange) = split_names(&facts, origin);
+                    seen.names = Some(own);
+                    let drop = (!strange.is_empty()).then(|| drop_alt_names(facts.index, strange));
+                    let requests: Vec<_> = drop.into_iter().chain([request]).collect();
+                    let verdicts = pod.rtnl.apply_each(&requests)?;
+                    verdicts.into_iter().next_back().unwrap_or(Ok(()))
+                }
                 _ => home.apply(&[request]),
             }
         };
@@ -350,24 +459,74 @@ pub fn send_home(
     }
 }
 
+/// A device's further names: its own, and what others gave it as far as its own are known.
+fn split_names(facts: &LinkFacts, origin: &Netdev) -> (Vec<String>, Vec<String>) {
+    let names = facts.alt_names.iter().cloned();
+    match &origin.alt_names {
+        None => (names.collect(), Vec::new()),
+        Some(had) => names.partition(|name| had.contains(name)),
+    }
+}
+
 /// Takes those further names from a device in the pod that devices at home have. Gives whether
 /// there were any.
 fn drop_taken(home: &Rtnl, pod: &mut Sandbox, facts: &LinkFacts) -> Result<bool, Error> {
-    let taken: Vec<String> = facts
-        .alt_names
-        .iter()
-        // One that is no device name is too long for a look without RTNL: it goes as well.
-        .filter(|name| {
-            name.parse()
-                .map_or(true, |name: IfName| ioctl::index(home, &name).is_ok())
-        })
-        .cloned()
-        .collect();
+    let taken = taken_by(home, &facts.alt_names);
     if taken.is_empty() {
         return Ok(false);
     }
     pod.rtnl.apply(&[drop_alt_names(facts.index, taken)])?;
     Ok(true)
+}
+
+/// The names that devices of a socket's namespace have already.
+fn taken_by(there: &Rtnl, names: &[String]) -> Vec<String> {
+    let taken = |name: &&String| match name.parse::<IfName>() {
+        Ok(name) => ioctl::index(there, &name).is_ok(),
+        // Too long for a look without RTNL: it goes as well.
+        Err(_) => true,
+    };
+    names.iter().filter(taken).cloned().collect()
+}
+
+/// Gives a VF at home exactly the further names it had.
+///
+/// # Errors
+/// The kernel's first refusal; all that it allows is done.
+fn restore_names(
+    host: &Host,
+    home: &mut Rtnl,
+    pci: &PciAddr,
+    had: &[String],
+    seen: Seen,
+) -> Result<(), Error> {
+    let without = |all: &[String], these: &[String]| -> Vec<String> {
+        let rest = all.iter().filter(|name| !these.contains(name));
+        rest.cloned().collect()
+    };
+    let is_all = |names: &Vec<String>| without(had, names).is_empty();
+    if seen.names.as_ref().is_some_and(is_all) {
+        return Ok(());
+    }
+    let index = match seen.index {
+        Some(index) => index,
+        None => match locate(host, home, None, pci)? {
+            Some((facts, _)) => facts.index,
+            None => return Ok(()),
+        },
+    };
+    let has = match seen.names {
+        Some(names) => names,
+        None => alt_names(home, index)?,
+    };
+    let strange = without(&has, had);
+    let mut requests = Vec::new();
+    if !strange.is_empty() {
+        requests.push(drop_alt_names(index, strange));
+    }
+    let missing = without(had, &has).into_iter();
+    requests.extend(missing.map(|name| add_alt_name(index, name)));
+    Ok(home.apply(&requests)?)
 }
 
 /// How a VF on its way home gets its MAC back. Each is tried once, in this order.

@@ -89,7 +89,7 @@ pub enum Error {
     /// STATUS: pods that are attached have no network.
     #[error("{0}")]
     PodsSuffer(String),
-    /// A file of procfs.
+    /// A file, or a device, that can't be read or written.
     #[error("{what}")]
     Io {
         /// What was done with which file.

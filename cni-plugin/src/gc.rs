@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use crate::{
     Call, Failure,
     config::{ConfigError, Raw},
-    drain::drain,
+    drain,
     env::Attachment,
-    error::{Error, chain},
+    error::Error,
     ipam,
     journal::{Entry, Journal},
     lock::lock,
@@ -61,9 +61,6 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
             failures.push(error);
         }
     }
-    if let Err(error) = drain(call, &journal, |_| false) {
-        call.log.warn(format_args!("tombstones: {}", chain(&error)));
-    }
     if let Some(name) = &common.ipam {
         // The delegate may know either key only.
         let list = network.list_for_ipam(list)?;
@@ -80,6 +77,7 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
         };
         failures.extend(ipam::tell(&gc).err().map(Error::from));
     }
+    drain::in_passing(call, &journal);
     Failure::first_of(failures)
 }
 

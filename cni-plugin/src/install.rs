@@ -16,18 +16,18 @@ use serde_json::json;
 use crate::agent::{AgentAddr, Peer, TlsFiles};
 
 /// The name that networks have in `type`, and that of the public plugin, for its networks.
-const NAMES: [&str; 2] = ["xpu-cni", "evpn-gw"];
+pub(crate) const NAMES: [&str; 2] = ["xpu-cni", "evpn-gw"];
 
 /// Below the folder of network configurations: the host-wide file.
 const CONFIG: &str = "xpu-cni.d/xpu-cni.conf";
 
-const USAGE: &str = "usage: xpu-cni install --bin-dir DIR [--conf-dir DIR --agent ADDRESS [--ca FILE --cert FILE --key FILE]]
+const USAGE: &str = "usage: xpu-cni install --bin-dir DIR [--conf-dir DIR [--agent ADDRESS [--ca FILE --cert FILE --key FILE]]]
 
   --bin-dir DIR     where the runtime looks for plugins, as /opt/cni/bin
   --conf-dir DIR    where network configurations are, as /etc/cni/net.d; a host-wide
                     file that pins the agent is written below it
-  --agent ADDRESS   the agent of this host, as unix:///run/xpu-agent/agent.sock or
-                    https://10.0.0.1:50151
+  --agent ADDRESS   the agent of this host, as https://10.0.0.1:50151; without it
+                    unix:///run/xpu-agent/agent.sock
   --ca, --cert, --key FILE
                     for https: the agent's CA, this host's certificate and its key";
 
@@ -123,13 +123,18 @@ fn plan(words: impl Iterator<Item = OsString>) -> Result<Plan, InstallError> {
     };
     let conf = match (conf, agent) {
         (None, None) if tls.is_none() => None,
-        (Some(conf), Some(agent)) => {
-            let addr: AgentAddr = agent.to_string_lossy().parse().map_err(usage)?;
+        (Some(conf), agent) => {
+            let parse = |agent: OsString| agent.to_string_lossy().parse::<AgentAddr>();
+            let addr = agent.map(parse).transpose().map_err(usage)?;
+            let addr = addr.unwrap_or_default();
             let agent = Peer::new(addr, tls);
             let agent = agent.map_err(|why| usage(format!("`--ca`, `--cert`, `--key`: {why}")))?;
             Some((conf.into(), agent))
         }
-        _ => return Err(usage("`--conf-dir` and `--agent` go together".to_owned())),
+        (None, _) => {
+            let told = "`--agent` and its files are written below `--conf-dir`, which is missing";
+            return Err(usage(told.to_owned()));
+        }
     };
     let bin = bin.into();
     Ok(Plan { bin, conf })
@@ -189,6 +194,9 @@ mod tests {
         let read = plan(words("--bin-dir /opt --conf-dir /etc --agent unix:///a")).unwrap();
         assert_eq!(read.bin, Path::new("/opt"));
         assert_eq!(read.conf.unwrap().1.addr().to_string(), "unix:///a");
+        let read = plan(words("--bin-dir /opt --conf-dir /etc")).unwrap();
+        let addr = read.conf.unwrap().1.addr().to_string();
+        assert_eq!(addr, "unix:///run/xpu-agent/agent.sock");
         let line = "--bin-dir /opt --conf-dir /etc --agent https://h:1 --ca /a --cert /b --key /c";
         let tls = plan(words(line)).unwrap().conf.unwrap().1;
         assert_eq!(tls.tls().unwrap().key, Path::new("/c"));
@@ -198,7 +206,18 @@ mod tests {
                 "`--bin-dir` is missing",
             ),
             ("--bin-dir", "needs a value"),
-            ("--bin-dir /opt --agent unix:///a", "go together"),
+            (
+                "--bin-dir /opt --agent unix:///a",
+                "`--conf-dir`, which is missing",
+            ),
+            (
+                "--bin-dir /opt --ca /a --cert /b --key /c",
+                "`--conf-dir`, which is missing",
+            ),
+            (
+                "--bin-dir /opt --conf-dir /e --ca /a --cert /b --key /c",
+                "only for https://",
+            ),
             ("--bin-dir /opt --ca /a", "go together"),
             (
                 "--bin-dir /opt --conf-dir /e --agent https://h:1",

@@ -19,6 +19,7 @@ use nix::{
         prctl::set_pdeathsig,
         signal::Signal,
     },
+    unistd::{getpid, getppid},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -252,6 +253,13 @@ impl Lease {
     }
 }
 
+/// Whether an IPAM plugin works on the interface itself, as the reference `dhcp` does, which speaks
+/// from it: then it is there before ADD and until after DEL.
+#[must_use]
+pub fn needs_interface(name: &str) -> bool {
+    name == "dhcp"
+}
+
 /// Runs an IPAM plugin's ADD.
 ///
 /// # Errors
@@ -390,8 +398,19 @@ fn run(call: &Run<'_>) -> Result<Vec<u8>, IpamError> {
         None => command.env_remove("CNI_ARGS"),
     };
     // Killed, we hold no lock any more: what we have started must not go on allocating.
-    // SAFETY: between fork and exec nothing but prctl(2) runs, which is async-signal-safe.
-    unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
+    let parent = getpid();
+    let with_us = move || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // Killed before that, we leave a child whom nobody will tell.
+        if getppid() == parent {
+            Ok(())
+        } else {
+            Err(Errno::ESRCH.into())
+        }
+    };
+    // SAFETY: between fork and exec nothing but prctl(2) and getppid(2) runs, which are
+    // async-signal-safe.
+    unsafe { command.pre_exec(with_us) };
     let stdin = memory_file(call.config).map_err(failed)?;
     let mut child = command
         .stdin(stdin)

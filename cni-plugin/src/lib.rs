@@ -80,16 +80,15 @@ pub struct Call<'a> {
     pub deadline: Instant,
     /// The time that an undo has at least.
     pub grace: Duration,
+    /// Whether addresses count as released whose IPAM plugin is nowhere. A pod must be able to end;
+    /// whoever cleans up can do so later.
+    pub may_forget_ipam: bool,
 }
 
 impl Call<'_> {
     /// Opens the attachment's namespace; our own only where the runtime allows that.
     fn sandbox(&self, path: &Path) -> Result<Sandbox, Error> {
-        if self.vars.netns_override {
-            Sandbox::open_any(path)
-        } else {
-            Sandbox::open(path)
-        }
+        Sandbox::open_as(path, self.vars.netns_override, false)
     }
 
     /// The journal's record of an attachment. One that can't be read is told in the log
@@ -234,6 +233,7 @@ fn dispatch(
         log,
         deadline,
         grace: UNDO_GRACE,
+        may_forget_ipam: command.has_attachment(),
     };
     let start = Instant::now();
     let done = match (command, &attachment) {

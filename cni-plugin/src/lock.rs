@@ -2,8 +2,9 @@
 //! which the kernel lets go with the process, however it ends.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Once,
     time::{Duration, Instant},
@@ -45,14 +46,67 @@ pub enum LockError {
 /// A lock that is held; dropping it lets go.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    file: Flock<File>,
+    path: PathBuf,
 }
 
-/// Waits for the lock on `path` until the deadline.
+impl Lock {
+    /// Lets go and removes the file, which nobody needs any more. Who waits for it makes a new one.
+    pub fn retire(self) {
+        // One that stays is a name in a folder; whoever works under it next removes it.
+        let _stays = fs::remove_file(&self.path);
+    }
+
+    /// Whether the file that was locked is still there, for others to find.
+    fn is_current(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 0)
+    }
+}
+
+/// Removes the file of a lock that nobody holds.
+pub fn retire_unheld(path: &Path) {
+    let Ok(file) = OpenOptions::new().append(true).open(path) else {
+        return;
+    };
+    if let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let lock = Lock {
+            file,
+            path: path.to_owned(),
+        };
+        // One that was removed meanwhile has left its name to another.
+        if lock.is_current().unwrap_or_default() {
+            lock.retire();
+        }
+    }
+}
+
+/// Waits for the lock on `path`, which its holders [retire](Lock::retire), until the deadline.
+///
+/// # Errors
+/// [`LockError`].
+pub fn lock_retirable(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
+    loop {
+        let lock = lock(path, deadline)?;
+        let current = lock.is_current().map_err(|source| LockError::File {
+            path: path.to_owned(),
+            source,
+        });
+        // Its last holder may have removed it while this call waited.
+        if current? {
+            return Ok(lock);
+        }
+    }
+}
+
+/// Waits for the lock on `path`, whose file stays, until the deadline.
 ///
 /// # Errors
 /// [`LockError`].
 pub fn lock(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
+    let held = |file| Lock {
+        file,
+        path: path.to_owned(),
+    };
     let failed = |source| LockError::File {
         path: path.to_owned(),
         source,
@@ -64,14 +118,14 @@ pub fn lock(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
         .map_err(failed)?;
     // The common case first: nobody else, no timer.
     let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(file) => return Ok(Lock { _file: file }),
+        Ok(file) => return Ok(held(file)),
         Err((file, Errno::EWOULDBLOCK)) => file,
         Err((_, errno)) => return Err(failed(errno.into())),
     };
     let _alarm = Alarm::set(deadline).map_err(|errno| failed(errno.into()))?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusive) {
-            Ok(file) => return Ok(Lock { _file: file }),
+            Ok(file) => return Ok(held(file)),
             Err((_, Errno::EINTR)) if Instant::now() >= deadline => {
                 return Err(LockError::Held {
                     path: path.to_owned(),
@@ -155,6 +209,56 @@ mod tests {
         ready.recv().unwrap();
         drop(held);
         waiter.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_retired_lock_is_made_anew_by_who_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let held = lock(&path, Instant::now()).unwrap();
+        // As the waiter has it: open already, but not yet locked.
+        let old = OpenOptions::new().append(true).open(&path).unwrap();
+        held.retire();
+        assert!(!path.exists());
+        let old = Lock {
+            file: Flock::lock(old, FlockArg::LockExclusiveNonblock).unwrap(),
+            path: path.clone(),
+        };
+        assert!(!old.is_current().unwrap());
+        let new = lock_retirable(&path, Instant::now()).unwrap();
+        assert!(new.is_current().unwrap());
+        drop(old);
+        retire_unheld(&path);
+        assert!(path.exists(), "somebody holds it");
+        drop(new);
+        retire_unheld(&path);
+        assert!(!path.exists());
+        retire_unheld(&path);
+    }
+
+    #[test]
+    fn waiters_of_a_lock_that_is_retired_again_and_again_exclude_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let inside = std::sync::atomic::AtomicU32::new(0);
+        let most = std::sync::atomic::AtomicU32::new(0);
+        let order = std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..300 {
+                        let far = Instant::now() + Duration::from_secs(30);
+                        let held = lock_retirable(&path, far).unwrap();
+                        most.fetch_max(inside.fetch_add(1, order) + 1, order);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, order);
+                        held.retire();
+                    }
+                });
+            }
+        });
+        assert_eq!(most.into_inner(), 1);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -20,19 +20,16 @@ pub enum Level {
     /// One line per call.
     #[default]
     Info,
-    /// Each step.
-    Debug,
 }
 
 impl Level {
-    /// Reads `logLevel`; what isn't known is the default, since a log must not be
+    /// Reads `logLevel`; what isn't known is the default, which is also the most there is, since a log must not be
     /// what keeps a pod from starting.
     #[must_use]
     pub fn from_config(text: Option<&str>) -> Self {
         match text.map(str::to_ascii_lowercase).as_deref() {
             Some("error" | "panic") => Self::Error,
             Some("warn" | "warning") => Self::Warn,
-            Some("debug" | "trace" | "verbose") => Self::Debug,
             _ => Self::Info,
         }
     }
@@ -107,11 +104,6 @@ impl Log {
     /// A line at [`Level::Info`].
     pub fn info(&self, text: impl fmt::Display) {
         self.write(Level::Info, text);
-    }
-
-    /// A line at [`Level::Debug`].
-    pub fn debug(&self, text: impl fmt::Display) {
-        self.write(Level::Debug, text);
     }
 }
 

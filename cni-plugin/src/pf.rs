@@ -36,14 +36,15 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The first setting that only a PF can do. An address the VF can be told itself.
+    /// The first setting that only a PF can do. An address the VF can be told itself where it has a
+    /// netdev.
     #[must_use]
-    pub fn needs_pf(&self) -> Option<(SettingKey, Setting)> {
-        let without_mac = Self {
-            mac: None,
+    pub fn needs_pf(&self, has_netdev: bool) -> Option<(SettingKey, Setting)> {
+        let others = Self {
+            mac: self.mac.filter(|_| !has_netdev),
             ..self.clone()
         };
-        settings(&without_mac, &VfSide::default()).next()
+        settings(&others, &VfSide::default()).next()
     }
 }
 
@@ -178,12 +179,12 @@ fn settings(asked: &Asked, has: &VfSide) -> impl Iterator<Item = (SettingKey, Se
 }
 
 /// Does the changes. `false`: the PF's driver gives no addresses, so the VF itself must be told
-/// its own.
+/// its own; where it can't be (`tells_vf`), since its driver is a program, that is an error.
 ///
 /// # Errors
 /// [`Error::Setting`] with key, value and the driver's answer: the first change that was refused,
 /// or that the PF doesn't show afterwards.
-pub fn apply(home: &mut Rtnl, side: &PfSide) -> Result<bool, Error> {
+pub fn apply(home: &mut Rtnl, side: &PfSide, tells_vf: bool) -> Result<bool, Error> {
     let index = index(home, side)?;
     let requests: Vec<_> = side
         .changes
@@ -194,21 +195,24 @@ pub fn apply(home: &mut Rtnl, side: &PfSide) -> Result<bool, Error> {
     for (change, verdict) in side.changes.iter().zip(home.apply_each(&requests)?) {
         match verdict {
             Ok(()) => {}
-            Err(error) if is_mac(change) && error.errno() == Some(Errno::EOPNOTSUPP) => {
+            Err(error)
+                if tells_vf && is_mac(change) && error.errno() == Some(Errno::EOPNOTSUPP) =>
+            {
                 gives_addresses = false;
             }
             Err(error) => return Err(refused(side, change, answer(&error))),
         }
     }
-    // An address shows in the VF, where it is looked at anyway.
-    if side.changes.iter().all(is_mac) {
+    // An address shows in the VF's netdev, where it is looked at anyway.
+    let shows = |change: &PfChange| tells_vf && is_mac(change);
+    if side.changes.iter().all(shows) {
         return Ok(gives_addresses);
     }
     let now = vf_side::read(home, index, side.vf)?.unwrap_or_default();
     let kept = side
         .changes
         .iter()
-        .find(|change| !is_mac(change) && change.set.now(&now) != change.set);
+        .find(|change| !shows(change) && change.set.now(&now) != change.set);
     match kept {
         None => Ok(gives_addresses),
         Some(change) => {
@@ -278,7 +282,8 @@ fn refused(side: &PfSide, change: &PfChange, reason: String) -> Error {
     }
 }
 
-fn answer(error: &RtnlError) -> String {
+/// A refusal in the kernel's words.
+pub(crate) fn answer(error: &RtnlError) -> String {
     match error {
         RtnlError::Refused { errno, reason, .. } => match reason {
             Some(reason) => format!("{} ({reason})", errno.desc()),

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use xpu_linux::{
     netns::{NetNs, NetNsError, NetNsId},
     sync::{
-        Request, Rtnl, RtnlError,
+        LinkFacts, Request, Rtnl, RtnlError,
         address::{Dad, Route, add_address, add_route},
         announce::Announcer,
         event::LinkEvents,
@@ -34,6 +34,9 @@ pub struct Sandbox {
     pub ns: NetNs,
     /// A netlink socket in it.
     pub rtnl: Rtnl,
+    /// What happens to its links, where that is of interest: an arrival tells all of a device
+    /// without RTNL.
+    events: Option<LinkEvents>,
     path: String,
 }
 
@@ -44,22 +47,51 @@ impl Sandbox {
     /// [`Error::NetNs`] when there is none; [`Error::HostNetNs`] when it is our own,
     /// in which an attachment makes no sense.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let sandbox = Self::open_any(path)?;
-        if sandbox.is_own() {
+        Self::open_as(path, false, false)
+    }
+
+    /// Opens the namespace at `path`, our own only if that is `allowed`. With `events` it hears of
+    /// the arrival of devices.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_as(path: &Path, allowed: bool, events: bool) -> Result<Self, Error> {
+        let ns = NetNs::open(path)?;
+        let path = path.display().to_string();
+        let (rtnl, events) = ns.run(|| {
+            let events = events.then(LinkEvents::subscribe).transpose()?;
+            Ok::<_, RtnlError>((Rtnl::open()?, events))
+        })??;
+        let sandbox = Self {
+            ns,
+            rtnl,
+            events,
+            path,
+        };
+        if !allowed && sandbox.is_own() {
             return Err(Error::HostNetNs(sandbox.path));
         }
         Ok(sandbox)
     }
 
-    /// Opens the namespace at `path`, be it our own.
+    /// Forgets the arrivals until now.
     ///
     /// # Errors
-    /// [`Error::NetNs`] when there is none.
-    pub fn open_any(path: &Path) -> Result<Self, Error> {
-        let ns = NetNs::open(path)?;
-        let path = path.display().to_string();
-        let rtnl = ns.run(Rtnl::open)??;
-        Ok(Self { ns, rtnl, path })
+    /// The kernel's refusal.
+    pub fn hear_anew(&mut self) -> Result<(), Error> {
+        if self.events.is_some() {
+            self.events = Some(self.ns.run(LinkEvents::subscribe)??);
+        }
+        Ok(())
+    }
+
+    /// What the kernel told at the arrival of a device, by one of its names; `None` where that was not heard.
+    pub fn arrival_of(&mut self, index: IfIndex, names: [&IfName; 2]) -> Option<LinkFacts> {
+        let events = self.events.as_mut()?;
+        let is_it = |link: &LinkFacts| {
+            link.index == index && names.iter().any(|name| link.name == name.as_str())
+        };
+        events.come(is_it).ok()?
     }
 
     /// Whether this is our own namespace.
@@ -86,11 +118,17 @@ impl Sandbox {
         ioctl::index(&self.rtnl, name).ok()
     }
 
-    /// Sets addresses and routes in one batch.
+    /// Sets addresses and routes in one batch. Gives the lease's routes that were set: what
+    /// another interface's route stands in the way of is not.
     ///
     /// # Errors
     /// The kernel's first refusal, naming the address or route.
-    pub fn configure(&mut self, index: IfIndex, name: &IfName, lease: &Lease) -> Result<(), Error> {
+    pub fn configure(
+        &mut self,
+        index: IfIndex,
+        name: &IfName,
+        lease: &Lease,
+    ) -> Result<Vec<Route>, Error> {
         let v6 = lease.ips.iter().any(|(addr, _)| addr.addr().is_ipv6());
         let dad = if v6 {
             self.ns.run(|| prepare_ipv6(name))??
@@ -107,16 +145,26 @@ impl Sandbox {
             let what = format!("add the route to {}{via} by {name}", route.to);
             add_route(index, route, what)
         };
-        requests.extend(routes(lease).iter().map(add));
-        let addresses = lease.ips.len();
-        for (number, verdict) in self.rtnl.apply_each(&requests)?.into_iter().enumerate() {
-            match verdict {
-                // The first owner of a route keeps it: the pod's other interface may live by it.
-                Err(error) if number >= addresses && is_taken(&error) => {}
-                other => other?,
+        let gateways = gateways(lease);
+        requests.extend(gateways.iter().chain(&lease.routes).map(add));
+        let mut verdicts = self.rtnl.apply_each(&requests)?.into_iter();
+        let addresses = verdicts.by_ref().take(lease.ips.len());
+        addresses.collect::<Result<(), _>>()?;
+        // The first owner of a route keeps it: the pod's other interface may live by it.
+        let is_set = |verdict: Result<(), RtnlError>| match verdict {
+            Err(error) if is_taken(&error) => Ok(false),
+            verdict => verdict.map(|()| true),
+        };
+        for verdict in verdicts.by_ref().take(gateways.len()) {
+            is_set(verdict)?;
+        }
+        let mut set = Vec::new();
+        for (route, verdict) in lease.routes.iter().zip(verdicts) {
+            if is_set(verdict)? {
+                set.push(route.clone());
             }
         }
-        Ok(())
+        Ok(set)
     }
 
     /// Tells the neighbours of the new addresses, as soon as there is carrier: gratuitous ARP, and
@@ -167,9 +215,9 @@ fn is_ipv6_router(name: &IfName) -> bool {
     fs::read_to_string(setting).is_ok_and(|text| text.trim_end() != "0")
 }
 
-/// The lease's routes, after one to each gateway that is in no subnet of an address
-/// (a /32 with a gateway, as some IPAM plugins give).
-fn routes(lease: &Lease) -> Vec<Route> {
+/// A route to each gateway that is in no subnet of an address (a /32 with a gateway, as some IPAM
+/// plugins give), which the lease's own routes need.
+fn gateways(lease: &Lease) -> Vec<Route> {
     let on_link = |gateway: &IpAddr| {
         lease
             .ips
@@ -197,7 +245,6 @@ fn routes(lease: &Lease) -> Vec<Route> {
             all.push(plain);
         }
     }
-    all.extend(lease.routes.iter().cloned());
     all
 }
 
@@ -285,20 +332,18 @@ mod tests {
 
     #[test]
     fn a_gateway_outside_every_subnet_gets_a_route_first() {
-        let told = routes(&lease("10.1.2.3/32", "10.9.9.9"));
-        assert_eq!(
-            told,
-            [
-                route("10.9.9.9/32", None),
-                route("0.0.0.0/0", Some("10.9.9.9"))
-            ]
-        );
+        let told = gateways(&lease("10.1.2.3/32", "10.9.9.9"));
+        assert_eq!(told, [route("10.9.9.9/32", None)]);
     }
 
     #[test]
     fn a_gateway_on_the_link_needs_none() {
-        assert_eq!(routes(&lease("10.1.2.3/24", "10.1.2.1")).len(), 1);
-        assert_eq!(routes(&lease("fd00::3/128", "fe80::1")).len(), 1);
-        assert_eq!(routes(&lease("fd00::3/64", "fd00::1")).len(), 1);
+        for (addr, via) in [
+            ("10.1.2.3/24", "10.1.2.1"),
+            ("fd00::3/128", "fe80::1"),
+            ("fd00::3/64", "fd00::1"),
+        ] {
+            assert_eq!(gateways(&lease(addr, via)), [], "{via}");
+        }
     }
 }

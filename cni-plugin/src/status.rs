@@ -9,7 +9,7 @@ use crate::{
     config::{Common, Raw},
     error::{Error, chain},
     ipam,
-    journal::{Entry, Journal, Step},
+    journal::{Entry, Journal, JournalError, Step},
     lock::{LockError, lock},
     port::Key,
     sweep::pod_lives,
@@ -77,11 +77,19 @@ fn living(
     key: &Key,
     agent: &str,
 ) -> Result<Option<Entry>, Error> {
-    let entry = call.record(journal, key)?;
+    let entry = match call.record(journal, key) {
+        // Whether that pod suffers, the plugin that wrote it can tell.
+        Err(error @ JournalError::Newer { .. }) => {
+            call.log.warn(chain(&error));
+            None
+        }
+        read => read?,
+    };
     Ok(entry.filter(|entry| {
         entry.record.agent == agent
             && entry.has_begun(Step::Attached)
             && is_this_boot(call.host, entry)
+            && journal.owns(entry)
             && pod_lives(&entry.record.netns)
     }))
 }

@@ -18,7 +18,7 @@ use crate::{
     env::{Attachment, Vars},
     error::{Error, chain},
     host::Host,
-    journal::{Entry, Journal, NetNsRef, Step},
+    journal::{Entry, Journal, NetNsRef, Step, Subject},
     lock::{LockError, lock},
     port::Key,
     undo::{is_this_boot, undo},
@@ -30,9 +30,13 @@ const LOOKS: usize = 3;
 /// When no further record is begun.
 const BUDGET: Duration = Duration::from_millis(100);
 
-/// What the one that is begun by then may still take. A delegate or an agent that hangs
-/// uses it up; the cursor is past that record already, so the next call has another.
-const GRACE: Duration = Duration::from_millis(400);
+/// What the one that is begun by then may still take, the first time. A delegate that hangs uses
+/// it up and is left alone for a while; one that is but slow has twice that the next time, and so
+/// on, until it gets through.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The most that it ever has.
+const MOST: Duration = Duration::from_secs(10);
 
 /// Looks at a few records other than `own` and finishes those that nobody else will.
 /// Whatever comes of it is for the log alone: the call has succeeded.
@@ -42,18 +46,19 @@ pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
         args: None,
         ..call.vars.clone()
     };
-    let call = Call {
+    let mut call = Call {
         vars: &vars,
         deadline: Instant::now() + BUDGET,
         grace: GRACE,
+        may_forget_ipam: false,
         ..call
     };
-    if let Err(error) = look(&call, own.map(Key::of).as_ref()) {
+    if let Err(error) = look(&mut call, own.map(Key::of).as_ref()) {
         call.log.warn(format_args!("sweep: {}", chain(&error)));
     }
 }
 
-fn look(call: &Call<'_>, own: Option<&Key>) -> Result<(), Error> {
+fn look(call: &mut Call<'_>, own: Option<&Key>) -> Result<(), Error> {
     let journal = Journal::open(&call.host.state)?;
     let keys = journal.keys()?;
     let others = keys.into_iter().filter(|key| Some(key) != own);
@@ -85,13 +90,18 @@ fn next(keys: impl Iterator<Item = Key>, cursor: Option<&Key>) -> impl Iterator<
     nearest.into_iter().map(|(_, key)| key)
 }
 
-fn finish_if_left(call: &Call<'_>, journal: &Journal, key: &Key) -> Result<(), Error> {
+fn finish_if_left(call: &mut Call<'_>, journal: &Journal, key: &Key) -> Result<(), Error> {
     let Some(entry) = call.record(journal, key)? else {
         return Ok(());
     };
     if !is_left(call.host, &entry)? {
         return Ok(());
     }
+    let subject = Subject::Attachment(key);
+    let Some(failures) = journal.failures(subject) else {
+        return Ok(());
+    };
+    call.grace = GRACE.saturating_mul(1 << failures.min(8)).min(MOST);
     // Before the work, so that a record at which calls are killed keeps none waiting.
     journal.set_cursor(key)?;
     let _vf = match lock(&journal.vf_lock(&entry.record.vf.pci()), Instant::now()) {
@@ -110,10 +120,15 @@ fn finish_if_left(call: &Call<'_>, journal: &Journal, key: &Key) -> Result<(), E
         "finishing {} of container {}, whose pod is gone",
         entry.record.ifname, entry.record.container_id
     ));
-    for failure in undo(call, journal, entry, None).failures {
+    let undone = undo(call, journal, entry, None);
+    for failure in &undone.failures {
         call.log.warn(format_args!("sweep: {failure}"));
     }
-    Ok(())
+    if undone.failures.is_empty() {
+        Ok(())
+    } else {
+        Ok(journal.failed(subject)?)
+    }
 }
 
 /// Whether nobody else will finish this attachment. Unlike elsewhere, a boot that can't
@@ -140,9 +155,8 @@ pub fn pod_lives(kept: &NetNsRef) -> bool {
 /// namespace is gone, and the next look is soon enough.
 fn is_back(host: &Host, journal: &Journal, entry: &Entry) -> Result<bool, Error> {
     let pci = entry.record.vf.pci();
-    let ours = journal.owner(&pci).as_ref() == Some(&entry.record.key());
     // The devices of an earlier boot's kernel are gone with it.
-    if !ours || !entry.has_begun(Step::Move) || !is_this_boot(host, entry) {
+    if !journal.owns(entry) || !entry.has_begun(Step::Move) || !is_this_boot(host, entry) {
         return Ok(true);
     }
     let mut home = Rtnl::open()?;

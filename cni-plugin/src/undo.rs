@@ -1,25 +1,31 @@
 //! Undoing an attachment, from its journal: the one way back for DEL, for an ADD that
 //! failed, and for what a killed process left.
 //!
-//! Steps that have begun are undone in reverse. Each is safe to undo again, and to
-//! undo when it never happened. Failures don't stop the rest.
+//! What stands in the way of the VF's next owner goes first, the VF and its port, and with
+//! them the claim on the VF; then the addresses, unless their IPAM works
+//! on the VF in the pod. Each step is safe to undo again, and to undo
+//! when it never happened. Failures don't stop the rest.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use xpu_linux::{sync::Rtnl, sysfs::SysfsError};
 
 use crate::{
     Call,
     agent::{Agent, AgentError, Peer},
-    device, deviceinfo,
+    device, deviceinfo, drain,
     error::{Error, chain},
     host::Host,
     ipam::{self, IpamError},
     journal::{Entry, Journal, Step, Tombstone},
-    lock::lock,
+    lock::{lock, retire_unheld},
     pf,
     sandbox::Sandbox,
 };
+
+/// How long an agent may take to delete a port. One that hangs has the rest of the call wait, and
+/// a tombstone is as good.
+const PORT: Duration = Duration::from_secs(3);
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -28,6 +34,8 @@ pub struct Undone {
     pub failures: Vec<String>,
     /// The VF will come home by itself, but hasn't yet. Kept in the journal as well.
     pub awaited: bool,
+    /// Whether the VF is free for its next owner, whatever else is left.
+    pub frees_vf: bool,
 }
 
 impl Undone {
@@ -59,15 +67,33 @@ pub fn undo(
     }
     // A VF that belongs to somebody else by now, or to an earlier boot's kernel, is
     // not ours to touch.
-    let ours = journal.owner(&entry.record.vf.pci()).as_ref() == Some(&entry.record.key());
+    let ours = journal.owns(&entry);
+    let mut frees_vf = true;
+    let ipam = entry
+        .record
+        .ipam
+        .as_ref()
+        .filter(|_| entry.has_begun(Step::Ipam));
+    let early = ipam.is_some_and(|ipam| ipam::needs_interface(&ipam.name));
+    if early {
+        // It may hang; the VF needs some of the time.
+        let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        if let Err(error) = undo_ipam(call, &entry, half) {
+            undone.fail("IPAM", &error);
+        }
+    }
     if same_boot && ours {
         match undo_device(call, journal, &entry, pod, deadline) {
             Ok(()) => {}
             Err(Error::Busy(why)) => {
                 call.log.warn(why);
                 undone.awaited = true;
+                frees_vf = false;
             }
-            Err(error) => undone.fail("VF", &error),
+            Err(error) => {
+                undone.fail("VF", &error);
+                frees_vf = false;
+            }
         }
     }
     if entry.has_begun(Step::DeviceInfo)
@@ -78,21 +104,34 @@ pub fn undo(
             undone.fail("device info", &error);
         }
     }
-    if entry.has_begun(Step::Ipam)
-        && let Err(error) = undo_ipam(call, &entry, deadline)
-    {
-        undone.fail("IPAM", &error);
-    }
     if entry.has_begun(Step::Port)
         && let Err(error) = undo_port(call, journal, &entry, deadline)
     {
         undone.fail("port", &error);
+        frees_vf = false;
+    }
+    // An IPAM that fails, for hours or for ever, keeps its addresses and this record, but no VF.
+    if frees_vf && ours {
+        (call.host.checkpoint)("undo: claim");
+        if let Err(error) = journal.release(&entry) {
+            undone.fail("journal", &error.into());
+            frees_vf = false;
+        }
+    }
+    undone.frees_vf = frees_vf;
+    if entry.has_begun(Step::Ipam)
+        && !early
+        && let Err(error) = undo_ipam(call, &entry, deadline)
+    {
+        undone.fail("IPAM", &error);
     }
     if undone.is_clean() {
         (call.host.checkpoint)("undo: forget");
         if let Err(error) = journal.forget(&entry) {
             undone.fail("journal", &error.into());
         }
+        // A caller that holds it sees to it itself.
+        retire_unheld(&journal.attachment_lock(&entry.record.key()));
     }
     undone
 }
@@ -142,8 +181,7 @@ fn undo_device(
     }
     if let Some(netdev) = moved {
         (call.host.checkpoint)("undo: move");
-        let remark = device::send_home(call.host, &mut home, pod, &vf.pci(), netdev)?;
-        if let Some(remark) = remark {
+        for remark in device::send_home(call.host, &mut home, pod, &vf.pci(), netdev)? {
             call.log.warn(remark);
         }
     }
@@ -155,13 +193,19 @@ fn undo_ipam(call: &Call<'_>, entry: &Entry, deadline: Instant) -> Result<(), Er
         return Ok(());
     };
     (call.host.checkpoint)("undo: ipam");
+    // This call's runtime may know other folders than ADD's, and the sweep is for all of them.
+    let here = call.vars.path.as_deref().unwrap_or_default();
+    let path = match (&ipam.path, ipam::find(&ipam.name, here)) {
+        (Some(kept), Err(_)) => kept,
+        _ => here,
+    };
     let config = ipam.config.to_string();
     let attachment = entry.record.attachment();
     let release = ipam::Call {
         name: &ipam.name,
         command: "DEL",
         attachment: &attachment,
-        path: call.vars.path.as_deref().unwrap_or_default(),
+        path,
         args: ipam.args.as_deref(),
         config: config.as_bytes(),
         deadline,
@@ -169,13 +213,14 @@ fn undo_ipam(call: &Call<'_>, entry: &Entry, deadline: Instant) -> Result<(), Er
     release_or_forget(call, &release)
 }
 
-/// Releases addresses. A plugin that isn't installed any more has none to give back.
+/// Releases addresses. To a runtime's DEL, a plugin that isn't installed any more has none to give
+/// back.
 ///
 /// # Errors
 /// [`Error::Ipam`].
 pub fn release_or_forget(call: &Call<'_>, release: &ipam::Call<'_>) -> Result<(), Error> {
     match ipam::release(release) {
-        Err(error @ IpamError::NotFound { .. }) => {
+        Err(error @ IpamError::NotFound { .. }) if call.may_forget_ipam => {
             call.log.warn(chain(&error));
             Ok(())
         }
@@ -191,6 +236,8 @@ fn undo_port(
 ) -> Result<(), Error> {
     (call.host.checkpoint)("undo: port");
     let record = &entry.record;
+    let start = Instant::now();
+    let deadline = deadline.min(start + PORT);
     let deleted = record
         .peer()
         .and_then(|agent| delete_port(call, &agent, &record.port.id, deadline));
@@ -202,6 +249,7 @@ fn undo_port(
             record.port.id,
             chain(&error)
         ));
+        drain::note(journal, &record.agent, &error, start)?;
         journal.bury(&Tombstone::of(record))?;
     }
     Ok(())

@@ -5,9 +5,10 @@
 //! attachments/<key>   one record: a first line that never changes, then one line for each
 //!                     step as it begins
 //! vf/<pci>            a symbolic link to the record that owns the VF
-//! locks/<name>        files for flock
+//! locks/<name>        files for flock; an attachment's goes with its record
 //! tombstones/<key>    a port that is still to be deleted
 //! corrupt/            records that couldn't be read
+//! backoff/<name>      how often an agent, or an attachment's end, took its time to fail in a row
 //! cursor              the record that the sweep looked at last
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! the boot id says that every step must be taken for begun. A torn last line reads
 //! as absent.
 
+mod backoff;
 mod listing;
 mod record;
 mod tombstone;
@@ -27,8 +29,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
 use xpu_linux::sysfs::PciAddr;
 
+pub use backoff::Subject;
 pub use record::{Ipam, NetNsRef, Netdev, Record, Step, Vf};
 pub use tombstone::Tombstone;
 
@@ -47,6 +51,14 @@ pub enum JournalError {
         /// The kernel's answer.
         #[source]
         source: io::Error,
+    },
+    /// A file that a newer plugin wrote: it is left for that one.
+    #[error("{} is of format {format}, which a newer plugin wrote; install that again", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
     },
     /// A file holds no record.
     #[error("{} can't be decoded: {detail}", path.display())]
@@ -93,7 +105,23 @@ impl Entry {
     /// # Errors
     /// [`JournalError::File`]; the step must not be taken then.
     pub fn begin(&mut self, step: Step) -> Result<(), JournalError> {
-        let line = format!("{}\n", step.line());
+        self.append(step, &step.line())
+    }
+
+    /// Notes that `step` is about to happen, and the further names that the VF had at home.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn begin_with(&mut self, step: Step, alt_names: Vec<String>) -> Result<(), JournalError> {
+        self.append(step, &step.line_with(&alt_names))?;
+        if let Some(netdev) = &mut self.record.vf.netdev {
+            netdev.alt_names = Some(alt_names);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, step: Step, line: &str) -> Result<(), JournalError> {
+        let line = format!("{line}\n");
         let failed = |source| file_error("append to", &self.path, source);
         let mut file = match self.file.take() {
             Some(file) => file,
@@ -187,7 +215,8 @@ impl Journal {
     }
 
     /// The record of an attachment. One that can't be read is set aside and told as
-    /// [`JournalError::Corrupt`] once; after that there is none.
+    /// [`JournalError::Corrupt`] once; after that there is none. One of a newer plugin stays where
+    /// it is.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -209,7 +238,10 @@ impl Journal {
                 path,
                 file: None,
             })),
-            Err(detail) => self.set_aside(&path, detail),
+            Err(detail) => match newer_format(&text) {
+                Some(format) => Err(JournalError::Newer { path, format }),
+                None => self.set_aside(&path, detail),
+            },
         }
     }
 
@@ -225,16 +257,38 @@ impl Journal {
         })
     }
 
+    /// Gives up an attachment's claim on its VF. The caller holds the VF's lock and knows that the
+    /// claim is this attachment's.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn release(&self, entry: &Entry) -> Result<(), JournalError> {
+        remove(&self.claim_path(&entry.record.vf.pci()))
+    }
+
+    /// Whether there is a record of an attachment.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        self.record_path(key).exists()
+    }
+
+    /// Whether an attachment has its VF, rather than having given it back already.
+    #[must_use]
+    pub fn owns(&self, entry: &Entry) -> bool {
+        self.owner(&entry.record.vf.pci()).as_ref() == Some(&entry.record.key())
+    }
+
     /// Forgets an attachment: its claim first, so that no claim outlives its record.
     ///
     /// # Errors
     /// [`JournalError::File`].
     pub fn forget(&self, entry: &Entry) -> Result<(), JournalError> {
         let key = entry.record.key();
-        if self.owner(&entry.record.vf.pci()).as_ref() == Some(&key) {
-            remove(&self.claim_path(&entry.record.vf.pci()))?;
+        if self.owns(entry) {
+            self.release(entry)?;
         }
         remove(&temporary(&self.tombstone_path(&key)))?;
+        self.succeeded(Subject::Attachment(&key))?;
         remove(&entry.path)
     }
 
@@ -280,7 +334,8 @@ impl Journal {
         write_durably(&self.tombstone_path(tombstone.key()), &tombstone.line()).map(drop)
     }
 
-    /// The ports that are still to be deleted. What can't be read is set aside.
+    /// The ports that are still to be deleted. What can't be read is set aside; what a newer plugin
+    /// wrote is left to it.
     ///
     /// # Errors
     /// [`JournalError::File`].
@@ -298,7 +353,11 @@ impl Journal {
             if known.is_none() {
                 continue; // a temporary file of a writer at work
             }
-            match fs::read_to_string(&path).map(|text| Tombstone::parse(&text)) {
+            let text = fs::read_to_string(&path);
+            if text.as_ref().is_ok_and(|text| newer_format(text).is_some()) {
+                continue;
+            }
+            match text.map(|text| Tombstone::parse(&text)) {
                 Ok(Ok(tombstone)) => found.push(tombstone),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(Err(_)) | Err(_) => {
@@ -325,6 +384,17 @@ fn file_error(action: &'static str, path: &Path, source: io::Error) -> JournalEr
         path: path.to_owned(),
         source,
     }
+}
+
+/// The format of a text that is newer than what this plugin knows of it.
+fn newer_format(text: &str) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Any {
+        format: u32,
+    }
+    let first = text.lines().next().unwrap_or_default();
+    let Any { format } = serde_json::from_str(first).ok()?;
+    (format > Record::FORMAT.max(Tombstone::FORMAT)).then_some(format)
 }
 
 /// Removes a file; that there is none is success.

@@ -60,6 +60,12 @@ impl Step {
     pub fn line(self) -> String {
         serde_json::json!({ "step": self }).to_string()
     }
+
+    /// Its line where the VF's further names became known with it.
+    #[must_use]
+    pub fn line_with(self, alt_names: &[String]) -> String {
+        serde_json::json!({ "step": self, "alt_names": alt_names }).to_string()
+    }
 }
 
 /// One attachment.
@@ -137,6 +143,10 @@ pub struct Netdev {
     /// Its alias, if it had one. A pod can give it another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
+    /// Its further names; `None`: not known. They show without RTNL only in the event of its
+    /// arrival in the pod, so they stand in the line of a later step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alt_names: Option<Vec<String>>,
 }
 
 impl Vf {
@@ -163,6 +173,9 @@ pub struct Ipam {
     /// `CNI_ARGS` as ADD had them: they name the pod.
     #[serde(default)]
     pub args: Option<String>,
+    /// `CNI_PATH` as ADD had it: where the executable was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 impl Record {
@@ -207,9 +220,10 @@ impl Record {
         #[derive(Deserialize)]
         struct Line {
             step: Step,
+            alt_names: Option<Vec<String>>,
         }
         let (first, rest) = text.split_once('\n').ok_or("the first line is not whole")?;
-        let record: Self = serde_json::from_str(first).map_err(|error| error.to_string())?;
+        let mut record: Self = serde_json::from_str(first).map_err(|error| error.to_string())?;
         if record.format > Self::FORMAT {
             return Err(format!(
                 "format {} is newer than this plugin's {}",
@@ -217,10 +231,15 @@ impl Record {
                 Self::FORMAT
             ));
         }
-        let steps = rest
-            .lines()
-            .map_while(|line| serde_json::from_str::<Line>(line).ok());
-        Ok((record, steps.map(|line| line.step).collect()))
+        let mut steps = Vec::new();
+        let lines = rest.lines();
+        for line in lines.map_while(|line| serde_json::from_str::<Line>(line).ok()) {
+            steps.push(line.step);
+            if let (Some(netdev), Some(_)) = (&mut record.vf.netdev, &line.alt_names) {
+                netdev.alt_names = line.alt_names;
+            }
+        }
+        Ok((record, steps))
     }
 }
 

@@ -8,8 +8,6 @@ use crate::{
     port::Key,
 };
 
-const FORMAT: u32 = 1;
-
 /// What is needed to delete the port later, and to know whom it stands in the way of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
@@ -25,12 +23,15 @@ pub struct Tombstone {
 }
 
 impl Tombstone {
+    /// The version of the text that this plugin writes.
+    pub const FORMAT: u32 = 1;
+
     /// The tombstone of an attachment's port.
     #[must_use]
     pub fn of(record: &Record) -> Self {
         let (pci, agent) = (record.vf.pci().to_string(), record.agent.clone());
         Self {
-            format: FORMAT,
+            format: Self::FORMAT,
             key: record.key(),
             pci,
             agent,
@@ -70,7 +71,8 @@ impl Tombstone {
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let tombstone: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if tombstone.format > FORMAT || Key::from_file_name(tombstone.key.as_str()).is_none() {
+        if tombstone.format > Self::FORMAT || Key::from_file_name(tombstone.key.as_str()).is_none()
+        {
             return Err("it is of a newer format, or its key is no key".to_owned());
         }
         Ok(tombstone)

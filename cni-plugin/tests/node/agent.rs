@@ -35,6 +35,48 @@ struct State {
     mood: Mutex<Mood>,
     traceparent: Mutex<Option<String>>,
     down: Mutex<BTreeMap<String, &'static str>>,
+    /// For the next call that creates or deletes, before and after it did so.
+    before: Mutex<Option<Hold>>,
+    after: Mutex<Option<Hold>>,
+}
+
+/// The server's end of [`Held`].
+struct Hold {
+    entered: mpsc::Sender<()>,
+    released: oneshot::Receiver<()>,
+}
+
+/// A call that the agent keeps waiting until this is released or dropped.
+pub struct Held {
+    /// Tells when the call has come that far.
+    pub entered: mpsc::Receiver<()>,
+    release: oneshot::Sender<()>,
+}
+
+impl Held {
+    pub fn release(self) {
+        let _caller_is_gone = self.release.send(());
+    }
+}
+
+fn held() -> (Hold, Held) {
+    let ((entered, told), (release, released)) = (mpsc::channel(), oneshot::channel());
+    let hold = Hold { entered, released };
+    (
+        hold,
+        Held {
+            entered: told,
+            release,
+        },
+    )
+}
+
+async fn wait(hold: &Mutex<Option<Hold>>) {
+    let hold = hold.lock().unwrap().take();
+    if let Some(Hold { entered, released }) = hold {
+        let _nobody_asks = entered.send(());
+        let _either_way = released.await;
+    }
 }
 
 impl State {
@@ -70,23 +112,23 @@ fn port(id: &str, spec: BridgePortSpec, down: Option<&str>) -> BridgePort {
 pub struct FakeAgent {
     socket: PathBuf,
     state: Arc<State>,
-    server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    server: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 impl FakeAgent {
     /// Listens on `socket`.
     pub fn start(socket: &Path) -> Self {
-        let mut agent = Self {
+        let agent = Self {
             socket: socket.to_owned(),
             state: Arc::default(),
-            server: None,
+            server: Mutex::default(),
         };
         agent.serve();
         agent
     }
 
     /// Listens (again).
-    pub fn serve(&mut self) {
+    pub fn serve(&self) {
         let (stop, stopped) = oneshot::channel();
         let (listening, ready) = mpsc::channel();
         let (socket, state) = (self.socket.clone(), Arc::clone(&self.state));
@@ -109,16 +151,31 @@ impl FakeAgent {
             });
         });
         ready.recv().unwrap();
-        self.server = Some((stop, thread));
+        *self.server.lock().unwrap() = Some((stop, thread));
     }
 
     /// Goes away, with its socket.
-    pub fn stop(&mut self) {
-        if let Some((stop, thread)) = self.server.take() {
+    pub fn stop(&self) {
+        let server = self.server.lock().unwrap().take();
+        if let Some((stop, thread)) = server {
             let _ended_already = stop.send(());
             thread.join().unwrap();
             std::fs::remove_file(&self.socket).unwrap();
         }
+    }
+
+    /// Keeps the next call that creates or deletes waiting for its answer.
+    pub fn hold(&self) -> Held {
+        let (hold, held) = held();
+        *self.state.after.lock().unwrap() = Some(hold);
+        held
+    }
+
+    /// Keeps the next call that creates or deletes waiting, with nothing done.
+    pub fn hold_before(&self) -> Held {
+        let (hold, held) = held();
+        *self.state.before.lock().unwrap() = Some(hold);
+        held
     }
 
     pub fn address(&self) -> String {
@@ -202,23 +259,27 @@ impl BridgePortService for Ports {
         if let Mood::Refusing(why) = mood {
             return Err(Status::failed_precondition(why));
         }
-        let mut ports = self.0.ports.lock().unwrap();
-        if ports.get(&id).is_some_and(|kept| *kept != spec) {
-            return Err(Status::already_exists(format!(
-                "bridgePorts/{id} is another port"
-            )));
-        }
-        // As the real agent: a MAC is unique, whatever the port.
-        let mac = &spec.mac_address;
-        if let Some((other, _)) = ports
-            .iter()
-            .find(|(kept, s)| **kept != id && s.mac_address == *mac)
+        wait(&self.0.before).await;
         {
-            return Err(Status::failed_precondition(format!(
-                "bridgePorts/{other} has this MAC"
-            )));
+            let mut ports = self.0.ports.lock().unwrap();
+            if ports.get(&id).is_some_and(|kept| *kept != spec) {
+                return Err(Status::already_exists(format!(
+                    "bridgePorts/{id} is another port"
+                )));
+            }
+            // As the real agent: a MAC is unique, whatever the port.
+            let mac = &spec.mac_address;
+            if let Some((other, _)) = ports
+                .iter()
+                .find(|(kept, s)| **kept != id && s.mac_address == *mac)
+            {
+                return Err(Status::failed_precondition(format!(
+                    "bridgePorts/{other} has this MAC"
+                )));
+            }
+            ports.insert(id.clone(), spec.clone());
         }
-        ports.insert(id.clone(), spec.clone());
+        wait(&self.0.after).await;
         let down = match mood {
             Mood::Down(why) => Some(why),
             _ => None,
@@ -235,7 +296,10 @@ impl BridgePortService for Ports {
             allow_missing,
         } = request.into_inner();
         let id = name.strip_prefix("bridgePorts/").unwrap();
-        match self.0.ports.lock().unwrap().remove(id) {
+        wait(&self.0.before).await;
+        let gone = self.0.ports.lock().unwrap().remove(id);
+        wait(&self.0.after).await;
+        match gone {
             None if !allow_missing => Err(Status::not_found(name.clone())),
             _ => Ok(Response::new(())),
         }

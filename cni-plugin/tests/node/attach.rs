@@ -77,7 +77,7 @@ fn each_way_to_attach_asks_for_its_port() {
 }
 
 #[test]
-fn mac_and_mtu_are_set_before_the_pod_sees_the_link_and_put_back() {
+fn mac_and_mtu_are_set_and_put_back() {
     let mut node = Node::new();
     let (pod, mac) = (node.pod(), "02:00:00:00:00:07");
     run("ip", &["-n", &node.host, "link", "set", VF, "up"]);
@@ -223,6 +223,159 @@ fn whatever_the_pod_did_to_the_vf_it_comes_home_as_it_was() {
     inside(&["address", "02:00:00:00:00:66", "mtu", "9000"]);
     inside(&["name", "$(reboot)"]);
     node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
+
+/// The names of the VF in its pod, or at home.
+fn altnames(netns: &str, name: &str) -> Vec<String> {
+    let link = Node::link(netns, name);
+    let names = link["altnames"].as_array().cloned().unwrap_or_default();
+    let names = names.iter().map(|name| name.as_str().unwrap().to_owned());
+    names.collect()
+}
+
+fn altname(netns: &str, verb: &str, dev: &str, name: &str) {
+    run(
+        "ip",
+        &[
+            "-n", netns, "link", "property", verb, "dev", dev, "altname", name,
+        ],
+    );
+}
+
+/// What the pod named it goes, what the host named it comes back, and all the while the kernel
+/// never refuses to take it along.
+#[test]
+fn further_names_of_a_vf_are_at_home_what_they_were() {
+    const LONG: &str = "enp175s6-a-name-longer-than-a-device-may-have";
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let host = node.host.clone();
+    for name in ["enp175s6", LONG] {
+        altname(&host, "add", VF, name);
+    }
+    for _again in 0..2 {
+        node.call("ADD", "c1", &pod, &config).ok();
+        altname(name_of(&pod), "add", "net1", "eth0");
+        altname(name_of(&pod), "add", "net1", "net2");
+        altname(name_of(&pod), "del", "net1", "enp175s6");
+        node.call("DEL", "c1", &pod, &config).ok();
+        let mut names = altnames(&host, VF);
+        names.sort();
+        assert_eq!(names, ["enp175s6", LONG]);
+    }
+    // The same where the kernel brings it home.
+    node.call("ADD", "c1", &pod, &config).ok();
+    altname(name_of(&pod), "add", "net1", "eth0");
+    run(
+        "ip",
+        &["-n", name_of(&pod), "link", "set", "net1", "netns", &host],
+    );
+    run("ip", &["netns", "del", name_of(&pod)]);
+    node.call("DEL", "c1", &pod, &config).ok();
+    let mut names = altnames(&host, VF);
+    names.sort();
+    assert_eq!(names, ["enp175s6", LONG]);
+}
+
+/// A pod may have what the VF is also called: the VF comes without that name, and has it again
+/// at home.
+#[test]
+fn a_further_name_that_the_pod_has_keeps_no_vf() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let host = node.host.clone();
+    for name in ["eth0", "rack7"] {
+        altname(&host, "add", VF, name);
+    }
+    run(
+        "ip",
+        &["-n", name_of(&pod), "link", "add", "eth0", "type", "bridge"],
+    );
+    node.call("ADD", "c1", &pod, &config).ok();
+    assert_eq!(altnames(name_of(&pod), "net1"), ["rack7"]);
+    node.call("DEL", "c1", &pod, &config).ok();
+    let mut names = altnames(&host, VF);
+    names.sort();
+    assert_eq!(names, ["eth0", "rack7"]);
+}
+
+/// A program's VF can be told an address by its PF alone.
+#[test]
+fn a_mac_that_nobody_can_give_is_refused_and_not_dropped() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    node.hide_netdev();
+    let device = node.root.path().join("sys/bus/pci/devices").join(PCI);
+    std::os::unix::fs::symlink("../../drivers/vfio-pci", device.join("driver")).unwrap();
+    let config = node.config(json!({"mac": "02:00:00:00:00:07"}));
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 2, "{msg}");
+    assert!(msg.starts_with("`mac`"), "{msg}");
+    assert!(msg.contains("02:00:00:00:00:07"), "{msg}");
+    let config = node.config(json!({"ipam": {"type": "dhcp"}}));
+    node.make_dhcp();
+    std::fs::write(node.root.path().join("macs"), json!({PCI: MAC}).to_string()).unwrap();
+    let host = json!({"pci_to_mac_path": node.root.path().join("macs")});
+    std::fs::write(node.root.path().join("host.conf"), host.to_string()).unwrap();
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!((code, msg.starts_with("`ipam.type`")), (7, true), "{msg}");
+    node.assert_clean();
+}
+
+/// A DHCP client speaks from the interface: it is there, and up, from ADD until after DEL.
+#[test]
+fn an_ipam_that_works_on_the_interface_finds_it() {
+    let mut node = Node::new();
+    node.make_dhcp();
+    let (pod, config) = (node.pod(), node.config(json!({"ipam": {"type": "dhcp"}})));
+    let answer = node.call("ADD", "c1", &pod, &config).ok();
+    assert_eq!(answer["ips"][0]["address"], "10.1.2.3/24");
+    let addrs = run("ip", &["-n", name_of(&pod), "-o", "addr", "show", "net1"]);
+    assert!(addrs.contains("10.1.2.3/24"), "{addrs}");
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
+    node.assert_clean();
+
+    // It refuses: the VF goes home, after it was told.
+    let full = json!({"code": 110, "msg": "no offer came"});
+    std::fs::write(node.root.path().join("ipam.error"), full.to_string()).unwrap();
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(
+        (code, msg.starts_with("no offer came")),
+        (110, true),
+        "{msg}"
+    );
+    assert_eq!(node.ipam_log()[2..], ["ADD c1 net1", "DEL c1 net1"]);
+    node.assert_clean();
+}
+
+/// What the VF's driver refuses in the message that moves it is told by key and value.
+#[test]
+fn a_refused_mtu_is_told_by_its_key_and_leaves_nothing() {
+    let mut node = Node::new();
+    let (pod, host) = (node.pod(), node.host.clone());
+    let pci = node.make_vf(1);
+    run("ip", &["-n", &host, "link", "del", "vf1"]);
+    // As a VF: a device of a driver that takes no MTU above its wire's.
+    let line =
+        format!("-n {host} link add vf1 type vxlan id 7 dstport 4789 remote 192.0.2.1 dev wire0");
+    run("ip", &line.split(' ').collect::<Vec<_>>());
+    run("ip", &["-n", &host, "link", "set", "vf1", "alias", &pci]);
+    let before = Node::link(&host, "vf1");
+    let mut config = node.config(json!({"mtu": 9000, "mac": "02:00:00:00:00:07"}));
+    config["deviceID"] = pci.into();
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 2, "{msg}");
+    assert!(
+        msg.starts_with("`mtu`: 9000 can't be had for the VF vf1: "),
+        "{msg}"
+    );
+    assert!(msg.contains("Invalid argument"), "{msg}");
+    let after = Node::link(&host, "vf1");
+    for key in ["address", "mtu", "ifalias"] {
+        assert_eq!(before[key], after[key], "{after}");
+    }
     node.assert_clean();
 }
 

@@ -158,6 +158,19 @@ impl Node {
         }));
     }
 
+    /// An IPAM plugin named `dhcp` which, as the real one, finds nothing to do and fails where the
+    /// pod has no interface that is up, be it at ADD or at DEL.
+    pub fn make_dhcp(&self) {
+        let (bin, root) = (self.root.path().join("bin"), self.root.path().display());
+        let script = format!(
+            "#!/bin/sh\nif ! nsenter --net=$CNI_NETNS ip link show dev $CNI_IFNAME up | grep -q $CNI_IFNAME; then\n\
+             echo '{{\"code\": 100, \"msg\": \"Link not found\"}}'; exit 1; fi\n\
+             exec {root}/bin/fake-ipam\n"
+        );
+        fs::write(bin.join("dhcp"), script).unwrap();
+        fs::set_permissions(bin.join("dhcp"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Sets what IPAM answers to ADD.
     pub fn ipam_gives(&self, answer: &Value) {
         fs::write(self.root.path().join("ipam.json"), answer.to_string()).unwrap();
@@ -250,13 +263,23 @@ impl Node {
     }
 
     /// The VF is home as it was, and nothing else is left: no port, no address, no record, no
-    /// claim, no device-info file, and no temporary one.
+    /// claim, no lock, no device-info file, and no temporary one.
     #[track_caller]
     pub fn assert_clean(&self) {
+        self.assert_undone();
+        // Those of VFs are as many as there are VFs; those of attachments would grow for ever.
+        let locks = self.state("locks");
+        assert!(locks.iter().all(|name| name.len() < 40), "{locks:?}");
+    }
+
+    /// The same, but for the lock of an attachment that nobody ever sent a DEL for.
+    #[track_caller]
+    pub fn assert_undone(&self) {
         let vf = Self::link(&self.host, VF);
         assert_eq!(vf["address"], MAC, "{vf}");
         assert_eq!(vf["mtu"], MTU, "{vf}");
         assert_eq!(vf["ifalias"], PCI, "{vf}");
+        assert_eq!(vf.get("altnames"), None, "{vf}");
         assert!(!is_up(&vf), "{vf}");
         assert_eq!(self.agent.ports(), Vec::<String>::new());
         for folder in ["attachments", "vf", "tombstones", "corrupt"] {

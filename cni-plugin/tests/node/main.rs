@@ -8,6 +8,7 @@
 
 mod agent;
 mod attach;
+mod away;
 mod check;
 mod harness;
 mod kills;

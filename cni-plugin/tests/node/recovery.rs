@@ -272,8 +272,50 @@ fn a_del_killed_anywhere_is_finished_by_the_next() {
         &pod,
         &config,
     );
-    assert_eq!(points, 5, "VF, device-info, IPAM, port, record");
+    assert_eq!(points, 6, "VF, device-info, port, claim, IPAM, record");
     node.assert_clean();
+}
+
+/// Multus sends a DEL once, and a node that falls over none: whatever call comes next, of whatever
+/// pod, brings home what a killed one left of a pod that is gone.
+#[test]
+fn an_add_or_del_killed_anywhere_is_finished_by_any_later_call_without_del() {
+    for (command, attached) in [("ADD", false), ("DEL", true)] {
+        for point in 1..100 {
+            let mut node = Node::new();
+            let pod = node.pod();
+            let config = node.config(with_all(&node));
+            if attached {
+                node.call("ADD", "c1", &pod, &config).ok();
+            }
+            let at = point.to_string();
+            let env = [("XPU_TESTBED_KILL_AT", at.as_str())];
+            let answer = node.call_with(command, "c1", &pod, &config.to_string(), &env);
+            if answer.code.is_some() {
+                assert!(point > 5, "{command} got through: {answer:?}");
+                break;
+            }
+            // The kernel brings a VF home from a namespace that ends; a veth it would delete.
+            for link in Node::links(name_of(&pod)) {
+                if link != "lo" {
+                    let words = [
+                        "-n",
+                        name_of(&pod),
+                        "link",
+                        "set",
+                        &link,
+                        "netns",
+                        &node.host,
+                    ];
+                    run("ip", &words);
+                }
+            }
+            run("ip", &["netns", "del", name_of(&pod)]);
+            node.call("DEL", "another", &pod, &node.config(json!({})))
+                .ok();
+            node.assert_undone();
+        }
+    }
 }
 
 /// All that can be asked for where no PF is: every step but the PF's.
@@ -353,8 +395,21 @@ fn the_pods_own_default_route_outlives_an_attachment_with_another() {
     ip("link set eth0 up");
     ip("route add default via 192.0.2.1 dev eth0");
     let config = node.config(json!({"ipam": {"type": "fake-ipam"}}));
-    node.call("ADD", "c1", &pod, &config).ok();
+    let routes = json!({
+        "ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.8.0.0/16"}],
+    });
+    node.ipam_gives(&routes);
+    let mut answer = node.call("ADD", "c1", &pod, &config).ok();
     assert!(ip("route").contains("default via 192.0.2.1 dev eth0"));
+    // What isn't there is not told, or CHECK would miss it.
+    assert_eq!(
+        answer["routes"],
+        json!([{"dst": "10.8.0.0/16", "gw": "10.1.2.1"}])
+    );
+    let mut check = config.clone();
+    check["prevResult"] = answer.take();
+    node.call("CHECK", "c1", &pod, &check).ok();
     node.call("DEL", "c1", &pod, &config).ok();
     assert!(ip("route").contains("default via 192.0.2.1 dev eth0"));
     node.assert_clean();
@@ -374,6 +429,64 @@ fn an_ipam_plugin_that_is_gone_keeps_nothing() {
     node.assert_clean();
 }
 
+/// Addresses that nobody takes back are their own attachment's matter, not that of the VF.
+#[test]
+fn an_ipam_that_fails_keeps_no_vf_and_is_asked_again() {
+    let mut node = Node::new();
+    let (old, new, config) = (node.pod(), node.pod(), node.config(ipam()));
+    node.call("ADD", "c1", &old, &config).ok();
+    let away = node.root.path().join("ipam.error.DEL");
+    let told = json!({"code": 100, "msg": "the store is away"});
+    std::fs::write(&away, told.to_string()).unwrap();
+    let (_, msg) = node.call("DEL", "c1", &old, &config).error();
+    assert!(msg.contains("the store is away"), "{msg}");
+    assert_ne!(Node::link(&node.host, VF), Value::Null);
+
+    let plain = node.config(json!({}));
+    node.call("ADD", "c2", &new, &plain).ok();
+    assert_eq!(node.agent.ports().len(), 1);
+    // No pod suffers, and the late DEL takes nothing but its own.
+    node.call("STATUS", "", &new, &plain).ok();
+    node.call("DEL", "c1", &old, &config).error();
+    assert_ne!(Node::link(name_of(&new), "net1"), Value::Null);
+    std::fs::remove_file(&away).unwrap();
+    node.call("DEL", "c1", &old, &config).ok();
+    assert_ne!(Node::link(name_of(&new), "net1"), Value::Null);
+    assert_eq!(node.agent.ports().len(), 1);
+    node.call("DEL", "c2", &new, &plain).ok();
+    node.assert_clean();
+}
+
+/// The same where nobody sent a DEL: the pod is gone, and the next owner's ADD meets the record.
+#[test]
+fn a_lost_pods_addresses_keep_no_vf_from_its_next_owner() {
+    let mut node = Node::new();
+    let (old, new, config) = (node.pod(), node.pod(), node.config(ipam()));
+    node.call("ADD", "c1", &old, &config).ok();
+    let away = node.root.path().join("ipam.error.DEL");
+    std::fs::write(&away, r#"{"code": 100, "msg": "the store is away"}"#).unwrap();
+    // As the kernel brings a VF home: a veth would go with its namespace.
+    let netns = [
+        "-n",
+        name_of(&old),
+        "link",
+        "set",
+        "net1",
+        "netns",
+        &node.host,
+    ];
+    run("ip", &netns);
+    run("ip", &["netns", "del", name_of(&old)]);
+    let plain = node.config(json!({}));
+    node.call("ADD", "c2", &new, &plain).ok();
+    assert_eq!(node.agent.ports().len(), 1);
+    assert_eq!(node.state("attachments").len(), 2, "its addresses are kept");
+    std::fs::remove_file(&away).unwrap();
+    node.call("DEL", "c1", &old, &config).ok();
+    node.call("DEL", "c2", &new, &plain).ok();
+    node.assert_clean();
+}
+
 /// What ADD refused made nothing, so its DEL has nothing to refuse.
 #[test]
 fn a_configuration_that_add_refuses_ends_with_del() {
@@ -383,6 +496,8 @@ fn a_configuration_that_add_refuses_ends_with_del() {
         json!({"cniVersion": "9.9.9"}),
         json!({"ipam": {"type": "../sh"}}),
         json!({"ipam": {"type": "none-such"}}),
+        json!({"ipam": {"type": "xpu-cni"}}),
+        json!({"ipam": {"type": "evpn-gw"}}),
         json!({"agent": "ftp://x"}),
     ] {
         let config = node.config(more);

@@ -80,7 +80,7 @@ fn a_verb_without_its_variables_is_error_4() {
 
 #[test]
 fn status_is_50_while_agent_or_ipam_do_not_serve() {
-    let mut node = Node::new();
+    let node = Node::new();
     let config = node.config(ipam());
     assert_eq!(of_network(&node, "STATUS", &config).ok(), Value::Null);
     assert_eq!(node.ipam_log(), ["STATUS  "]);

@@ -86,6 +86,48 @@ fn the_runtimes_mac_and_device_win() {
     );
 }
 
+/// A network may name a host-wide file, as the public plugin has it; but only where those are, and
+/// not one that undoes what the host has set for all.
+#[test]
+fn a_file_that_a_network_names_counts_where_host_wide_files_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = dir.path().join("evpn-gw.conf");
+    let other = dir.path().join("other.conf");
+    let files = [dir.path().join("none/x.conf"), first.clone()];
+    fs::write(&first, r#"{"agent": "unix:///pinned"}"#).unwrap();
+    let text = r#"{"agent": "unix:///elsewhere", "logical_bridge": "blue"}"#;
+    fs::write(&other, text).unwrap();
+    let read = |named: &Path| {
+        let net = json!({"cniVersion": "1.1.0", "name": "n", "configuration_path": named});
+        Raw::read(net.to_string().as_bytes(), &files)
+    };
+    let raw = read(&other).unwrap();
+    assert!(matches!(raw.attach().unwrap(), Attach::Access(_)));
+    let agent = raw.common(Version::V1_1_0).unwrap().agent;
+    assert_eq!(agent.addr().to_string(), "unix:///pinned");
+    // The file itself and its folder are the same.
+    for named in [first.as_path(), dir.path()] {
+        assert!(
+            read(named).unwrap().attach().is_err(),
+            "{}",
+            named.display()
+        );
+    }
+    for named in ["/etc/shadow", "../x", "x"] {
+        let error = read(Path::new(named)).unwrap_err();
+        let is_it =
+            matches!(&error, ConfigError::Unsupported { key, .. } if key == "configuration_path");
+        assert!(is_it, "{named}: {error}");
+    }
+    let outside = dir.path().join("deeper/../../x");
+    assert!(matches!(
+        read(&outside),
+        Err(ConfigError::Unsupported { .. })
+    ));
+    let gone = read(&dir.path().join("gone.conf")).unwrap_err();
+    assert!(matches!(gone, ConfigError::HostFile { .. }), "{gone}");
+}
+
 #[test]
 fn an_error_names_its_key() {
     for (config, key) in [
@@ -98,6 +140,15 @@ fn an_error_names_its_key() {
         (
             json!({"logical_bridge": "blue", "mac": "ff:ff:ff:ff:ff:ff"}),
             "mac",
+        ),
+        // Neither would an address come of it, nor would it end.
+        (
+            json!({"logical_bridge": "blue", "ipam": {"type": "xpu-cni"}}),
+            "ipam.type",
+        ),
+        (
+            json!({"logical_bridge": "blue", "ipam": {"type": "evpn-gw"}}),
+            "ipam.type",
         ),
         (json!({"logical_bridge": "vrfs/blue"}), "logical_bridge"),
         (json!({"logical_bridges": "blue"}), "logical_bridges"),

@@ -9,6 +9,7 @@ fn origin(up: bool) -> Netdev {
         mtu: 1500.try_into().unwrap(),
         up,
         alias: None,
+        alt_names: None,
     }
 }
 

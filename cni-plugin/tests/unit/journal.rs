@@ -33,6 +33,7 @@ fn record(container_id: &str) -> Record {
         mtu: 1500.try_into().unwrap(),
         up: false,
         alias: None,
+        alt_names: None,
     };
     let vf = Vf::new("0000:af:06.0".parse().unwrap(), Some(netdev), Some(pf));
     Record {
@@ -56,6 +57,7 @@ fn record(container_id: &str) -> Record {
             name: "host-local".to_owned(),
             config: json!({"name": "red"}),
             args: None,
+            path: None,
         }),
         device_info: None,
         container_id: attachment.container_id,
@@ -119,6 +121,31 @@ fn a_record_of_garbage_is_told_once_and_set_aside() {
         journal.load(&key),
         Err(JournalError::Corrupt { .. })
     ));
+}
+
+/// After a downgrade: what the newer plugin must undo stays where that one finds it.
+#[test]
+fn what_a_newer_plugin_wrote_is_left_to_it() {
+    let (dir, journal) = journal();
+    let record = record("a");
+    let key = record.key();
+    let newer = |text: &str| text.replacen("\"format\":1", "\"format\":2", 1) + "\n";
+    let state = dir.path().join("state");
+    let path = state.join("attachments").join(key.as_str());
+    // Also where it has taken another shape.
+    for text in [
+        newer(&record.line()),
+        "{\"format\":7,\"x\":[]}\n".to_owned(),
+    ] {
+        fs::write(&path, &text).unwrap();
+        let told = journal.load(&key);
+        assert!(matches!(told, Err(JournalError::Newer { .. })), "{told:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    let tombstone = state.join("tombstones").join(key.as_str());
+    fs::write(&tombstone, newer(&Tombstone::of(&record).line())).unwrap();
+    assert!(journal.tombstones().unwrap().is_empty());
+    assert!(tombstone.exists());
 }
 
 #[test]

@@ -63,10 +63,15 @@ fn an_address_alone_needs_no_pf() {
         mac: Some(mac()),
         ..Asked::default()
     };
-    assert_eq!(asked.needs_pf(), None);
+    assert_eq!(asked.needs_pf(true), None);
+    // A program's VF has nobody else who could be told.
+    assert_eq!(
+        asked.needs_pf(false),
+        Some((SettingKey::Mac, Setting::Mac(Some(mac()))))
+    );
     asked.trust = Some(false);
     assert_eq!(
-        asked.needs_pf(),
+        asked.needs_pf(true),
         Some((SettingKey::Trust, Setting::Trust(false)))
     );
 }

@@ -196,10 +196,12 @@ fn gc_removes_what_is_not_valid_and_never_guesses() -> Result<()> {
     let reports = client.verbs_with("gc-keep,gc-blind", &options)?;
     ensure!(reports[0]["ok"] == true, "{}", reports[0]);
     ensure!(
-        reports[1]["ok"] == false && reports[1]["error"]["msg"].is_string(),
+        reports[1]["ok"] == false && reports[1]["error"]["code"] == 7,
         "{}",
         reports[1]
     );
+    let told = reports[1]["error"]["msg"].as_str().unwrap_or_default();
+    ensure!(told.contains("cni.dev/valid-attachments"), "{told}");
     interface(pod.netns(), INTERFACE)?;
     let reports = client.verbs_with("gc-drop,del", &options)?;
     ensure!(reports.iter().all(|it| it["ok"] == true), "{reports:?}");

@@ -30,9 +30,9 @@ use xpu_tests::guest::{
 const CNI_PATH: &str = "CNI_PATH=/share/bin:/usr/lib/cni";
 /// What the tests write for the clients.
 const FILES: &str = "/run/lab/conformance";
-/// What the plugin logged, over all its calls of one test.
 /// The folder of the plugin's host-wide file.
 const HOST_CONFIG: &str = "/etc/cni/net.d/xpu-cni.d";
+/// What the plugin logged, over all its calls of one test.
 const PLUGIN_LOG: &str = "/run/lab/conformance/xpu-cni.log";
 
 /// A MAC that pods ask for, for the first VF.

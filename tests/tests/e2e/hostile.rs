@@ -56,6 +56,67 @@ fn names_marks_and_settings_of_a_pods_stay_in_it() -> Result<()> {
     Ok(())
 }
 
+/// The further names of a device as `ip` tells them.
+fn altnames(link: &Value) -> Vec<String> {
+    let names = link["altnames"].as_array().cloned().unwrap_or_default();
+    let names = names
+        .iter()
+        .filter_map(|name| name.as_str().map(str::to_owned));
+    names.collect()
+}
+
+/// A pod names its VF as the next pod names its own devices: the next one gets the VF all the same,
+/// and the host's own names for it are there again in the end.
+#[test]
+fn further_names_of_a_pods_end_with_it_and_the_hosts_come_back() -> Result<()> {
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let vf = &lab.vfs[0];
+    let before = altnames(&link(&vf.name)?);
+    command::run(&format!(
+        "ip link property add dev {} altname rack7",
+        vf.name
+    ))?;
+    let own = altnames(&link(&vf.name)?);
+    let names = Pod::create("names")?;
+    let next = Pod::create("next")?;
+    let done = || -> Result<()> {
+        let attachment = attach(&names, vf)?;
+        let property = |verb: &str, name: &str| {
+            let words = [
+                "ip", "link", "property", verb, "dev", "net1", "altname", name,
+            ];
+            command::run_words(&names.netns().words(&words))
+        };
+        property("add", "eth0")?;
+        property("add", "net1-of-a-pods-own-choice")?;
+        property("del", "rack7")?;
+        attachment.del()?;
+        is_home(vf)?;
+        let home = altnames(&link(&vf.name)?);
+        let same = home.len() == own.len() && own.iter().all(|name| home.contains(name));
+        ensure!(same, "{home:?}, not {own:?}");
+
+        // And where the pod has what the host calls it.
+        let words = ["ip", "link", "add", "rack7", "type", "dummy"];
+        command::run_words(&next.netns().words(&words))?;
+        let attachment = attach(&next, vf)?;
+        attachment.del()?;
+        let home = altnames(&link(&vf.name)?);
+        ensure!(home.contains(&"rack7".to_owned()), "{home:?}");
+        Ok(())
+    };
+    let done = done();
+    command::run(&format!(
+        "ip link property del dev {} altname rack7",
+        vf.name
+    ))?;
+    done?;
+    let after = altnames(&link(&vf.name)?);
+    ensure!(before.len() == after.len(), "{before:?}, {after:?}");
+    Ok(())
+}
+
 #[test]
 fn a_name_that_is_taken_at_home_keeps_no_vf() -> Result<()> {
     let lab = Lab::start()?;

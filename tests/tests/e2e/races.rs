@@ -170,6 +170,56 @@ fn an_agent_that_is_away_leaks_no_port_and_keeps_no_vf() -> Result<()> {
     })
 }
 
+/// An agent that hangs keeps no pod from ending; whoever needs the VF next has its port deleted.
+#[test]
+fn an_agent_that_hangs_at_del_keeps_neither_pod_nor_vf() -> Result<()> {
+    let lab = lab()?;
+    let vf = &lab.vfs[0];
+    let pod = Pod::create("hung")?;
+    let call = network(&pod, vf, "net-blue");
+    call.add()?;
+    let agent = lab.agent.as_ref().context("no agent")?;
+    agent.signal(Signal::SIGSTOP)?;
+    let told = call.run("DEL");
+    agent.signal(Signal::SIGCONT)?;
+    let told = told?;
+    ensure!(told.ok, "{}", told.json);
+    is_home(vf)?;
+    call.add()?;
+    ensure!(operator::names("bridge-port")?.len() == 1);
+    call.del()?;
+    nothing_is_left()
+}
+
+/// Multus sends a DEL once, and not at all where the node fell over: any later call will do.
+#[test]
+fn what_a_killed_call_left_of_a_pod_that_is_gone_any_later_call_finishes() -> Result<()> {
+    let lab = lab()?;
+    let vf = &lab.vfs[0];
+    let other = Pod::create("other")?;
+    let idle = network(&other, &lab.vfs[1], "net-green");
+    let before = vf.as_pf_has_it()?;
+    let start = Instant::now();
+    idle.add()?;
+    idle.del()?;
+    let pair = start.elapsed();
+    for number in 1..=KILLS / 4 {
+        let pod = Pod::create("lost")?;
+        let keys = json!({ "mtu": 1400, "max_tx_rate": 100, "trust": "on" });
+        let call = network(&pod, vf, "net-blue").with(keys);
+        call.cut("ADD", pair * number * 4 / KILLS)?;
+        drop(pod);
+        wait_until("the lost pod's VF is home as it was", CONVERGENCE, || {
+            idle.del()?;
+            is_home(vf)?;
+            let after = vf.as_pf_has_it()?;
+            ensure!(before == after, "before: {before}, after: {after}");
+            nothing_is_left()
+        })?;
+    }
+    Ok(())
+}
+
 /// As a runtime does that is out of patience.
 #[test]
 fn calls_that_are_killed_leave_the_vf_to_the_next_one() -> Result<()> {

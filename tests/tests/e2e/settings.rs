@@ -100,6 +100,14 @@ fn what_the_driver_refuses_is_told_and_nothing_stays_half_set() -> Result<()> {
         2,
         &["min_tx_rate", "Invalid argument"],
     )?;
+    // The VF itself refuses what its driver has no room for.
+    let keys = json!({ "trust": "on", "mtu": 20_000 });
+    refused(
+        &with(&pod, vf, keys),
+        vf,
+        2,
+        &["mtu", "20000", "Invalid argument"],
+    )?;
     let keys = json!({ "trust": "on", "link_state": "disable" });
     refused(
         &with(&pod, vf, keys),
@@ -139,7 +147,7 @@ fn a_vf_of_a_userspace_driver_gets_port_settings_addresses_and_device_info() -> 
     let info = "/var/run/k8s.cni.cncf.io/devinfo/cni/default-lab-settings_net1";
     let keys = json!({
         "max_tx_rate": 100,
-        "runtimeConfig": { "CNIDeviceInfoFile": info },
+        "runtimeConfig": { "CNIDeviceInfoFile": info, "mac": OTHER_MAC },
     });
     let attachment = with(&pod, vf, keys).addresses(&["10.100.0.11/24"], &[]);
     let result = attachment.add()?;
@@ -147,7 +155,8 @@ fn a_vf_of_a_userspace_driver_gets_port_settings_addresses_and_device_info() -> 
     ensure!(interface["name"] == "net1", "{result}");
     ensure!(interface["sandbox"] == pod.netns().path(), "{result}");
     // Without a netdev, the address is that which the PF gives.
-    ensure!(interface["mac"] == vf.mac.as_str(), "{result}");
+    ensure!(interface["mac"] == OTHER_MAC, "{result}");
+    ensure!(vf.as_pf_has_it()?["address"] == OTHER_MAC);
     ensure!(result["ips"][0]["address"] == "10.100.0.11/24", "{result}");
     let links = pod.netns().links()?;
     ensure!(!links.contains(&"net1".to_owned()), "{links:?}");

@@ -179,10 +179,24 @@ impl Sysfs {
                 path: link,
                 source: io::Error::new(io::ErrorKind::InvalidData, error),
             })?;
-        let netdev = device_names(&self.dir(&pci).join("net"))?
-            .into_iter()
-            .next();
+        let netdev = self.own_netdev(&pci)?;
         Ok(Some(Parent { pci, netdev }))
+    }
+
+    /// The netdev of a PF itself. In switchdev mode those that represent its VFs stand beside it,
+    /// and a driver may number them before it.
+    fn own_netdev(&self, pf: &PciAddr) -> Result<Option<IfName>, SysfsError> {
+        let net = self.dir(pf).join("net");
+        let mut names = device_names(&net)?;
+        if names.len() > 1 {
+            let is_uplink = |name: &IfName| {
+                let port = net.join(name.as_str()).join("phys_port_name");
+                fs::read_to_string(port).is_ok_and(|port| is_physical(port.trim_end()))
+            };
+            let uplink = names.iter().position(is_uplink);
+            return Ok(Some(names.swap_remove(uplink.unwrap_or_default())));
+        }
+        Ok(names.pop())
     }
 
     /// A VF's number on its PF (`IFLA_VF_*` call it `vf`).
@@ -203,6 +217,13 @@ impl Sysfs {
         let source = io::Error::new(io::ErrorKind::NotFound, format!("no virtfn leads to {vf}"));
         Err(SysfsError::Read { path: dir, source })
     }
+}
+
+/// Whether a port's name is that of a wire, `p0`, and not of a function, `pf0vf3`
+/// (`Documentation/networking/switchdev.rst`).
+fn is_physical(port: &str) -> bool {
+    let number = port.strip_prefix('p').unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// The entries of a folder; none when the folder isn't there.
@@ -297,6 +318,28 @@ mod tests {
         assert_eq!(sysfs.parent(&pci(PF)).unwrap(), None);
         assert_eq!(sysfs.vf_number(&pci(PF), &pci(VF)).unwrap(), 3);
         assert!(sysfs.vf_number(&pci(PF), &pci(PF)).is_err());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_pf_is_told_from_those_that_represent_its_vfs() {
+        let (root, sysfs) = tree("switchdev");
+        let devices = root.join("bus/pci/devices");
+        fs::create_dir_all(devices.join(VF)).unwrap();
+        symlink(format!("../{PF}"), devices.join(VF).join("physfn")).unwrap();
+        let pf = || sysfs.parent(&pci(VF)).unwrap().unwrap().netdev;
+        assert_eq!(pf(), None);
+        let port = |name: &str, port: &str| {
+            let net = devices.join(PF).join("net").join(name);
+            fs::create_dir_all(&net).unwrap();
+            fs::write(net.join("phys_port_name"), format!("{port}\n")).unwrap();
+        };
+        port("eth0", "pf0vf0");
+        assert_eq!(pf(), "eth0".parse().ok(), "the only one");
+        port("eth1", "pf0vf10");
+        port("eth7", "p0");
+        port("eth9", "pf0sf1");
+        assert_eq!(pf(), "eth7".parse().ok());
         fs::remove_dir_all(root).unwrap();
     }
 

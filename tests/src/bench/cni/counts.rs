@@ -9,7 +9,10 @@ use super::{
     site::{Site, Vf, call},
     trace::{Message, Trace},
 };
-use crate::{bench::row::Row, guest::pod::Pod};
+use crate::{
+    bench::row::{Row, Target},
+    guest::pod::Pod,
+};
 
 /// Pods on the node beside the one that is counted: the sweep has something to look at.
 const OTHERS: usize = 20;
@@ -40,6 +43,20 @@ fn count(metric: &str, value: usize) -> Row {
     Row::new(format!("counted: {metric}"), 1, value, "")
 }
 
+/// A count that must be that very number: a plugin that did nothing would stay below every limit.
+fn exactly(metric: &str, value: usize, wanted: u32) -> Row {
+    let limit = f64::from(wanted);
+    let mut row = count(metric, value);
+    #[expect(clippy::float_cmp, reason = "small whole numbers")]
+    let same = row.value == limit;
+    row.ok = Some(same);
+    row.target = Some(Target {
+        rule: format!("= {wanted}"),
+        limit,
+    });
+    row
+}
+
 fn number(trace: &Trace, of: impl Fn(&Message) -> bool) -> usize {
     trace.messages().filter(|message| of(message)).count()
 }
@@ -55,7 +72,7 @@ fn plain(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
             .note(&format!("no IPAM; {OTHERS} other pods on the node"))
             .at_most(150.0),
         count("ADD, programs started", add.started.len()).at_most(0.0),
-        count("DEL, namespace moves", number(&del, Message::moves)).at_most(1.0),
+        exactly("DEL, namespace moves", number(&del, Message::moves), 1),
         count("DEL, netlink sends", del.sends.len()).at_most(4.0),
         count(
             "DEL, links taken down",
@@ -100,7 +117,12 @@ fn everything(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
         |it: &Message| it.moves() && it.sets() == [true; 3] && it.brings() == Some(true);
     let rtnl = add.messages().count() + add.settings.len();
     Ok(vec![
-        count("ADD, namespace moves", number(&add, Message::moves)).at_most(1.0),
+        exactly("ADD, namespace moves", number(&add, Message::moves), 1),
+        exactly(
+            "ADD, messages that move, rename, set MTU and MAC and up",
+            number(&add, one_message),
+            1,
+        ),
         count(
             "ADD, other messages than the one that moves, renames, sets MTU and MAC and ups",
             number(&add, |it| {

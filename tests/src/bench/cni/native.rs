@@ -179,9 +179,6 @@ impl Node {
         fs::write(class.join("ifalias"), format!("{}\n", vf.pci))?;
         let card = devices.join(card);
         fs::create_dir_all(&card)?;
-        // The first VF is device 1, function 0; each is one further.
-        fs::write(card.join("sriov_offset"), "8\n")?;
-        fs::write(card.join("sriov_stride"), "1\n")?;
         symlink(
             format!("../{}", vf.pci),
             card.join(format!("virtfn{number}")),

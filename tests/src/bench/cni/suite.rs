@@ -22,6 +22,9 @@ use crate::{
     guest::pod::Pod,
 };
 
+/// How much longer an ADD may take with 0.1 processors than with all there are.
+const UNDER_QUOTA: f64 = 1.3;
+
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
@@ -352,7 +355,9 @@ fn under_quota(site: &dyn Site, size: Size) -> Result<Row> {
     let metric = "ADD p50 with 0.1 processors";
     let Some(quota) = Quota::new(100)? else {
         let row = Row::new(metric, 0, f64::NAN, "ms");
-        return Ok(row.note("not measured: no processor controller among this machine's cgroups"));
+        let row = row.note("not measured: no processor controller among this machine's cgroups");
+        // Which misses the target: what nobody has seen is not good enough.
+        return Ok(row.ratio_at_most(UNDER_QUOTA));
     };
     let mut host = Namespace::own()?;
     let pod = Pod::create("quota")?;
@@ -374,7 +379,7 @@ fn under_quota(site: &dyn Site, size: Size) -> Result<Row> {
     Ok(Row::new(metric, size.samples, median(&with), "ms")
         .peer(median(&without), "peer: ours without a quota")
         .ratio(paired_ratio(&with, &without))
-        .ratio_at_most(1.3))
+        .ratio_at_most(UNDER_QUOTA))
 }
 
 /// A static C program that returns 0.

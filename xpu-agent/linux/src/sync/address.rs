@@ -86,8 +86,8 @@ pub struct Route {
     pub advmss: Option<u32>,
 }
 
-/// Adds a route, or takes the place of one of the same destination and metric: an
-/// address's own prefix route is no obstacle.
+/// Adds a route. One of the same destination and metric that is there already is an error, whoever
+/// set it.
 #[must_use]
 pub fn add_route(index: IfIndex, route: &Route, what: String) -> Request {
     let mut message = RouteMessage::default();

@@ -74,29 +74,64 @@ impl LinkEvents {
                 Err(errno) => return Err(failed(errno)),
                 Ok(_) => {}
             }
-            let read = match recv(
-                self.socket.as_raw_fd(),
-                &mut self.buffer,
-                MsgFlags::MSG_DONTWAIT,
-            ) {
-                Ok(read) => read,
-                Err(Errno::EINTR | Errno::EAGAIN) => continue,
-                Err(Errno::ENOBUFS) => return Ok(None),
+            match self.read() {
+                Ok(Read::Link(link)) if wanted(&link) => return Ok(Some(link)),
+                Ok(Read::Link(_) | Read::Other) | Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Ok(Read::Lost) => return Ok(None),
                 Err(errno) => return Err(failed(errno)),
-            };
-            // Notifications come one to a datagram; one that can't be read isn't ours.
-            let Ok(message) =
-                NetlinkMessage::<RouteNetlinkMessage>::deserialize(&self.buffer[..read])
-            else {
-                continue;
-            };
-            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) =
-                message.payload
-                && let Some(facts) = LinkFacts::from_message(link)
-                && wanted(&facts)
-            {
-                return Ok(Some(facts));
             }
         }
     }
+
+    /// The first event that has come already of a link as `wanted`. `None`: there was none, or some
+    /// were lost.
+    ///
+    /// # Errors
+    /// [`RtnlError::Transport`].
+    pub fn come(
+        &mut self,
+        wanted: impl Fn(&LinkFacts) -> bool,
+    ) -> Result<Option<LinkFacts>, RtnlError> {
+        let failed = |errno: Errno| RtnlError::Transport {
+            what: "read the events of links".to_owned(),
+            source: io::Error::from(errno),
+        };
+        loop {
+            match self.read() {
+                Ok(Read::Link(link)) if wanted(&link) => return Ok(Some(link)),
+                Ok(Read::Link(_) | Read::Other) | Err(Errno::EINTR) => {}
+                Ok(Read::Lost) | Err(Errno::EAGAIN) => return Ok(None),
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+    }
+
+    /// The next event, which must have come.
+    fn read(&mut self) -> Result<Read, Errno> {
+        let read = match recv(
+            self.socket.as_raw_fd(),
+            &mut self.buffer,
+            MsgFlags::MSG_DONTWAIT,
+        ) {
+            Ok(read) => read,
+            Err(Errno::ENOBUFS) => return Ok(Read::Lost),
+            Err(errno) => return Err(errno),
+        };
+        // Notifications come one to a datagram; one that can't be read isn't ours.
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&self.buffer[..read]);
+        let Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) =
+            message.map(|message| message.payload)
+        else {
+            return Ok(Read::Other);
+        };
+        Ok(LinkFacts::from_message(link).map_or(Read::Other, Read::Link))
+    }
+}
+
+/// What a read gave.
+enum Read {
+    Link(LinkFacts),
+    Other,
+    /// Events were dropped for want of room.
+    Lost,
 }

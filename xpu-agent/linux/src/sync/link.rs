@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Prop},
@@ -97,6 +98,24 @@ pub fn links(rtnl: &mut Rtnl) -> Result<Vec<LinkFacts>, RtnlError> {
     Ok(facts.collect())
 }
 
+/// The further names of one link. Takes RTNL.
+///
+/// # Errors
+/// The kernel's refusal, as where there is no such link.
+pub fn alt_names(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<String>, RtnlError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index.get();
+    let mask = vec![LinkExtentMask::SkipStats];
+    message.attributes.push(LinkAttribute::ExtMask(mask));
+    let what = format!("read the names of link {index}");
+    let found = rtnl.get(&what, RouteNetlinkMessage::GetLink(message), false)?;
+    let facts = found.into_iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) => LinkFacts::from_message(link),
+        _ => None,
+    });
+    Ok(facts.map(|facts| facts.alt_names).unwrap_or_default())
+}
+
 /// A change to one link, sent as one message: the kernel works through it in the
 /// order namespace, MAC, MTU, name, up or down (`do_setlink()`).
 #[derive(Debug)]
@@ -187,16 +206,32 @@ impl<'a> Change<'a> {
 /// Takes further names from a link.
 #[must_use]
 pub fn drop_alt_names(index: IfIndex, names: Vec<String>) -> Request {
-    let mut message = LinkMessage::default();
-    message.header.index = index.get();
     let what = format!("take the names {} from link {index}", names.join(", "));
-    let properties = names.into_iter().map(Prop::AltIfName).collect();
-    message.attributes.push(LinkAttribute::PropList(properties));
     Request {
         what,
-        message: RouteNetlinkMessage::DelLinkProp(message),
+        message: RouteNetlinkMessage::DelLinkProp(properties(index, names)),
         flags: 0,
     }
+}
+
+/// Gives a further name to a link.
+#[must_use]
+pub fn add_alt_name(index: IfIndex, name: String) -> Request {
+    let what = format!("give the name {name} to link {index}");
+    Request {
+        what,
+        message: RouteNetlinkMessage::NewLinkProp(properties(index, vec![name])),
+        // As `ip link property add` has it; the kernel asks for both.
+        flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND,
+    }
+}
+
+fn properties(index: IfIndex, names: Vec<String>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index.get();
+    let properties = names.into_iter().map(Prop::AltIfName).collect();
+    message.attributes.push(LinkAttribute::PropList(properties));
+    message
 }
 
 #[cfg(test)]

@@ -1,0 +1,137 @@
+//! What takes long to fail is left alone for a while, longer each time: it must not cost every
+//! call of the node.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{Journal, JournalError, file_error, remove};
+use crate::{host::read_small, port::Key};
+
+/// What may fail again and again.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    /// An agent, by its address.
+    Agent(&'a str),
+    /// An attachment that is to be finished.
+    Attachment(&'a Key),
+}
+
+impl Subject<'_> {
+    /// How long it is left alone after its first failure and at most, and how many times longer
+    /// with each.
+    const fn waits(self) -> (Duration, Duration, u32) {
+        match self {
+            Self::Agent(_) => (Duration::from_secs(2), Duration::from_secs(60), 2),
+            Self::Attachment(_) => (Duration::from_secs(10), Duration::from_secs(600), 4),
+        }
+    }
+
+    /// How long it is left alone after so many failures in a row.
+    fn wait(self, failures: u32) -> Duration {
+        let (first, most, factor) = self.waits();
+        let Some(before) = failures.checked_sub(1) else {
+            return Duration::ZERO;
+        };
+        first
+            .saturating_mul(factor.saturating_pow(before))
+            .min(most)
+    }
+
+    fn file(self) -> String {
+        match self {
+            Self::Agent(addr) => {
+                let hash = Sha256::digest(addr);
+                let digits = hash[..20].iter().map(|byte| format!("{byte:02x}"));
+                format!("agent-{}", digits.collect::<String>())
+            }
+            Self::Attachment(key) => key.as_str().to_owned(),
+        }
+    }
+}
+
+impl Journal {
+    fn backoff_path(&self, subject: Subject<'_>) -> PathBuf {
+        self.root.join("backoff").join(subject.file())
+    }
+
+    /// How often something has failed in a row; `None`: it is to be left alone still. What can't
+    /// be told counts as never.
+    #[must_use]
+    pub fn failures(&self, subject: Subject<'_>) -> Option<u32> {
+        let path = self.backoff_path(subject);
+        let Some(failures) = read_small(&path).ok().and_then(|text| text.parse().ok()) else {
+            return Some(0);
+        };
+        let last = fs::metadata(&path).and_then(|meta| meta.modified());
+        let since = last
+            .ok()
+            .and_then(|last| SystemTime::now().duration_since(last).ok());
+        // A clock that went back keeps nothing waiting.
+        let is_due = since.is_none_or(|since| since >= subject.wait(failures));
+        is_due.then_some(failures)
+    }
+
+    /// Notes a failure that took its time.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn failed(&self, subject: Subject<'_>) -> Result<(), JournalError> {
+        let path = self.backoff_path(subject);
+        let known = read_small(&path).ok().and_then(|text| text.parse().ok());
+        let text = known.unwrap_or(0_u32).saturating_add(1).to_string();
+        let write = || match fs::write(&path, &text) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(self.root.join("backoff"))?;
+                fs::write(&path, &text)
+            }
+            written => written,
+        };
+        // Neither synced nor locked: a lost one costs one try more.
+        write().map_err(|source| file_error("write", &path, source))
+    }
+
+    /// Forgets the failures.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn succeeded(&self, subject: Subject<'_>) -> Result<(), JournalError> {
+        remove(&self.backoff_path(subject))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_left_alone_longer_each_time() {
+        let agent = Subject::Agent("http://192.0.2.9:1");
+        let seconds = |failures| agent.wait(failures).as_secs();
+        assert_eq!([0, 1, 2, 3, 99].map(seconds), [0, 2, 4, 8, 60]);
+
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        assert_eq!(journal.failures(agent), Some(0));
+        journal.failed(agent).unwrap();
+        journal.failed(agent).unwrap();
+        assert_eq!(journal.failures(agent), None);
+        let path = journal.backoff_path(agent);
+        let touch = |ago: u64, ahead: u64| {
+            let now = SystemTime::now() + Duration::from_secs(ahead);
+            let file = fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(now - Duration::from_secs(ago)).unwrap();
+        };
+        touch(5, 0);
+        assert_eq!(journal.failures(agent), Some(2));
+        touch(0, 3600);
+        assert_eq!(journal.failures(agent), Some(2), "the clock went back");
+        journal.succeeded(agent).unwrap();
+        assert_eq!(journal.failures(agent), Some(0));
+    }
+}

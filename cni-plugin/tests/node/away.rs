@@ -1,0 +1,137 @@
+//! The agent is slow, restarts, loses an answer, hangs, or is behind a wire that drops everything:
+//! a call fails fast and clearly, or succeeds with a tombstone, and nothing is left in the end.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Node, VF, run};
+
+/// An address on the host that takes every packet and answers none.
+fn black_hole(node: &Node) -> &'static str {
+    let ip = |line: &str| {
+        let words: Vec<_> = ["-n", node.host.as_str()]
+            .into_iter()
+            .chain(line.split(' '))
+            .collect();
+        run("ip", &words)
+    };
+    ip("link add hole type veth peer name drain");
+    ip("addr add 192.0.2.1/24 dev hole");
+    ip("link set hole up");
+    ip("link set drain up");
+    ip("neigh add 192.0.2.9 lladdr 02:00:00:00:00:99 dev hole nud permanent");
+    "http://192.0.2.9:50151"
+}
+
+#[test]
+fn an_agent_that_takes_its_time_is_waited_for() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let held = node.agent.hold();
+    std::thread::scope(|scope| {
+        let add = scope.spawn(|| node.call("ADD", "c1", &pod, &config));
+        held.entered.recv().unwrap();
+        // The VF doesn't move before the agent has said yes.
+        assert_ne!(Node::link(&node.host, VF), Value::Null);
+        held.release();
+        add.join().unwrap().ok();
+    });
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
+
+/// The port is there, and nobody was told: the agent ends between the two, for good or to start
+/// anew.
+#[test]
+fn a_port_whose_creation_nobody_heard_of_is_deleted_once_the_agent_is_back() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    for starts_anew in [false, true] {
+        let held = node.agent.hold();
+        let answer = std::thread::scope(|scope| {
+            let add = scope.spawn(|| node.call("ADD", "c1", &pod, &config));
+            held.entered.recv().unwrap();
+            node.agent.stop();
+            if starts_anew {
+                node.agent.serve();
+            }
+            add.join().unwrap()
+        });
+        let (code, msg) = answer.error();
+        assert_eq!(code, 11, "{msg}");
+        assert!(msg.contains("can't be reached"), "{msg}");
+        assert_ne!(Node::link(&node.host, VF), Value::Null);
+        if !starts_anew {
+            assert_eq!(node.agent.ports().len(), 1);
+            assert_eq!(node.state("tombstones").len(), 1);
+            node.agent.serve();
+        }
+        node.call("DEL", "c1", &pod, &config).ok();
+        node.assert_clean();
+    }
+}
+
+#[test]
+fn an_agent_that_hangs_at_del_keeps_neither_pod_nor_vf() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let held = node.agent.hold_before();
+    let start = Instant::now();
+    node.call("DEL", "c1", &pod, &config).ok();
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    held.entered.recv().unwrap();
+    assert_ne!(Node::link(&node.host, VF), Value::Null);
+    assert_eq!(node.state("tombstones").len(), 1);
+    assert_eq!(node.state("attachments"), Vec::<String>::new());
+    // Whoever needs the VF next has the port deleted first.
+    held.release();
+    node.call("ADD", "c2", &pod, &config).ok();
+    assert_eq!(node.agent.ports().len(), 1);
+    assert_eq!(node.state("tombstones"), Vec::<String>::new());
+    node.call("DEL", "c2", &pod, &config).ok();
+    node.assert_clean();
+}
+
+#[test]
+fn an_agent_behind_a_wire_that_drops_all_fails_an_add_fast() {
+    let mut node = Node::new();
+    let (pod, hole) = (node.pod(), black_hole(&node));
+    let config = node.config(json!({ "agent": hole }));
+    let start = Instant::now();
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    let elapsed = start.elapsed();
+    assert_eq!(code, 11, "{msg}");
+    assert!(msg.contains(hole), "{msg}");
+    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+    node.assert_clean();
+}
+
+/// A tombstone of an agent that will never be back costs some calls a moment, and not each.
+#[test]
+fn a_tombstone_of_an_agent_that_never_answers_is_no_tax() {
+    let mut node = Node::new();
+    let (pod, hole) = (node.pod(), black_hole(&node));
+    let config = node.config(json!({}));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let port = node.agent.only_port().0;
+    let dir = node.root.path().join("state/attachments");
+    let record = dir.join(&node.state("attachments")[0]);
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.replace(&node.agent.address(), hole)).unwrap();
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert_eq!(node.state("tombstones").len(), 1);
+
+    node.agent.put(&port, None);
+    let start = Instant::now();
+    for _ in 0..4 {
+        node.call("ADD", "c2", &pod, &config).ok();
+        node.call("DEL", "c2", &pod, &config).ok();
+    }
+    // Once in two seconds at the most it is tried, for half a second and what the answer may take.
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+    assert_eq!(node.state("tombstones").len(), 1, "it is not forgotten");
+}
