@@ -1,6 +1,9 @@
 //! Calls that meet, and calls that end before they are done.
 
-use std::{fs, thread, time::Instant};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -231,16 +234,21 @@ fn calls_that_are_killed_leave_the_vf_to_the_next_one() -> Result<()> {
     let call = network(&pod, vf, "net-blue")
         .with(keys)
         .addresses(&["10.100.0.9/24"], &[]);
-    let start = Instant::now();
+    // Once for the guest to have read what the calls need.
     call.add()?;
     call.del()?;
-    let pair = start.elapsed();
+    let timed = |act: &dyn Fn() -> Result<()>| {
+        let start = Instant::now();
+        act().map(|()| start.elapsed())
+    };
+    let add = timed(&|| call.add().map(drop))?;
+    let del = timed(&|| call.del())?;
     let mut killed = 0;
     for number in 0..KILLS {
         // Every part of a call has its turn, in both.
-        let after = |number: u32| pair * (1 + number % KILLS) / KILLS;
-        killed += u32::from(call.cut("ADD", after(number))?);
-        killed += u32::from(call.cut("DEL", after(number * 7 + 3))?);
+        let part = |whole: Duration, number: u32| whole * (1 + number % KILLS) / KILLS;
+        killed += u32::from(call.cut("ADD", part(add, number))?);
+        killed += u32::from(call.cut("DEL", part(del, number * 7 + 3))?);
         call.del()?;
         is_home(vf).with_context(|| format!("kill {number}"))?;
         let after: Value = vf.as_pf_has_it()?;
