@@ -124,14 +124,14 @@ def main(target, base, up):
                 "gw_ip_prefix": [v4("10.1.0.1", 24), v6(b"\xfd" + bytes(14) + b"\x01", 64)],
             },
         ),
-        # A MAC as text, as a public client sends it. Its netdev is nowhere: it can't be up.
-        (ports, "port-1", trunk),
+        # A MAC as text, as a public client sends it. The netdev is a representor of the lab.
+        (ports, "rep1", trunk),
     ]
     for kind, id, spec in specs:
         made = kind.create(id, **spec)
         name = f"{kind.collection}/{id}"
         assert made.name == name, made
-        if up and kind is not ports:
+        if up:
             state = json_format.MessageToDict(made.status)["operStatus"]
             assert state.endswith("_UP"), made
         again = kind.create(id, **spec)
@@ -143,7 +143,7 @@ def main(target, base, up):
         # What HTTP says is what Google's library makes of the same object.
         code, shown = http(f"{base}/v1/{name}")
         assert (code, shown["spec"]) == (200, json_format.MessageToDict(got)["spec"]), shown
-    assert ports.call("Get", name="port-1").spec.mac_address == bytes([2, 0, 0, 0, 0, 0xAA])
+    assert ports.call("Get", name="rep1").spec.mac_address == bytes([2, 0, 0, 0, 0, 0xAA])
 
     changed = bridges.update("net-blue", mask=["spec.vlan_id"], vlan_id=101)
     assert changed.spec.vlan_id == 101, changed
@@ -151,7 +151,7 @@ def main(target, base, up):
     assert made.name == "logicalBridges/net-new", made
     vrfs.update("vrf-red", loopback_ip_prefix=v4("10.255.1.2", 32))
     svis.update("svi-blue", mask=["enable_bgp", "spec.remote_as"])
-    ports.update("port-1", mask=["*"], logical_bridges=["net-blue"], **trunk)
+    ports.update("rep1", mask=["*"], logical_bridges=["net-blue"], **trunk)
 
     status = refused(grpc.StatusCode.INVALID_ARGUMENT, lambda: bridges.create("net-x", vlan_id=4095))
     (violation,) = unpacked(status, error_details_pb2.BadRequest).field_violations
