@@ -1,0 +1,242 @@
+//! What FRR is told.
+
+use super::*;
+
+#[test]
+fn the_lines_of_a_node_with_one_tenant() {
+    let (node, mut intent) = (node(true), Intent::default());
+    reshape(&mut intent, &[Some((Some(500), true)), None, None]);
+    let plan = plan(&given(&intent, &node), &Observed::default());
+    let told: Vec<_> = plan.commands.iter().map(|it| it.line.to_string()).collect();
+    let expected = "\
+zebra: vrf vrf-0 / vni 5000
+bgpd: router bgp 65001 vrf vrf-0 / neighbor svi-100 peer-group
+bgpd: router bgp 65001 / neighbor 10.254.1.1 remote-as external
+bgpd: router bgp 65001 vrf vrf-0 / neighbor svi-100 remote-as 65100
+bgpd: router bgp 65001 / bgp bestpath as-path multipath-relax
+bgpd: router bgp 65001 / bgp router-id 10.255.0.1
+bgpd: router bgp 65001 / neighbor 10.254.1.1 bfd
+bgpd: router bgp 65001 / no bgp default ipv4-unicast
+bgpd: router bgp 65001 / no bgp ebgp-requires-policy
+bgpd: router bgp 65001 vrf vrf-0 / bgp listen range 10.1.0.0/24 peer-group svi-100
+bgpd: router bgp 65001 vrf vrf-0 / bgp listen range fd00:1::/64 peer-group svi-100
+bgpd: router bgp 65001 vrf vrf-0 / bgp router-id 10.255.100.1
+bgpd: router bgp 65001 vrf vrf-0 / no bgp default ipv4-unicast
+bgpd: router bgp 65001 vrf vrf-0 / no bgp ebgp-requires-policy
+bgpd: router bgp 65001 / address-family ipv4 unicast / neighbor 10.254.1.1 activate
+bgpd: router bgp 65001 / address-family l2vpn evpn / neighbor 10.254.1.1 activate
+bgpd: router bgp 65001 vrf vrf-0 / address-family ipv4 unicast / neighbor svi-100 activate
+bgpd: router bgp 65001 vrf vrf-0 / address-family ipv6 unicast / neighbor svi-100 activate
+bgpd: router bgp 65001 / address-family ipv4 unicast / network 10.255.0.1/32
+bgpd: router bgp 65001 / address-family l2vpn evpn / advertise-all-vni
+bgpd: router bgp 65001 vrf vrf-0 / address-family ipv4 unicast / neighbor svi-100 as-override
+bgpd: router bgp 65001 vrf vrf-0 / address-family ipv4 unicast / redistribute connected
+bgpd: router bgp 65001 vrf vrf-0 / address-family ipv4 unicast / redistribute static
+bgpd: router bgp 65001 vrf vrf-0 / address-family ipv6 unicast / neighbor svi-100 as-override
+bgpd: router bgp 65001 vrf vrf-0 / address-family ipv6 unicast / redistribute connected
+bgpd: router bgp 65001 vrf vrf-0 / address-family ipv6 unicast / redistribute static
+bgpd: router bgp 65001 vrf vrf-0 / address-family l2vpn evpn / advertise ipv4 unicast
+bgpd: router bgp 65001 vrf vrf-0 / address-family l2vpn evpn / advertise ipv6 unicast
+bgpd: router bgp 65001 vrf vrf-0 / address-family l2vpn evpn / rd 10.255.100.1:1001";
+    assert_eq!(told.join("\n"), expected);
+}
+
+#[test]
+fn a_vni_changes_in_two_passes() {
+    let (node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    reshape(&mut intent, &[Some((Some(500), false)), None, None]);
+    let inputs = given(&intent, &node);
+    pass(&inputs, &mut observed);
+    reshape(&mut intent, &[Some((Some(501), false)), None, None]);
+    let inputs = given(&intent, &node);
+    let first: Vec<_> = plan(&inputs, &observed)
+        .commands
+        .iter()
+        .map(Command::text)
+        .collect();
+    assert_eq!(first, ["no vni 5000"]);
+    pass(&inputs, &mut observed);
+    let second: Vec<_> = plan(&inputs, &observed)
+        .commands
+        .iter()
+        .map(Command::text)
+        .collect();
+    assert_eq!(second, ["vni 5010"]);
+}
+
+#[test]
+fn a_new_vni_waits_until_frr_has_let_go_of_the_old_one() {
+    let (node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    reshape(&mut intent, &[Some((Some(500), false)), None, None]);
+    pass(&given(&intent, &node), &mut observed);
+    reshape(&mut intent, &[Some((Some(501), false)), None, None]);
+    let inputs = given(&intent, &node);
+    pass(&inputs, &mut observed);
+    let told = |observed: &Observed| -> Vec<String> {
+        let commands = plan(&inputs, observed).commands;
+        commands.iter().map(Command::text).collect()
+    };
+    let state = |observed: &Observed| {
+        let report = report(&inputs, observed, &[]);
+        report.objects[&VrfSpec::key(&id("vrf-0"))].state.clone()
+    };
+    let waits = State::Pending("FRR has not let go of VNI 5000 of vrf vrf-0 yet".to_owned());
+    observed.version = FRR_10_3;
+    let mut in_zebra = observed.clone();
+    let l3 = L3Vni {
+        vni: Vni::try_from(5000).unwrap(),
+        up: false,
+        vxlan: None,
+        svi: None,
+        router_mac: None,
+    };
+    in_zebra.l3vnis.insert("vrf-0".parse().unwrap(), l3);
+    assert_eq!((told(&in_zebra), state(&in_zebra)), (vec![], waits.clone()));
+    let mut in_bgpd = observed.clone();
+    let bgp = BgpVni {
+        is_l3: true,
+        rd: Some("10.255.100.1:1001".to_owned()),
+        ..BgpVni::default()
+    };
+    in_bgpd.bgp_vnis.insert(Vni::try_from(5000).unwrap(), bgp);
+    assert_eq!((told(&in_bgpd), state(&in_bgpd)), (vec![], waits));
+    assert_eq!(told(&observed), ["vni 5010"]);
+}
+
+#[rstest::rstest]
+#[case::external(65100, true)]
+#[case::internal(65001, false)]
+fn only_an_external_router_gets_as_override(#[case] remote: u32, #[case] expected: bool) {
+    let (node, mut intent) = (node(true), Intent::default());
+    reshape(&mut intent, &[Some((None, true)), None, None]);
+    let spec = SviSpec {
+        bgp: Some(SviBgp {
+            remote_as: Asn::try_from(remote).unwrap(),
+        }),
+        ..svi("vrf-0", "net-0", true)
+    };
+    intent.update(id("svi-0"), spec, &rules()).unwrap();
+    let mut observed = Observed {
+        version: FRR_10_3,
+        ..Observed::default()
+    };
+    let inputs = given(&intent, &node);
+    let told = plan(&inputs, &observed).commands;
+    let overrides = told.iter().any(|it| it.text().ends_with(" as-override"));
+    assert_eq!(overrides, expected);
+    pass(&inputs, &mut observed);
+    let report = report(&inputs, &observed, &[]);
+    assert_eq!(
+        report.objects[&SviSpec::key(&id("svi-0"))].state,
+        State::Success
+    );
+}
+
+/// With the group FRR drops all that names it, and refuses to be told that again.
+#[test]
+fn of_a_removed_svi_the_peer_group_goes_last() {
+    let (node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    reshape(&mut intent, &[Some((Some(500), true)), None, None]);
+    for _ in 0..2 {
+        pass(&given(&intent, &node), &mut observed);
+    }
+    reshape(&mut intent, &[Some((Some(500), false)), None, None]);
+    let inputs = given(&intent, &node);
+    let told = plan(&inputs, &observed).commands;
+    let told: Vec<_> = told.iter().map(Command::text).collect();
+    assert_eq!(told.len(), 8, "{told:#?}");
+    assert_eq!(told[7], "no neighbor svi-100 peer-group");
+    pass(&inputs, &mut observed);
+    let left = observed.config.lines.iter();
+    assert_eq!(left.filter(|it| it.text.contains("svi-100")).count(), 0);
+}
+
+#[test]
+fn fixed_route_targets_are_an_l2vnis_too() {
+    let (mut node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    node.route_targets = RouteTargets::Fixed(Asn::try_from(65000).unwrap());
+    let plain = made(&given(&intent, &node), &observed, &Config::default());
+    pass(&given(&intent, &node), &mut observed);
+    let without = observed.config.clone();
+    l2vni(&mut intent, Some(100));
+    let account = made(
+        &Inputs {
+            made: &plain,
+            ..given(&intent, &node)
+        },
+        &observed,
+        &Config::default(),
+    );
+    let told = |inputs: &Inputs<'_>, observed: &Observed| -> Vec<String> {
+        let told = plan(inputs, observed).commands;
+        told.iter()
+            .map(|it| format!("{} / {}", it.line.path.join(" / "), it.text()))
+            .collect()
+    };
+    let family = "router bgp 65001 / address-family l2vpn evpn";
+    let expected = ["export", "import"]
+        .map(|way| format!("{family} / vni 100 / route-target {way} 65000:100"));
+    assert_eq!(told(&given(&intent, &node), &observed), expected);
+    let text = startup::merge(&given(&intent, &node), &observed, "");
+    assert!(
+        text.contains(
+            "  vni 100\n   route-target export 65000:100\n   route-target import 65000:100\n  \
+             exit-vni\n"
+        ),
+        "{text}"
+    );
+    pass(&given(&intent, &node), &mut observed);
+    // The context counts in FRR without a line too, so it goes as a whole.
+    l2vni(&mut intent, None);
+    let inputs = Inputs {
+        made: &account,
+        ..given(&intent, &node)
+    };
+    assert_eq!(told(&inputs, &observed), [format!("{family} / no vni 100")]);
+    pass(&inputs, &mut observed);
+    assert_eq!(observed.config, without);
+}
+
+#[test]
+fn the_datacenter_profile_does_not_show_its_defaults() {
+    let (node, intent) = (node(true), Intent::default());
+    let mut observed = Observed::default();
+    observed
+        .config
+        .lines
+        .insert(Line::new(Daemon::Bgpd, &[], "frr defaults datacenter"));
+    let plan = plan(&given(&intent, &node), &observed);
+    assert!(
+        plan.commands
+            .iter()
+            .all(|it| !it.text().contains("ebgp-requires-policy"))
+    );
+}
+
+#[rstest::rstest]
+#[case("frr defaults traditional", (60, 180), None)]
+#[case("frr defaults traditional", (3, 9), Some("timers bgp 3 9"))]
+#[case("frr defaults datacenter", (3, 9), None)]
+#[case("frr defaults datacenter", (60, 180), Some("timers bgp 60 180"))]
+fn timers_that_frr_does_not_show_are_not_told_for_ever(
+    #[case] profile: &str,
+    #[case] (keepalive, hold): (u16, u16),
+    #[case] told: Option<&str>,
+) {
+    let (mut node, intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    let bgp = node.bgp.as_mut().unwrap();
+    bgp.timers = Some(xpu_model::node::BgpTimers { keepalive, hold });
+    let lines = &mut observed.config.lines;
+    lines.insert(Line::new(Daemon::Bgpd, &[], profile));
+    let timers = |observed: &Observed| {
+        let plan = plan(&given(&intent, &node), observed);
+        let mut told = plan.commands.iter().map(Command::text);
+        told.find(|text| text.starts_with("timers bgp "))
+    };
+    assert_eq!(timers(&observed).as_deref(), told);
+    // Other timers that stand there are replaced, by the profile's too.
+    let other = Line::new(Daemon::Bgpd, &["router bgp 65001"], "timers bgp 1 3");
+    observed.config.lines.insert(other);
+    let wanted = format!("timers bgp {keepalive} {hold}");
+    assert_eq!(timers(&observed), Some(wanted));
+}
