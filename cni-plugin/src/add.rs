@@ -473,8 +473,15 @@ impl Attach<'_> {
             return Ok(());
         }
         let Record { ifname, port, .. } = &self.entry.record;
-        lease.routes = pod.configure(index, ifname, lease)?;
+        let set = pod.configure(index, ifname, lease)?;
         drop(turn);
+        for route in lease.routes.iter().filter(|route| !set.contains(route)) {
+            let told = "is not set: the pod has it by another interface";
+            self.call
+                .log
+                .warn(format_args!("the route to {} {told}", route.to));
+        }
+        lease.routes = set;
         if let Err(error) = pod.announce(index, ifname, port.mac, lease) {
             self.call.log.warn(chain(&error));
         }

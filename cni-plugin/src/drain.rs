@@ -15,8 +15,8 @@ use crate::{
     lock::{LockError, lock},
 };
 
-/// How long an agent may take to delete ports. One that hangs has the rest of the call wait, and
-/// a tombstone is as good.
+/// How long an agent may take to delete ports. The rest of the call needs some of its time as
+/// well, and a tombstone is as good.
 pub const PORT: Duration = Duration::from_secs(3);
 
 /// The time that other attachments' ports may cost a call.

@@ -126,8 +126,8 @@ impl Sandbox {
         ioctl::index(&self.rtnl, name).ok()
     }
 
-    /// Sets addresses and routes in one batch. Gives the lease's routes that were set: what
-    /// another interface's route stands in the way of is not.
+    /// Sets addresses and routes in one batch. Gives the lease's routes that were set, which leaves
+    /// out those that the pod has by another interface already.
     ///
     /// # Errors
     /// The kernel's first refusal, naming the address or route.
