@@ -88,11 +88,10 @@ fn attach(
     clear_the_way(call, journal, &key, config, pod)?;
     // The port of the VF's last owner holds its MAC, and our own port's id must be free. What was
     // cleared out of the way just now may have left such ports.
+    // A port of another agent is in nobody's way here.
     let own_agent = config.common.agent.addr().to_string();
-    let others = drain::clear(call, journal, |tombstone| {
-        let ours = tombstone.pci == device.as_str() || *tombstone.key() == key;
-        // A port of another agent is in nobody's way here.
-        ours && tombstone.agent == own_agent
+    let others = drain::clear(call, journal, &own_agent, |tombstone| {
+        tombstone.pci == device.as_str() || *tombstone.key() == key
     })?;
     if pod.index_of(&attachment.ifname).is_some() {
         let told = format!("the pod has an interface {} already", attachment.ifname);
@@ -104,13 +103,7 @@ fn attach(
         let told = "a VF of a userspace driver has no MTU that could be set here";
         return Err(Error::from(ConfigError::invalid("mtu", told)).into());
     }
-    if found.index.is_none()
-        && config
-            .common
-            .ipam
-            .as_deref()
-            .is_some_and(ipam::needs_interface)
-    {
+    if found.index.is_none() && config.common.asks_ipam_late() {
         let told = "works on an interface, which a VF of a userspace driver has none of";
         return Err(Error::from(ConfigError::invalid("ipam.type", told)).into());
     }
@@ -237,9 +230,7 @@ fn finish(
     );
     call.log
         .info(format_args!("finishing what is left of {name}"));
-    let kept = entry.record.netns.clone();
-    let pod = Sandbox::open(Path::new(&kept.path)).ok();
-    let mut pod = pod.filter(|pod| kept.is(pod.id()));
+    let mut pod = Sandbox::open_kept(&entry.record.netns);
     let undone = undo(call, journal, entry, pod.as_mut());
     if enough(&undone) {
         for failure in undone.failures {
@@ -329,7 +320,7 @@ impl Attach<'_> {
         self.journal
             .claim(&self.config.device, &self.entry.record.key())?;
         self.port()?;
-        let late = self.asks_ipam_late();
+        let late = self.config.common.asks_ipam_late();
         let mut lease = if late {
             Lease::default()
         } else {
@@ -447,12 +438,6 @@ impl Attach<'_> {
         self.found.index.map(|_| turn()).transpose()
     }
 
-    /// Whether IPAM works on the pod's interface, and so can't be asked before that is there.
-    fn asks_ipam_late(&self) -> bool {
-        let name = self.config.common.ipam.as_deref();
-        name.is_some_and(ipam::needs_interface)
-    }
-
     /// Moves the VF into the pod. Gives its index there and its MTU. A VF without a netdev is the
     /// pod's by its device files, which are not ours to give.
     fn enter(&mut self, pod: &mut Sandbox, tell_vf: bool) -> Result<Option<(IfIndex, u32)>, Error> {
@@ -488,8 +473,15 @@ impl Attach<'_> {
             return Ok(());
         }
         let Record { ifname, port, .. } = &self.entry.record;
-        lease.routes = pod.configure(index, ifname, lease)?;
+        let set = pod.configure(index, ifname, lease)?;
         drop(turn);
+        for route in lease.routes.iter().filter(|route| !set.contains(route)) {
+            let told = "is not set: the pod has it by another interface";
+            self.call
+                .log
+                .warn(format_args!("the route to {} {told}", route.to));
+        }
+        lease.routes = set;
         if let Err(error) = pod.announce(index, ifname, port.mac, lease) {
             self.call.log.warn(chain(&error));
         }

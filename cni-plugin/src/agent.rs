@@ -76,6 +76,9 @@ pub enum AgentError {
     },
 }
 
+/// How long a TCP connection may take to come about.
+const TCP_LIMIT: Duration = Duration::from_secs(1);
+
 /// A connection to an agent.
 pub struct Agent {
     addr: AgentAddr,
@@ -92,15 +95,14 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Unusable`] when a file of the certificates can't be used,
     /// [`AgentError::Unreachable`] at once when nobody listens, or one side doesn't trust the
-    /// other, [`AgentError::Deadline`] when the connection isn't made in time: at most about a
-    /// second, however long the deadline, since nobody answers who hasn't by then.
+    /// other, and after a second when no TCP connection comes about, since nobody answers who
+    /// hasn't by then. [`AgentError::Deadline`] when the rest, the look-up of the name and TLS,
+    /// isn't done by the deadline.
     pub fn connect(
         peer: &Peer,
         traceparent: Option<&str>,
         deadline: Instant,
     ) -> Result<Self, AgentError> {
-        const LIMIT: Duration = Duration::from_secs(1);
-        let deadline = deadline.min(Instant::now() + LIMIT);
         let addr = peer.addr();
         let unusable = |error: &dyn std::error::Error| AgentError::Unusable {
             addr: addr.to_string(),
@@ -113,6 +115,7 @@ impl Agent {
             .build()
             .map_err(|error| unusable(&error))?;
         let endpoint = Endpoint::from_shared(addr.to_string()).map_err(|error| unusable(&error))?;
+        let endpoint = endpoint.connect_timeout(TCP_LIMIT);
         let ended = tls.as_ref().map(Tls::ended);
         let connected = match tls {
             None => within(&runtime, addr, deadline, endpoint.connect())?,

@@ -16,7 +16,7 @@ use xpu_model::{Kind, Mac, Mtu, ObjectKey};
 
 use crate::{
     agent::{AgentAddr, Peer, TlsFiles},
-    install,
+    install, ipam,
     pf::Asked,
     port::Attach,
     settings,
@@ -81,6 +81,7 @@ pub(crate) fn invalid(key: &str, reason: impl ToString) -> ConfigError {
 pub struct Raw {
     map: Map<String, Value>,
     host: Map<String, Value>,
+    remarks: Vec<String>,
 }
 
 /// What ADD needs.
@@ -119,13 +120,21 @@ pub struct Common {
     pub ipam: Option<String>,
 }
 
+impl Common {
+    /// Whether IPAM works on the pod's interface, and so can't be asked before that is there.
+    #[must_use]
+    pub fn asks_ipam_late(&self) -> bool {
+        self.ipam.as_deref().is_some_and(ipam::needs_interface)
+    }
+}
+
 impl Raw {
     /// Reads stdin, the first host-wide file that exists, and the one that the network names
-    /// (`configuration_path`), which fills in what the first leaves out.
+    /// (`configuration_path`), which fills in what the first leaves out. One that isn't there, or
+    /// not where host-wide files are, counts as absent.
     ///
     /// # Errors
-    /// [`ConfigError::Decode`] for stdin, [`ConfigError::HostFile`] for a file, and
-    /// [`ConfigError::Unsupported`] for one that isn't where host-wide files are.
+    /// [`ConfigError::Decode`] for stdin, [`ConfigError::HostFile`] for a file.
     pub fn read(stdin: &[u8], host_files: &[PathBuf]) -> Result<Self, ConfigError> {
         let mut read = Self::read_first(stdin, host_files)?;
         if let Some(named) = text(&read.map, "", "configuration_path")? {
@@ -150,16 +159,20 @@ impl Raw {
             path.clone_from(file);
         }
         if !known(&path) {
-            return Err(ConfigError::Unsupported {
-                key: "configuration_path".to_owned(),
-                value: named.into(),
-            });
+            // The public plugin's networks work as they are; but root reads no file of theirs.
+            self.remarks.push(format!(
+                "`configuration_path`: {named} is not where host-wide files are, and not read"
+            ));
+            return Ok(());
         }
         let refused = |reason: String| ConfigError::HostFile {
             path: path.clone(),
             reason,
         };
-        let bytes = fs::read(&path).map_err(|error| refused(error.to_string()))?;
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            read => read.map_err(|error| refused(error.to_string()))?,
+        };
         for (key, value) in object(&bytes).map_err(refused)? {
             // What the host has set for all of its networks, none can change by another file.
             self.host.entry(key).or_insert(value);
@@ -192,7 +205,17 @@ impl Raw {
     pub fn parse(stdin: &[u8], host: Option<(&Path, &[u8])>) -> Result<Self, ConfigError> {
         let map = object(stdin).map_err(ConfigError::Decode)?;
         let host = host.map_or_else(|| Ok(Map::new()), |(path, bytes)| host_file(path, bytes))?;
-        Ok(Self { map, host })
+        Ok(Self {
+            map,
+            host,
+            remarks: Vec::new(),
+        })
+    }
+
+    /// What was passed over in reading, for the log.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// The version to answer in, errors included.

@@ -11,9 +11,13 @@ use crate::{
     Call,
     agent::{Agent, AgentError},
     error::{Error, chain},
-    journal::{Journal, JournalError, Subject, Tombstone},
+    journal::{Journal, Subject, Tombstone},
     lock::{LockError, lock},
 };
+
+/// How long an agent may take to delete ports. The rest of the call needs some of its time as
+/// well, and a tombstone is as good.
+pub const PORT: Duration = Duration::from_secs(3);
 
 /// The time that other attachments' ports may cost a call.
 const COURTESY: Duration = Duration::from_millis(500);
@@ -21,25 +25,26 @@ const COURTESY: Duration = Duration::from_millis(500);
 /// From when on a failure has cost a call something.
 const SLOW: Duration = Duration::from_millis(250);
 
-/// Deletes the ports that are in this call's `way`. Gives whether there are others.
+/// Deletes the ports of an agent that are in this call's `way`. Gives whether there are others.
 ///
 /// # Errors
 /// What kept one in the way from being deleted.
 pub fn clear(
     call: &Call<'_>,
     journal: &Journal,
+    agent: &str,
     way: impl Fn(&Tombstone) -> bool,
 ) -> Result<bool, Error> {
+    let way = |tombstone: &Tombstone| tombstone.agent == agent && way(tombstone);
     let buried = journal.tombstones()?;
     if !buried.iter().any(&way) {
         return Ok(!buried.is_empty());
     }
     let _alone = lock(&journal.drain_lock(), call.deadline)?;
-    let (mut in_way, others): (Vec<_>, Vec<_>) = journal.tombstones()?.into_iter().partition(way);
-    in_way.sort_by(|a, b| a.agent.cmp(&b.agent));
-    for of_one in in_way.chunk_by(|a, b| a.agent == b.agent) {
-        delete(call, journal, of_one, call.deadline)?;
-    }
+    let (in_way, others): (Vec<_>, Vec<_>) = journal.tombstones()?.into_iter().partition(way);
+    // Others wait for the lock meanwhile.
+    let deadline = call.deadline.min(Instant::now() + PORT);
+    delete(call, journal, &in_way, deadline, &mut 0)?;
     Ok(!others.is_empty())
 }
 
@@ -64,10 +69,8 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
     buried.sort_by(|a, b| a.agent.cmp(&b.agent));
     let deadline = call.deadline.min(Instant::now() + COURTESY);
     for of_one in buried.chunk_by(|a, b| a.agent == b.agent) {
-        let Some(first) = of_one.first() else {
-            continue;
-        };
-        let agent = Subject::Agent(&first.agent);
+        let addr = &of_one[0].agent;
+        let agent = Subject::Agent(addr);
         if Instant::now() >= deadline {
             break;
         }
@@ -75,11 +78,19 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
             continue;
         }
         let start = Instant::now();
-        match delete(call, journal, of_one, deadline) {
-            Ok(()) => journal.succeeded(agent)?,
+        let mut deleted = 0;
+        let done = delete(call, journal, of_one, deadline, &mut deleted);
+        // Time may be up before the ports are: the agent works all the same.
+        if deleted > 0 {
+            journal.succeeded(agent)?;
+        }
+        match done {
+            Ok(()) => {}
             Err(Error::Agent(error)) => {
-                note(journal, &first.agent, &error, start)?;
                 call.log.warn(format_args!("tombstones: {}", chain(&error)));
+                if deleted == 0 {
+                    note(call, journal, addr, &error, start);
+                }
             }
             Err(error) => return Err(error),
         }
@@ -88,30 +99,27 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
 }
 
 /// Notes of an agent that it was waited for in vain. One that refuses, be it the connection, costs
-/// no time.
-///
-/// # Errors
-/// [`JournalError::File`].
-pub fn note(
-    journal: &Journal,
-    agent: &str,
-    error: &AgentError,
-    start: Instant,
-) -> Result<(), JournalError> {
-    match error {
-        AgentError::Unreachable { .. } | AgentError::Deadline { .. } if start.elapsed() >= SLOW => {
-            journal.failed(Subject::Agent(agent))
-        }
-        _ => Ok(()),
+/// no time. A note that can't be written costs one try more.
+pub fn note(call: &Call<'_>, journal: &Journal, agent: &str, error: &AgentError, start: Instant) {
+    let in_vain = matches!(
+        error,
+        AgentError::Unreachable { .. } | AgentError::Deadline { .. }
+    );
+    if in_vain
+        && start.elapsed() >= SLOW
+        && let Err(error) = journal.failed(Subject::Agent(agent))
+    {
+        call.log.warn(chain(&error));
     }
 }
 
-/// Deletes ports of one agent. One that is refused keeps no other.
+/// Deletes ports of one agent and counts them. One that is refused keeps no other.
 fn delete(
     call: &Call<'_>,
     journal: &Journal,
     of_one: &[Tombstone],
     deadline: Instant,
+    deleted: &mut usize,
 ) -> Result<(), Error> {
     let Some(first) = of_one.first() else {
         return Ok(());
@@ -126,6 +134,7 @@ fn delete(
                 call.log
                     .info(format_args!("drained the tombstone of port {id}"));
                 journal.exhume(tombstone)?;
+                *deleted += 1;
             }
             Err(error @ AgentError::Refused { .. }) => refused = Err(error),
             Err(error) => return Err(error.into()),

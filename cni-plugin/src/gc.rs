@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashSet,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,7 +17,7 @@ use crate::{
     config::{ConfigError, Raw},
     drain,
     env::Attachment,
-    error::Error,
+    error::{Error, chain},
     ipam,
     journal::{Entry, Journal},
     lock::lock,
@@ -63,19 +62,24 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
     }
     if let Some(name) = &common.ipam {
         // The delegate may know either key only.
-        let list = network.list_for_ipam(list)?;
-        for key in LISTS {
-            config[key] = list.clone().into();
-        }
-        let config = config.to_string();
-        let gc = ipam::NetworkCall {
-            name,
-            command: "GC",
-            path: call.vars.path.as_deref().unwrap_or_default(),
-            config: config.as_bytes(),
-            deadline: call.deadline,
-        };
-        failures.extend(ipam::tell(&gc).err().map(Error::from));
+        let told = network.list_for_ipam(list).and_then(|list| {
+            for key in LISTS {
+                config[key] = list.clone().into();
+            }
+            let config = config.to_string();
+            let gc = ipam::NetworkCall {
+                name,
+                command: "GC",
+                path: call.vars.path.as_deref().unwrap_or_default(),
+                config: config.as_bytes(),
+                deadline: call.deadline,
+            };
+            Ok(ipam::tell(&gc)?)
+        });
+        // A record that can't be read may be in use, so IPAM isn't asked; told of it once.
+        let known = |error: &Error| failures.iter().any(|told| chain(told) == chain(error));
+        let error = told.err().filter(|error| !known(error));
+        failures.extend(error);
     }
     drain::in_passing(call, &journal);
     Failure::first_of(failures)
@@ -169,9 +173,7 @@ impl Network<'_> {
             return Ok(());
         };
         call.log.info(format_args!("removing {name}"));
-        let kept = entry.record.netns.clone();
-        let pod = Sandbox::open(Path::new(&kept.path)).ok();
-        let mut pod = pod.filter(|pod| kept.is(pod.id()));
+        let mut pod = Sandbox::open_kept(&entry.record.netns);
         let undone = undo(call, journal, entry, pod.as_mut());
         // A VF that is still on its way home is the sweep's.
         match undone.failures.into_iter().next() {

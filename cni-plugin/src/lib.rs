@@ -83,6 +83,9 @@ pub struct Call<'a> {
     /// Whether addresses count as released whose IPAM plugin is nowhere. A pod must be able to end;
     /// whoever cleans up can do so later.
     pub may_forget_ipam: bool,
+    /// Whether this is done in passing: agents and IPAM plugins that hung not long ago are left
+    /// alone then.
+    pub in_passing: bool,
 }
 
 impl Call<'_> {
@@ -226,6 +229,9 @@ fn dispatch(
     };
     let (level, file) = raw.log();
     let log = Log::new(Level::from_config(level), file, prefix);
+    for remark in raw.remarks() {
+        log.warn(remark);
+    }
     let call = Call {
         host,
         vars,
@@ -233,7 +239,8 @@ fn dispatch(
         log,
         deadline,
         grace: UNDO_GRACE,
-        may_forget_ipam: command.has_attachment(),
+        may_forget_ipam: command == Command::Del,
+        in_passing: false,
     };
     let start = Instant::now();
     let done = match (command, &attachment) {

@@ -23,8 +23,8 @@ pub enum Level {
 }
 
 impl Level {
-    /// Reads `logLevel`; what isn't known is the default, which is also the most there is, since a log must not be
-    /// what keeps a pod from starting.
+    /// Reads `logLevel`; what isn't known is the default, which is also the most there is, since a
+    /// log must not be what keeps a pod from starting.
     #[must_use]
     pub fn from_config(text: Option<&str>) -> Self {
         match text.map(str::to_ascii_lowercase).as_deref() {

@@ -21,7 +21,7 @@ use xpu_linux::{
 };
 use xpu_model::{IfAddr, IfIndex, IfName, Mac, Prefix};
 
-use crate::{error::Error, ipam::Lease};
+use crate::{error::Error, ipam::Lease, journal::NetNsRef};
 
 /// How long an announcement waits for carrier: most links have it at once, and a pod
 /// with one that hasn't must start all the same.
@@ -48,6 +48,13 @@ impl Sandbox {
     /// in which an attachment makes no sense.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::open_as(path, false, false)
+    }
+
+    /// Opens a namespace that the journal knows, if it is still there and the same.
+    #[must_use]
+    pub fn open_kept(kept: &NetNsRef) -> Option<Self> {
+        let pod = Self::open(Path::new(&kept.path)).ok();
+        pod.filter(|pod| kept.is(pod.id()))
     }
 
     /// Opens the namespace at `path`, our own only if that is `allowed`. With `events` it hears of
@@ -85,7 +92,8 @@ impl Sandbox {
         Ok(())
     }
 
-    /// What the kernel told at the arrival of a device, by one of its names; `None` where that was not heard.
+    /// What the kernel told at the arrival of a device, by one of its names; `None` where that was
+    /// not heard.
     pub fn arrival_of(&mut self, index: IfIndex, names: [&IfName; 2]) -> Option<LinkFacts> {
         let events = self.events.as_mut()?;
         let is_it = |link: &LinkFacts| {
@@ -118,8 +126,8 @@ impl Sandbox {
         ioctl::index(&self.rtnl, name).ok()
     }
 
-    /// Sets addresses and routes in one batch. Gives the lease's routes that were set: what
-    /// another interface's route stands in the way of is not.
+    /// Sets addresses and routes in one batch. Gives the lease's routes that were set, which leaves
+    /// out those that the pod has by another interface already.
     ///
     /// # Errors
     /// The kernel's first refusal, naming the address or route.

@@ -46,28 +46,29 @@ pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
         args: None,
         ..call.vars.clone()
     };
+    let until = call.deadline;
     let mut call = Call {
         vars: &vars,
         deadline: Instant::now() + BUDGET,
-        grace: GRACE,
         may_forget_ipam: false,
+        in_passing: true,
         ..call
     };
-    if let Err(error) = look(&mut call, own.map(Key::of).as_ref()) {
+    if let Err(error) = look(&mut call, until, own.map(Key::of).as_ref()) {
         call.log.warn(format_args!("sweep: {}", chain(&error)));
     }
 }
 
-fn look(call: &mut Call<'_>, own: Option<&Key>) -> Result<(), Error> {
+fn look(call: &mut Call<'_>, until: Instant, own: Option<&Key>) -> Result<(), Error> {
     let journal = Journal::open(&call.host.state)?;
     let keys = journal.keys()?;
     let others = keys.into_iter().filter(|key| Some(key) != own);
     let mut last = None;
     for key in next(others, journal.cursor().as_ref()) {
-        if Instant::now() >= call.deadline {
+        if Instant::now() >= call.deadline.min(until) {
             break;
         }
-        if let Err(error) = finish_if_left(call, &journal, &key) {
+        if let Err(error) = finish_if_left(call, until, &journal, &key) {
             call.log
                 .warn(format_args!("sweep of {}: {}", key.as_str(), chain(&error)));
         }
@@ -90,7 +91,13 @@ fn next(keys: impl Iterator<Item = Key>, cursor: Option<&Key>) -> impl Iterator<
     nearest.into_iter().map(|(_, key)| key)
 }
 
-fn finish_if_left(call: &mut Call<'_>, journal: &Journal, key: &Key) -> Result<(), Error> {
+/// Finishes a record that nobody else will. What hangs is waited for until `until` at most.
+fn finish_if_left(
+    call: &mut Call<'_>,
+    until: Instant,
+    journal: &Journal,
+    key: &Key,
+) -> Result<(), Error> {
     let Some(entry) = call.record(journal, key)? else {
         return Ok(());
     };
@@ -101,7 +108,15 @@ fn finish_if_left(call: &mut Call<'_>, journal: &Journal, key: &Key) -> Result<(
     let Some(failures) = journal.failures(subject) else {
         return Ok(());
     };
-    call.grace = GRACE.saturating_mul(1 << failures.min(8)).min(MOST);
+    let ipam = entry.record.ipam.as_ref();
+    let hung = ipam.map_or(Some(0), |ipam| journal.failures(Subject::Ipam(&ipam.name)));
+    if hung.is_none() && !journal.owns(&entry) {
+        // Only its addresses are left, and their IPAM is left alone.
+        return Ok(());
+    }
+    let failures = failures.max(hung.unwrap_or_default());
+    let grace = GRACE.saturating_mul(1 << failures.min(8)).min(MOST);
+    call.grace = grace.min(until.saturating_duration_since(Instant::now()));
     // Before the work, so that a record at which calls are killed keeps none waiting.
     journal.set_cursor(key)?;
     let _vf = match lock(&journal.vf_lock(&entry.record.vf.pci()), Instant::now()) {
@@ -124,7 +139,8 @@ fn finish_if_left(call: &mut Call<'_>, journal: &Journal, key: &Key) -> Result<(
     for failure in &undone.failures {
         call.log.warn(format_args!("sweep: {failure}"));
     }
-    if undone.failures.is_empty() {
+    // That an IPAM was left alone is no failure of this attachment's.
+    if undone.failures.is_empty() || (undone.frees_vf && hung.is_none()) {
         Ok(())
     } else {
         Ok(journal.failed(subject)?)

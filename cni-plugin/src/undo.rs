@@ -1,31 +1,27 @@
 //! Undoing an attachment, from its journal: the one way back for DEL, for an ADD that
 //! failed, and for what a killed process left.
 //!
-//! What stands in the way of the VF's next owner goes first, the VF and its port, and with
-//! them the claim on the VF; then the addresses, unless their IPAM works
-//! on the VF in the pod. Each step is safe to undo again, and to undo
-//! when it never happened. Failures don't stop the rest.
+//! What stands in the way of the VF's next owner goes first, the VF and its port, and with them
+//! the claim on the VF; then the addresses, unless their IPAM works on the VF in the pod. Each
+//! step is safe to undo again, and to undo when it never happened. Failures don't stop the rest.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use xpu_linux::{sync::Rtnl, sysfs::SysfsError};
 
 use crate::{
     Call,
     agent::{Agent, AgentError, Peer},
-    device, deviceinfo, drain,
+    device, deviceinfo,
+    drain::{self, PORT},
     error::{Error, chain},
     host::Host,
     ipam::{self, IpamError},
-    journal::{Entry, Journal, Step, Tombstone},
+    journal::{Entry, Ipam, Journal, Step, Subject, Tombstone},
     lock::{lock, retire_unheld},
     pf,
     sandbox::Sandbox,
 };
-
-/// How long an agent may take to delete a port. One that hangs has the rest of the call wait, and
-/// a tombstone is as good.
-const PORT: Duration = Duration::from_secs(3);
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -74,11 +70,14 @@ pub fn undo(
         .ipam
         .as_ref()
         .filter(|_| entry.has_begun(Step::Ipam));
-    let early = ipam.is_some_and(|ipam| ipam::needs_interface(&ipam.name));
-    if early {
+    let (early, late) = match ipam {
+        Some(ipam) if ipam::needs_interface(&ipam.name) => (Some(ipam), None),
+        other => (None, other),
+    };
+    if let Some(ipam) = early {
         // It may hang; the VF needs some of the time.
         let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
-        if let Err(error) = undo_ipam(call, &entry, half) {
+        if let Err(error) = undo_ipam(call, journal, &entry, ipam, half) {
             undone.fail("IPAM", &error);
         }
     }
@@ -119,9 +118,8 @@ pub fn undo(
         }
     }
     undone.frees_vf = frees_vf;
-    if entry.has_begun(Step::Ipam)
-        && !early
-        && let Err(error) = undo_ipam(call, &entry, deadline)
+    if let Some(ipam) = late
+        && let Err(error) = undo_ipam(call, journal, &entry, ipam, deadline)
     {
         undone.fail("IPAM", &error);
     }
@@ -188,11 +186,22 @@ fn undo_device(
     Ok(())
 }
 
-fn undo_ipam(call: &Call<'_>, entry: &Entry, deadline: Instant) -> Result<(), Error> {
-    let Some(ipam) = &entry.record.ipam else {
-        return Ok(());
-    };
+fn undo_ipam(
+    call: &Call<'_>,
+    journal: &Journal,
+    entry: &Entry,
+    ipam: &Ipam,
+    deadline: Instant,
+) -> Result<(), Error> {
     (call.host.checkpoint)("undo: ipam");
+    let subject = Subject::Ipam(&ipam.name);
+    if call.in_passing && journal.failures(subject).is_none() {
+        let told = format!(
+            "{} hung not long ago and is left alone for a while",
+            ipam.name
+        );
+        return Err(Error::Busy(told));
+    }
     // This call's runtime may know other folders than ADD's, and the sweep is for all of them.
     let here = call.vars.path.as_deref().unwrap_or_default();
     let path = match (&ipam.path, ipam::find(&ipam.name, here)) {
@@ -210,7 +219,17 @@ fn undo_ipam(call: &Call<'_>, entry: &Entry, deadline: Instant) -> Result<(), Er
         config: config.as_bytes(),
         deadline,
     };
-    release_or_forget(call, &release)
+    let released = release_or_forget(call, &release);
+    let noted = match &released {
+        // What works for a pod that is there may hang for one that is gone.
+        Ok(()) if call.in_passing => journal.succeeded(subject),
+        Err(Error::Ipam(IpamError::Deadline { .. })) => journal.failed(subject),
+        _ => Ok(()),
+    };
+    if let Err(error) = noted {
+        call.log.warn(chain(&error));
+    }
+    released
 }
 
 /// Releases addresses. To a runtime's DEL, a plugin that isn't installed any more has none to give
@@ -236,6 +255,9 @@ fn undo_port(
 ) -> Result<(), Error> {
     (call.host.checkpoint)("undo: port");
     let record = &entry.record;
+    if call.in_passing && journal.failures(Subject::Agent(&record.agent)).is_none() {
+        return Ok(journal.bury(&Tombstone::of(record))?);
+    }
     let start = Instant::now();
     let deadline = deadline.min(start + PORT);
     let deleted = record
@@ -249,8 +271,8 @@ fn undo_port(
             record.port.id,
             chain(&error)
         ));
-        drain::note(journal, &record.agent, &error, start)?;
         journal.bury(&Tombstone::of(record))?;
+        drain::note(call, journal, &record.agent, &error, start);
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use std::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
+    time::timeout,
 };
 use tokio_rustls::{
     TlsConnector,
@@ -30,7 +31,7 @@ use tokio_rustls::{
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use super::TlsFiles;
+use super::{TCP_LIMIT, TlsFiles};
 
 /// Why a file of the certificates can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +153,8 @@ impl Tls {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|error: InvalidDnsNameError| io::Error::other(error))?;
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let tcp = TcpStream::connect(authority).await?;
+        let found: Vec<_> = lookup_host(authority).await?.collect();
+        let tcp = timeout(TCP_LIMIT, TcpStream::connect(&*found)).await??;
         tcp.set_nodelay(true)?;
         let connected = TlsConnector::from(Arc::clone(&self.config))
             .connect(name, tcp)

@@ -18,6 +18,8 @@ use crate::{host::read_small, port::Key};
 pub enum Subject<'a> {
     /// An agent, by its address.
     Agent(&'a str),
+    /// An IPAM plugin, by its name.
+    Ipam(&'a str),
     /// An attachment that is to be finished.
     Attachment(&'a Key),
 }
@@ -28,7 +30,9 @@ impl Subject<'_> {
     const fn waits(self) -> (Duration, Duration, u32) {
         match self {
             Self::Agent(_) => (Duration::from_secs(2), Duration::from_secs(60), 2),
-            Self::Attachment(_) => (Duration::from_secs(10), Duration::from_secs(600), 4),
+            Self::Ipam(_) | Self::Attachment(_) => {
+                (Duration::from_secs(10), Duration::from_secs(600), 4)
+            }
         }
     }
 
@@ -45,14 +49,20 @@ impl Subject<'_> {
 
     fn file(self) -> String {
         match self {
-            Self::Agent(addr) => {
-                let hash = Sha256::digest(addr);
-                let digits = hash[..20].iter().map(|byte| format!("{byte:02x}"));
-                format!("agent-{}", digits.collect::<String>())
-            }
+            Self::Agent(addr) => format!("agent-{}", digest(addr)),
+            Self::Ipam(name) => format!("ipam-{}", digest(name)),
             Self::Attachment(key) => key.as_str().to_owned(),
         }
     }
+}
+
+/// A name that is good for a file's.
+fn digest(name: &str) -> String {
+    let hash = Sha256::digest(name);
+    hash[..20]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Journal {
@@ -77,14 +87,17 @@ impl Journal {
         is_due.then_some(failures)
     }
 
-    /// Notes a failure that took its time.
+    /// Notes a failure. One while it is to be left alone doesn't count: calls that run at the same
+    /// time tell of one fault.
     ///
     /// # Errors
     /// [`JournalError::File`].
     pub fn failed(&self, subject: Subject<'_>) -> Result<(), JournalError> {
+        let Some(known) = self.failures(subject) else {
+            return Ok(());
+        };
         let path = self.backoff_path(subject);
-        let known = read_small(&path).ok().and_then(|text| text.parse().ok());
-        let text = known.unwrap_or(0_u32).saturating_add(1).to_string();
+        let text = known.saturating_add(1).to_string();
         let write = || match fs::write(&path, &text) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(self.root.join("backoff"))?;
@@ -119,7 +132,6 @@ mod tests {
         let journal = Journal::open(dir.path()).unwrap();
         assert_eq!(journal.failures(agent), Some(0));
         journal.failed(agent).unwrap();
-        journal.failed(agent).unwrap();
         assert_eq!(journal.failures(agent), None);
         let path = journal.backoff_path(agent);
         let touch = |ago: u64, ahead: u64| {
@@ -127,6 +139,11 @@ mod tests {
             let file = fs::File::options().append(true).open(&path).unwrap();
             file.set_modified(now - Duration::from_secs(ago)).unwrap();
         };
+        // Told of twice, it is one fault, unless it was tried anew.
+        journal.failed(agent).unwrap();
+        touch(3, 0);
+        assert_eq!(journal.failures(agent), Some(1));
+        journal.failed(agent).unwrap();
         touch(5, 0);
         assert_eq!(journal.failures(agent), Some(2));
         touch(0, 3600);

@@ -8,7 +8,7 @@
 //! locks/<name>        files for flock; an attachment's goes with its record
 //! tombstones/<key>    a port that is still to be deleted
 //! corrupt/            records that couldn't be read
-//! backoff/<name>      how often an agent, or an attachment's end, took its time to fail in a row
+//! backoff/<name>      how often in a row an agent, an IPAM plugin or an attachment's end failed
 //! cursor              the record that the sweep looked at last
 //! ```
 //!

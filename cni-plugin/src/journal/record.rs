@@ -225,11 +225,7 @@ impl Record {
         let (first, rest) = text.split_once('\n').ok_or("the first line is not whole")?;
         let mut record: Self = serde_json::from_str(first).map_err(|error| error.to_string())?;
         if record.format > Self::FORMAT {
-            return Err(format!(
-                "format {} is newer than this plugin's {}",
-                record.format,
-                Self::FORMAT
-            ));
+            return Err("it is of a newer format".to_owned());
         }
         let mut steps = Vec::new();
         let lines = rest.lines();

@@ -42,6 +42,8 @@ struct State {
 
 /// The server's end of [`Held`].
 struct Hold {
+    /// How many calls pass before.
+    passing: u32,
     entered: mpsc::Sender<()>,
     released: oneshot::Receiver<()>,
 }
@@ -61,7 +63,11 @@ impl Held {
 
 fn held() -> (Hold, Held) {
     let ((entered, told), (release, released)) = (mpsc::channel(), oneshot::channel());
-    let hold = Hold { entered, released };
+    let hold = Hold {
+        passing: 0,
+        entered,
+        released,
+    };
     (
         hold,
         Held {
@@ -72,8 +78,20 @@ fn held() -> (Hold, Held) {
 }
 
 async fn wait(hold: &Mutex<Option<Hold>>) {
-    let hold = hold.lock().unwrap().take();
-    if let Some(Hold { entered, released }) = hold {
+    let hold = {
+        let mut hold = hold.lock().unwrap();
+        match hold.as_mut() {
+            Some(Hold { passing, .. }) if *passing > 0 => {
+                *passing -= 1;
+                None
+            }
+            _ => hold.take(),
+        }
+    };
+    if let Some(Hold {
+        entered, released, ..
+    }) = hold
+    {
         let _nobody_asks = entered.send(());
         let _either_way = released.await;
     }
@@ -173,7 +191,13 @@ impl FakeAgent {
 
     /// Keeps the next call that creates or deletes waiting, with nothing done.
     pub fn hold_before(&self) -> Held {
-        let (hold, held) = held();
+        self.hold_before_later(0)
+    }
+
+    /// The same with a later one, after so many have passed.
+    pub fn hold_before_later(&self, passing: u32) -> Held {
+        let (mut hold, held) = held();
+        hold.passing = passing;
         *self.state.before.lock().unwrap() = Some(hold);
         held
     }

@@ -126,12 +126,13 @@ fn a_tombstone_of_an_agent_that_never_answers_is_no_tax() {
 
     node.agent.put(&port, None);
     let start = Instant::now();
-    for _ in 0..4 {
+    for _ in 0..8 {
         node.call("ADD", "c2", &pod, &config).ok();
         node.call("DEL", "c2", &pod, &config).ok();
     }
     // Once in two seconds at the most it is tried, for half a second and what the answer may take.
+    // At each call it would be eight seconds and more.
     let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     assert_eq!(node.state("tombstones").len(), 1, "it is not forgotten");
 }

@@ -41,7 +41,6 @@ pub struct Node {
 pub struct Answer {
     pub code: Option<i32>,
     pub stdout: String,
-    #[expect(dead_code, reason = "a failed assertion prints it")]
     pub stderr: String,
 }
 

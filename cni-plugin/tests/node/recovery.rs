@@ -400,7 +400,10 @@ fn the_pods_own_default_route_outlives_an_attachment_with_another() {
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.8.0.0/16"}],
     });
     node.ipam_gives(&routes);
-    let mut answer = node.call("ADD", "c1", &pod, &config).ok();
+    let answer = node.call("ADD", "c1", &pod, &config);
+    let told = "the route to 0.0.0.0/0 is not set";
+    assert!(answer.stderr.contains(told), "{answer:?}");
+    let mut answer = answer.ok();
     assert!(ip("route").contains("default via 192.0.2.1 dev eth0"));
     // What isn't there is not told, or CHECK would miss it.
     assert_eq!(

@@ -130,19 +130,104 @@ fn a_failing_sweep_fails_no_call_and_holds_none_up() {
     let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
     lose(&node, &pods[0]);
     // An IPAM plugin that hangs, for the lost pod's sake alone.
-    let hang = "#!/bin/sh\n[ \"$CNI_CONTAINERID\" = c0 ] && exec sleep 30\nexit 0\n";
-    fs::write(node.root.path().join("bin/fake-ipam"), hang).unwrap();
+    ipam_hangs_but_for(&node, "c1");
     let start = Instant::now();
     node.call("DEL", "c1", &pods[1], &configs[1]).ok();
     let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(4), "{elapsed:?}");
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     assert_eq!(node.state("attachments").len(), 1, "kept for another time");
     // It is left alone for a while.
-    let start = Instant::now();
     node.call("DEL", "c1", &pods[1], &configs[1]).ok();
-    let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+    assert_eq!(hung(&node), ["c0"]);
     assert_eq!(node.state("attachments").len(), 1);
+}
+
+/// An IPAM plugin that hangs, unless it is for one container.
+fn ipam_hangs_but_for(node: &Node, container: &str) {
+    let root = node.root.path().display();
+    let script = format!(
+        "#!/bin/sh\n[ \"$CNI_CONTAINERID\" = {container} ] && exit 0\n\
+         echo \"$CNI_CONTAINERID\" >> {root}/hung\nexec sleep 30\n"
+    );
+    fs::write(node.root.path().join("bin/fake-ipam"), script).unwrap();
+}
+
+/// For whom it hung.
+fn hung(node: &Node) -> Vec<String> {
+    let text = fs::read_to_string(node.root.path().join("hung")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// However many addresses are left at it.
+#[test]
+fn an_ipam_that_hangs_costs_one_call_and_not_each_and_keeps_no_vf() {
+    let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
+    lose(&node, &pods[0]);
+    for number in 0..8 {
+        copy_record(&node, "c0", &format!("lost{number}"));
+    }
+    ipam_hangs_but_for(&node, "c1");
+    for _ in 0..8 {
+        node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+    }
+    assert_eq!(hung(&node).len(), 1, "{:?}", hung(&node));
+    assert_eq!(
+        node.state("attachments").len(),
+        9,
+        "no address is forgotten"
+    );
+    assert_eq!(node.state("vf"), Vec::<String>::new());
+}
+
+#[test]
+fn a_sweep_does_not_wait_for_an_agent_that_hung_just_now() {
+    let (node, pods, configs) = attached(2, json!({}));
+    lose(&node, &pods[0]);
+    let held = node.agent.hold_before();
+    node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+    held.release();
+    // The agent would have answered for the lost pod's.
+    assert_eq!(node.agent.ports().len(), 2);
+    assert_eq!(node.state("tombstones").len(), 2);
+    assert_eq!(node.state("attachments"), Vec::<String>::new());
+}
+
+/// Be it slow: whatever a round gets done, the next call goes on with.
+#[test]
+fn an_agent_that_deletes_but_slowly_is_not_left_alone() {
+    let (node, pods, configs) = attached(3, json!({}));
+    node.agent.stop();
+    for (number, (pod, config)) in pods.iter().zip(&configs).enumerate() {
+        node.call("DEL", &format!("c{number}"), pod, config).ok();
+    }
+    node.agent.serve();
+    assert_eq!(node.state("tombstones").len(), 3);
+    // After the one that the call itself asks for, and one of the three.
+    let held = node.agent.hold_before_later(2);
+    node.call("DEL", "c9", &pods[0], &configs[0]).ok();
+    held.release();
+    assert_eq!(node.state("tombstones").len(), 2);
+    assert_eq!(node.state("backoff"), Vec::<String>::new());
+    node.call("DEL", "c9", &pods[0], &configs[0]).ok();
+    node.assert_clean();
+}
+
+/// What the owner of a VF before has of addresses is not the new one's to forget.
+#[test]
+fn an_add_that_clears_its_way_forgets_no_address_without_ipam() {
+    let (mut node, pods, configs) = attached(1, json!({"ipam": {"type": "fake-ipam"}}));
+    let old = name_of(&pods[0]);
+    run(
+        "ip",
+        &["-n", old, "link", "set", "net1", "netns", &node.host],
+    );
+    run("ip", &["netns", "del", old]);
+    fs::remove_file(node.root.path().join("bin/fake-ipam")).unwrap();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c2", &pod, &config).ok();
+    assert_eq!(node.state("attachments").len(), 2);
+    node.call("DEL", "c0", &pods[0], &configs[0]).ok();
+    assert_eq!(node.state("attachments").len(), 1, "its own DEL may");
 }
 
 /// An IPAM that asks a server takes its time.

@@ -261,6 +261,36 @@ fn gc_goes_on_past_failures_and_tells_the_first() {
     of_network(&node, "GC", &gc).ok();
 }
 
+/// What that record holds only the newer plugin knows, so IPAM is told nothing; the rest goes.
+#[test]
+fn gc_goes_on_past_a_record_of_a_newer_plugin() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let config = node.config(ipam());
+    node.call("ADD", "c1", &one, &config).ok();
+    let other = with(&config, "deviceID", &node.make_vf(1).into());
+    node.call("ADD", "c2", &two, &other).ok();
+    node.agent.stop();
+    node.call("DEL", "c1", &one, &config).ok();
+    node.agent.serve();
+    let record = node
+        .root
+        .path()
+        .join("state/attachments")
+        .join("0".repeat(40));
+    fs::write(&record, "{\"format\":7}\n").unwrap();
+    let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
+    let answer = of_network(&node, "GC", &gc);
+    let (code, msg) = answer.error();
+    assert_eq!(code, 5, "{msg}");
+    assert!(msg.contains("a newer plugin"), "{msg}");
+    assert_eq!(answer.json().get("details"), None, "told once");
+    assert_eq!(node.state("attachments").len(), 1, "its own");
+    assert_eq!(node.state("tombstones"), Vec::<String>::new());
+    let log = node.ipam_log();
+    assert!(!log.iter().any(|line| line.starts_with("GC")), "{log:?}");
+}
+
 #[test]
 fn gc_without_an_agent_leaves_tombstones_and_the_next_drains_them() {
     let mut node = Node::new();

@@ -113,19 +113,37 @@ fn a_file_that_a_network_names_counts_where_host_wide_files_are() {
             named.display()
         );
     }
-    for named in ["/etc/shadow", "../x", "x"] {
-        let error = read(Path::new(named)).unwrap_err();
-        let is_it =
-            matches!(&error, ConfigError::Unsupported { key, .. } if key == "configuration_path");
-        assert!(is_it, "{named}: {error}");
+    let outside = tempfile::tempdir().unwrap();
+    let outside = outside.path().join("x.conf");
+    fs::write(&outside, text).unwrap();
+    let below = dir.path().join("deeper/other.conf");
+    fs::create_dir(dir.path().join("deeper")).unwrap();
+    fs::write(&below, text).unwrap();
+    let around = dir.path().join("deeper/../other.conf");
+    for named in [
+        outside.as_path(),
+        &below,
+        &around,
+        Path::new("../x"),
+        Path::new("x"),
+    ] {
+        let raw = read(named).unwrap();
+        assert!(
+            raw.attach().is_err(),
+            "{}: it opens nothing",
+            named.display()
+        );
+        let [remark] = raw.remarks() else {
+            panic!("{:?}", raw.remarks());
+        };
+        assert!(remark.contains(&named.display().to_string()), "{remark}");
     }
-    let outside = dir.path().join("deeper/../../x");
-    assert!(matches!(
-        read(&outside),
-        Err(ConfigError::Unsupported { .. })
-    ));
-    let gone = read(&dir.path().join("gone.conf")).unwrap_err();
-    assert!(matches!(gone, ConfigError::HostFile { .. }), "{gone}");
+    // One that is not there is absent, as the first is.
+    let raw = read(&dir.path().join("gone.conf")).unwrap();
+    assert!(raw.attach().is_err());
+    assert_eq!(raw.remarks(), <[String; 0]>::default());
+    fs::write(&other, "{").unwrap();
+    assert!(matches!(read(&other), Err(ConfigError::HostFile { .. })));
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl LinkEvents {
         }
     }
 
-    /// The next event, which must have come.
+    /// The next event, without waiting for one.
     fn read(&mut self) -> Result<Read, Errno> {
         let read = match recv(
             self.socket.as_raw_fd(),

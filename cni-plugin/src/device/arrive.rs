@@ -1,0 +1,173 @@
+//! How a VF goes into the pod.
+
+use std::os::fd::AsFd;
+
+use xpu_linux::sync::{
+    Rtnl, RtnlError, ioctl,
+    link::{Change, alt_names, drop_alt_names},
+};
+use xpu_model::{IfIndex, IfName, Mac, Mtu};
+
+use super::{other_mtu, taken_by};
+use crate::{
+    error::Error,
+    journal::{JournalError, Netdev},
+    pf,
+    sandbox::{Sandbox, is_taken},
+};
+
+/// Makes a VF at home take the MAC that its PF gives it. A changed MTU resets every driver that
+/// needs it; the one it had comes right after.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn take_mac(home: &mut Rtnl, netdev: &Netdev, mac: Mac) -> Result<(), Error> {
+    let Netdev { name, mtu, .. } = netdev;
+    let vanished = |source| Error::Io {
+        what: format!("read {name}"),
+        source,
+    };
+    if ioctl::mac(home, name).map_err(vanished)? == Some(mac) {
+        return Ok(());
+    }
+    let index = ioctl::index(home, name).map_err(vanished)?;
+    let request = |mtu| {
+        let change = Change {
+            mtu: Some(mtu),
+            ..Change::of(index)
+        };
+        change.request(format!("reset {name} by an MTU of {mtu}"))
+    };
+    // One that comes up is told in the pod; not every driver takes every MTU.
+    let _refused = home.apply_each(&[request(other_mtu(*mtu)), request(*mtu)])?;
+    Ok(())
+}
+
+/// What the pod's interface is to be.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: &'a IfName,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Whether the VF itself must be told the MAC.
+    pub tell_vf: bool,
+    /// Its MTU, where one is asked for.
+    pub mtu: Option<Mtu>,
+}
+
+/// A VF in the pod.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Its index there.
+    pub index: IfIndex,
+    /// Its MTU.
+    pub mtu: u32,
+    /// The further names it came with, as far as that was heard.
+    pub alt_names: Option<Vec<String>>,
+}
+
+/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Further names of
+/// the VF that the pod has already are taken from it; before that, `keep` is told all it has.
+///
+/// # Errors
+/// The kernel's refusal, or `keep`'s.
+pub fn move_in(
+    home: &mut Rtnl,
+    pod: &mut Sandbox,
+    (netdev, index): (&Netdev, IfIndex),
+    wanted: &Wanted<'_>,
+    keep: impl FnOnce(Vec<String>) -> Result<(), JournalError>,
+) -> Result<Arrived, Error> {
+    let Wanted {
+        name,
+        mac,
+        tell_vf,
+        mtu,
+    } = wanted;
+    let change = Change {
+        netns: Some(pod.ns.as_fd()),
+        name: Some(*name),
+        mac: tell_vf.then_some(*mac),
+        mtu: *mtu,
+        up: Some(true),
+        ..Change::of(index)
+    };
+    let request = change.request(format!("move {} into the pod as {name}", netdev.name));
+    let mut moved = home.apply(std::slice::from_ref(&request));
+    let mut known = None;
+    if moved.as_ref().is_err_and(is_taken) {
+        // The kernel takes every name along, and refuses all for one that is taken.
+        let names = alt_names(home, index)?;
+        let taken = taken_by(&pod.rtnl, &names);
+        if !taken.is_empty() {
+            keep(names.clone())?;
+            known = Some(names);
+            moved = home.apply(&[drop_alt_names(index, taken), request]);
+        }
+    }
+    moved.map_err(|error| refused(home, pod, netdev, wanted, error))?;
+    let vanished = |source| Error::Io {
+        what: format!("read {name} in the pod"),
+        source,
+    };
+    // The index may have changed with the namespace.
+    let index = ioctl::index(&pod.rtnl, name).map_err(vanished)?;
+    let has = ioctl::mac(&pod.rtnl, name).map_err(vanished)?;
+    if has != Some(*mac) {
+        // Some drivers take a MAC from the PF only at the next reset of the device.
+        let change = Change {
+            mac: Some(*mac),
+            ..Change::of(index)
+        };
+        let request = change.request(format!("set the MAC of {name} to {mac}"));
+        let told = pod.rtnl.apply(&[request]);
+        told.map_err(|error| not_for(netdev, "mac", mac, &error))?;
+    }
+    let mtu = ioctl::mtu(&pod.rtnl, name).map_err(vanished)?;
+    // The kernel tells of the arrival before it renames.
+    let names = [&netdev.name, *name];
+    let arrival = || pod.arrival_of(index, names).map(|facts| facts.alt_names);
+    Ok(Arrived {
+        index,
+        mtu,
+        alt_names: known.or_else(arrival),
+    })
+}
+
+/// What of a move was refused. The kernel moves first, then sets MAC, MTU and name in this order,
+/// and stays where it fails.
+fn refused(
+    home: &Rtnl,
+    pod: &Sandbox,
+    netdev: &Netdev,
+    wanted: &Wanted<'_>,
+    error: RtnlError,
+) -> Error {
+    let is_home = ioctl::index(home, &netdev.name).is_ok();
+    let names = [wanted.name, &netdev.name];
+    let name = names.into_iter().find(|name| pod.index_of(name).is_some());
+    let Some(name) = name.filter(|_| !is_home) else {
+        return error.into();
+    };
+    let mac = wanted.mac;
+    if wanted.tell_vf && ioctl::mac(&pod.rtnl, name).is_ok_and(|has| has != Some(mac)) {
+        return not_for(netdev, "mac", mac, &error);
+    }
+    match wanted.mtu {
+        Some(mtu) if ioctl::mtu(&pod.rtnl, name).is_ok_and(|has| has != u32::from(mtu)) => {
+            not_for(netdev, "mtu", mtu, &error)
+        }
+        _ => error.into(),
+    }
+}
+
+/// A setting that the VF itself refuses.
+fn not_for(netdev: &Netdev, key: &'static str, value: impl ToString, error: &RtnlError) -> Error {
+    Error::Setting {
+        key,
+        value: value.to_string(),
+        whom: format!("the VF {}", netdev.name),
+        reason: pf::answer(error),
+    }
+}

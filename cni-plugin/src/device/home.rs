@@ -1,0 +1,334 @@
+//! How a VF comes home.
+
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
+use xpu_linux::{
+    netns::NetNs,
+    sync::{
+        LinkFacts, Rtnl,
+        event::LinkEvents,
+        ioctl,
+        link::{Change, add_alt_name, alt_names, drop_alt_names},
+    },
+    sysfs::PciAddr,
+    vf,
+};
+use xpu_model::{IfIndex, IfName};
+
+use super::{is_userspace, other_mtu, taken_by};
+use crate::{
+    error::{Error, chain},
+    host::Host,
+    journal::Netdev,
+    sandbox::{Sandbox, is_taken},
+};
+
+/// How long a VF's return from a dead namespace is waited for.
+const RETURN_WAIT: Duration = Duration::from_millis(500);
+
+/// What a VF's name begins with whose own name at home was taken meanwhile.
+const FALLBACK: &str = "xvf";
+
+/// Waits until a VF whose pod's namespace is gone is home again.
+///
+/// # Errors
+/// [`Error::Busy`] when that takes too long; the kernel's refusals.
+pub fn returned(host: &Host, home: &mut Rtnl, pci: &PciAddr) -> Result<(), Error> {
+    locate(host, home, None, pci).map(drop)
+}
+
+/// Brings the VF home, wherever it is, and makes it what it was. Gives remarks where something
+/// kept it from that.
+///
+/// # Errors
+/// [`Error::Busy`] when its namespace is gone but it hasn't come back yet;
+/// [`Error::Device`] when its netdev is nowhere; the kernel's refusals.
+pub fn send_home(
+    host: &Host,
+    home: &mut Rtnl,
+    pod: Option<&mut Sandbox>,
+    pci: &PciAddr,
+    origin: &Netdev,
+) -> Result<Vec<String>, Error> {
+    let mut seen = Seen::default();
+    let remark = bring_home(host, home, pod, pci, origin, &mut seen)?;
+    let mut remarks = Vec::from_iter(remark);
+    if let Some(had) = &origin.alt_names
+        && let Err(error) = restore_names(host, home, pci, had, seen)
+    {
+        remarks.push(chain(&error));
+    }
+    Ok(remarks)
+}
+
+/// What became known of a VF on its way home.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Its index at home.
+    index: Option<IfIndex>,
+    /// The further names with which it came out of the pod.
+    names: Option<Vec<String>>,
+}
+
+/// As [`send_home`], but for further names that it lost.
+fn bring_home(
+    host: &Host,
+    home: &mut Rtnl,
+    mut pod: Option<&mut Sandbox>,
+    pci: &PciAddr,
+    origin: &Netdev,
+    seen: &mut Seen,
+) -> Result<Option<String>, Error> {
+    let ns = NetNs::current()?;
+    let mut mac_by = MacBy::Message;
+    let mut name = origin.name.clone();
+    loop {
+        let Some((facts, in_pod)) = locate(host, home, pod.as_deref_mut(), pci)? else {
+            return Ok(None); // no device, or another driver's: there is nothing to bring home
+        };
+        seen.index = (!in_pod).then_some(facts.index);
+        let change = plan_home(&facts, in_pod.then_some(&ns), origin, &name, mac_by);
+        let sent = if change.is_empty() {
+            Ok(())
+        } else {
+            let request = change.request(format!("bring {} home as {name}", facts.name));
+            match (&mut pod, in_pod) {
+                (Some(pod), true) => {
+                    // A name that the pod gave it would stand in the way of its next owner.
+                    let (own, strange) = split_names(&facts, origin);
+                    seen.names = Some(own);
+                    let drop = (!strange.is_empty()).then(|| drop_alt_names(facts.index, strange));
+                    let requests: Vec<_> = drop.into_iter().chain([request]).collect();
+                    let verdicts = pod.rtnl.apply_each(&requests)?;
+                    verdicts.into_iter().next_back().unwrap_or(Ok(()))
+                }
+                _ => home.apply(&[request]),
+            }
+        };
+        match (sent, mac_by) {
+            (Ok(()), MacBy::Message) => return Ok(None),
+            (Ok(()), MacBy::Reset) => mac_by = MacBy::Nobody,
+            (Ok(()), MacBy::Nobody) if facts.mac == Some(origin.mac) => return Ok(None),
+            (Ok(()), MacBy::Nobody) => {
+                let has = facts
+                    .mac
+                    .map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+                return Ok(Some(format!(
+                    "{name} is home, but keeps the MAC {has} instead of {}",
+                    origin.mac
+                )));
+            }
+            (Err(error), MacBy::Message) if error.errno() == Some(Errno::EADDRNOTAVAIL) => {
+                mac_by = MacBy::Reset;
+            }
+            // The kernel takes every name along, and refuses all for one that is taken.
+            (Err(error), _)
+                if is_taken(&error)
+                    && let Some(pod) = pod.as_deref_mut().filter(|_| in_pod)
+                    && drop_taken(home, pod, &facts)? => {}
+            (Err(error), _) if is_taken(&error) && name == origin.name => {
+                // Home under a wrong name serves better than not at all; its next
+                // owner finds it by its PCI address.
+                name = format!("{FALLBACK}%d").parse().map_err(|_| error)?;
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+    }
+}
+
+/// A device's further names: its own, and what others gave it as far as its own are known.
+fn split_names(facts: &LinkFacts, origin: &Netdev) -> (Vec<String>, Vec<String>) {
+    let names = facts.alt_names.iter().cloned();
+    match &origin.alt_names {
+        None => (names.collect(), Vec::new()),
+        Some(had) => names.partition(|name| had.contains(name)),
+    }
+}
+
+/// Takes those further names from a device in the pod that devices at home have. Gives whether
+/// there were any.
+fn drop_taken(home: &Rtnl, pod: &mut Sandbox, facts: &LinkFacts) -> Result<bool, Error> {
+    let taken = taken_by(home, &facts.alt_names);
+    if taken.is_empty() {
+        return Ok(false);
+    }
+    pod.rtnl.apply(&[drop_alt_names(facts.index, taken)])?;
+    Ok(true)
+}
+
+/// Gives a VF at home exactly the further names it had.
+///
+/// # Errors
+/// The kernel's first refusal; all that it allows is done.
+fn restore_names(
+    host: &Host,
+    home: &mut Rtnl,
+    pci: &PciAddr,
+    had: &[String],
+    seen: Seen,
+) -> Result<(), Error> {
+    let without = |all: &[String], these: &[String]| -> Vec<String> {
+        let rest = all.iter().filter(|name| !these.contains(name));
+        rest.cloned().collect()
+    };
+    let is_all = |names: &Vec<String>| without(had, names).is_empty();
+    if seen.names.as_ref().is_some_and(is_all) {
+        return Ok(());
+    }
+    let index = match seen.index {
+        Some(index) => index,
+        None => match locate(host, home, None, pci)? {
+            Some((facts, _)) => facts.index,
+            None => return Ok(()),
+        },
+    };
+    let has = match seen.names {
+        Some(names) => names,
+        None => alt_names(home, index)?,
+    };
+    let strange = without(&has, had);
+    let mut requests = Vec::new();
+    if !strange.is_empty() {
+        requests.push(drop_alt_names(index, strange));
+    }
+    let missing = without(had, &has).into_iter();
+    requests.extend(missing.map(|name| add_alt_name(index, name)));
+    Ok(home.apply(&requests)?)
+}
+
+/// How a VF on its way home gets its MAC back. Each is tried once, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MacBy {
+    /// It is told, in the message that moves it.
+    Message,
+    /// The PF has given it one, so the driver refuses; it takes that one when it resets, which
+    /// coming up or another MTU does.
+    Reset,
+    /// It has it, or never will; only the admin state is left.
+    Nobody,
+}
+
+/// The VF's netdev and whether it is in the pod; `None`: the PCI device is gone, or has no netdev
+/// because somebody took it from its driver.
+fn locate(
+    host: &Host,
+    home: &mut Rtnl,
+    pod: Option<&mut Sandbox>,
+    pci: &PciAddr,
+) -> Result<Option<(LinkFacts, bool)>, Error> {
+    use xpu_linux::sysfs::SysfsError;
+
+    // Only a namespace that is gone gives its devices back by itself. Subscribed before
+    // the first look, so that nothing falls between look and wait.
+    let mut returns = if pod.is_none() {
+        Some(LinkEvents::subscribe()?)
+    } else {
+        None
+    };
+    match vf::at_home(&host.sysfs, home, pci) {
+        Ok(Some((name, index))) => {
+            return facts_at_home(host, home, name, index).map(|f| Some((f, false)));
+        }
+        Ok(None) => {}
+        Err(SysfsError::NoDevice(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(pod) = pod
+        && let Some(facts) = vf::find(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
+    {
+        return Ok(Some((facts, true)));
+    }
+    // sysfs shows the namespace it was mounted in, which needn't be ours.
+    if let Some(facts) = vf::find(&host.sysfs, home, pci, host.proof)? {
+        return Ok(Some((facts, false)));
+    }
+    if host
+        .sysfs
+        .driver(pci)
+        .is_none_or(|driver| is_userspace(&driver))
+    {
+        return Ok(None);
+    }
+    let Some(events) = &mut returns else {
+        return Err(Error::Device(format!(
+            "the VF {pci} has no netdev, neither in the pod nor on the host; \
+             it may be bound to another driver or in a third namespace"
+        )));
+    };
+    let until = Instant::now() + RETURN_WAIT;
+    let back = events.wait(until, |link| (host.proof)(&host.sysfs, link, pci))?;
+    back.map(|facts| Some((facts, false))).ok_or_else(|| {
+        Error::Busy(format!(
+            "the VF {pci} has not come back from its pod's namespace yet"
+        ))
+    })
+}
+
+/// What a look without RTNL tells of a device at home.
+fn facts_at_home(
+    host: &Host,
+    home: &Rtnl,
+    name: IfName,
+    index: IfIndex,
+) -> Result<LinkFacts, Error> {
+    let vanished = |source| Error::Io {
+        what: format!("read {name}"),
+        source,
+    };
+    let mac = ioctl::mac(home, &name).map_err(vanished)?;
+    let mtu = ioctl::mtu(home, &name).map_err(vanished)?;
+    let (up, lower_up) = ioctl::up_and_running(home, &name).map_err(vanished)?;
+    let alias = host.sysfs.alias(&name);
+    Ok(LinkFacts {
+        index,
+        name: name.as_str().to_owned(),
+        alt_names: Vec::new(),
+        mac,
+        mtu,
+        up,
+        lower_up,
+        alias,
+        parent: None,
+    })
+}
+
+/// What makes the VF what it was: only what differs.
+fn plan_home<'a>(
+    facts: &LinkFacts,
+    to: Option<&'a NetNs>,
+    origin: &'a Netdev,
+    name: &'a IfName,
+    mac_by: MacBy,
+) -> Change<'a> {
+    let other_mac = facts.mac != Some(origin.mac);
+    // A move takes the device down.
+    let up = facts.up && to.is_none();
+    let resets = mac_by == MacBy::Reset && other_mac;
+    let wants_up = origin.up || resets;
+    // Drivers that reset at no coming up do at a change of the MTU; the next round puts it back.
+    let wanted_mtu = if resets {
+        other_mtu(origin.mtu)
+    } else {
+        origin.mtu
+    };
+    // The kernel fills in a fallback name's number; once that is done it stays.
+    let numbered = name != &origin.name && facts.name.starts_with(FALLBACK);
+    Change {
+        netns: to.map(AsFd::as_fd),
+        name: (facts.name != name.as_str() && !numbered).then_some(name),
+        mac: (other_mac && mac_by == MacBy::Message).then_some(origin.mac),
+        mtu: (facts.mtu != u32::from(wanted_mtu)).then_some(wanted_mtu),
+        // Programs of the host may take an alias for their own word.
+        alias: (facts.alias != origin.alias).then(|| origin.alias.as_deref().unwrap_or_default()),
+        up: (up != wants_up).then_some(wants_up),
+        ..Change::of(facts.index)
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/unit/device.rs"]
+mod tests;
