@@ -15,6 +15,8 @@ use xpu_tests::guest::{
 /// Where the agent listens beside the unix socket.
 const TCP: &str = "127.0.0.1:50151";
 const HTTP: &str = "http://127.0.0.1:8082";
+/// The port that clients make, and the representor that is its netdev.
+const PORT: &str = "rep1";
 /// The API's package.
 const PACKAGE: &str = "opi_api.network.evpn_gw.v1alpha1";
 
@@ -28,9 +30,9 @@ struct Served {
 impl Served {
     fn start() -> Result<Self> {
         let topology = Topology::clean()?;
-        // A port is the netdev that its id names, whatever its MAC: the clients choose that.
-        let config = Agent::lab_config()?.replace("\"mac-map\"", "\"name\"")
-            + "\n[access]\nloopback = \"admin\"\n";
+        // The map of ports comes last; the clients' port is found by its id.
+        let config = Agent::lab_config()?
+            + &format!("\"{PORT}\" = \"{PORT}\"\n\n[access]\nloopback = \"admin\"\n");
         let agent = Agent::start(&topology.xpu, &config)?;
         Ok(Self {
             _agent: agent,
@@ -68,8 +70,7 @@ impl Grpcurl<'_> {
     }
 }
 
-/// A kind with its field in requests, its collection, an object and another spec for it. The port
-/// is a representor of the lab.
+/// A kind with its field in requests, its collection, an object and another spec for it.
 fn objects() -> [(
     &'static str,
     &'static str,
@@ -109,7 +110,7 @@ fn objects() -> [(
             "BridgePort",
             "bridge_port",
             "bridgePorts",
-            "rep1",
+            PORT,
             port("B"),
             port("C"),
         ),
