@@ -42,10 +42,11 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
         outcomes,
         left: plan(inputs, observed),
     };
-    report
-        .node
-        .extend(reporter.version_trouble(inputs.node.vtep));
-    report.node.extend(reporter.asn_trouble());
+    let lasting = [
+        reporter.version_trouble(inputs.node.vtep),
+        reporter.asn_trouble(),
+    ];
+    report.notices.extend(lasting.into_iter().flatten());
     let vrfs = intent
         .vrfs
         .values()
