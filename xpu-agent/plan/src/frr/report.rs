@@ -135,7 +135,7 @@ impl Reporter<'_> {
     /// Refuses a VNI that this FRR or these settings cannot have; `own` is the VTEP that its
     /// object brings.
     fn refusal(&self, vni: Vni, own: Option<IfAddr>) -> Option<State> {
-        if let Err(reason) = route_target(self.inputs.node.route_targets, vni) {
+        if let Err(reason) = route_target(self.inputs, self.observed, vni) {
             return Some(State::Refused(reason));
         }
         let vtep = own
