@@ -198,7 +198,9 @@ fn it_does_not_start_over_what_it_cannot_work_with() -> Result<()> {
     ensure!(check.status.success() && not_good.is_empty(), "{checks}");
     // It asks the kernel by requests that must be refused: nothing was made. What the agent itself
     // makes is there by then.
-    wait_until("the agent is ready", CONVERGENCE, || is_ready(&topology.xpu))?;
+    wait_until("the agent is ready", CONVERGENCE, || {
+        is_ready(&topology.xpu)
+    })?;
     let before = topology.xpu.links()?;
     second(topology, &[], &["check"])?;
     ensure!(topology.xpu.links()? == before);

@@ -166,7 +166,10 @@ async fn trouble_with_the_startup_configuration_is_left_to_the_back_off() {
     fs::remove_dir(&obstacle).unwrap();
     let report = rig.backend.pass(&intent).await;
     assert!(report.node.is_empty(), "{report:?}");
-    assert_eq!(fs::read_to_string(rig.file()).unwrap(), "vrf blue\nexit-vrf\n");
+    assert_eq!(
+        fs::read_to_string(rig.file()).unwrap(),
+        "vrf blue\nexit-vrf\n"
+    );
 
     // What can't be read is no longer due either.
     fs::remove_file(rig.file()).unwrap();
