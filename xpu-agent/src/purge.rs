@@ -131,7 +131,7 @@ impl Purge<'_> {
     async fn startup(&mut self, daemons: &mut Frr, startup: &Startup) -> anyhow::Result<()> {
         let running = daemons.observe().await?;
         let text = startup.read()?;
-        let wanted = frr::startup::merge(&self.frr_inputs(), &running, &text);
+        let wanted = frr::startup::merge(&self.frr_inputs(), &running, &text).text;
         if wanted != text {
             startup.write(&wanted)?;
             (self.tell)("FRR: startup configuration");

@@ -60,10 +60,11 @@ impl Agent {
         ))
     }
 
-    /// Starts the agent with a configuration and waits until its socket answers.
+    /// Starts the agent with a configuration and waits until its socket is bound. Its
+    /// first pass may be still to come.
     ///
     /// # Errors
-    /// Where it ends instead, or is not ready in time; the message has the end of its log.
+    /// Where it ends instead, or has no socket in time; the message has the end of its log.
     pub fn start(xpu: &Netns, config: &str) -> Result<Self> {
         Self::launch(xpu, config, &[], &[])
     }
@@ -100,7 +101,7 @@ impl Agent {
             .spawn()
             .context("cannot start the agent")?;
         let mut agent = Self { child };
-        wait_until("the agent's socket answers", READY_LIMIT, || {
+        wait_until("the agent's socket is bound", READY_LIMIT, || {
             if let Some(status) = agent.child.try_wait()? {
                 return Ok(Err(status));
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::agent;
 use super::command::parse_json;
 use super::netns::Netns;
 
@@ -48,6 +49,16 @@ pub fn readiness(netns: &Netns) -> Result<(bool, Value)> {
         "{status} {answer}"
     );
     Ok((ready, answer))
+}
+
+/// Fails unless the agent is ready, with its first passes behind it.
+///
+/// # Errors
+/// As of [`readiness`], and where it is not ready.
+pub fn is_ready(netns: &Netns) -> Result<()> {
+    let (ready, answer) = readiness(netns)?;
+    ensure!(ready, "{answer}; {}", agent::log_tail());
+    Ok(())
 }
 
 /// The sum of a metric's samples whose line has all of these words.

@@ -7,6 +7,7 @@ use xpu_tests::guest::{
     addresses::{BLUE_GATEWAY_V4, BLUE_GATEWAY_V6, H_BLUE, H_EXT},
     agent,
     flood::Flood,
+    http::is_ready,
     operator::{self, create, is_up, xpuctl},
     ping,
     runtime::is_home,
@@ -292,6 +293,8 @@ fn what_is_not_ours_is_untouched() -> Result<()> {
             .chain(theirs.map(str::to_owned))
             .collect())
     };
+    // Its rules are there from its first pass on.
+    wait_until("the agent is ready", CONVERGENCE, || is_ready(&xpu))?;
     let before = look()?;
     ensure!(before.len() >= 6 + 8, "{before:#?}");
 

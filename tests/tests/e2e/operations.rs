@@ -19,7 +19,7 @@ use xpu_tests::guest::{
     agent::{self, Agent},
     command,
     frr::Frr,
-    http::{self, metric, readiness},
+    http::{self, is_ready, metric, readiness},
     operator::create,
     topology::Topology,
     wait::wait_until,
@@ -38,12 +38,6 @@ fn kill_frr(frr: &Frr) -> Result<()> {
         Ok(())
     })?;
     frr.forget()
-}
-
-fn is_ready(topology: &Topology) -> Result<()> {
-    let (ready, answer) = readiness(&topology.xpu)?;
-    ensure!(ready, "{answer}; {}", agent::log_tail());
-    Ok(())
 }
 
 fn waits_for_frr(topology: &Topology) -> Result<()> {
@@ -124,7 +118,7 @@ fn it_is_ready_when_frr_is_and_tells_systemd() -> Result<()> {
     );
 
     frr.start("")?;
-    wait_until("it is ready", CONVERGENCE, || is_ready(&topology))?;
+    wait_until("it is ready", CONVERGENCE, || is_ready(&topology.xpu))?;
     manager.hears("READY=1")?;
     manager.hears("WATCHDOG=1")?;
     ensure!(metric(&topology.xpu, "xpu_agent_frr_up", &[])? == 1.0);
@@ -134,7 +128,7 @@ fn it_is_ready_when_frr_is_and_tells_systemd() -> Result<()> {
     ensure!(metric(&topology.xpu, "xpu_agent_frr_losses_total", &[])? >= 1.0);
     ensure!(metric(&topology.xpu, "xpu_agent_frr_up", &[])? == 0.0);
     frr.start("")?;
-    wait_until("it is ready again", CONVERGENCE, || is_ready(&topology))?;
+    wait_until("it is ready again", CONVERGENCE, || is_ready(&topology.xpu))?;
 
     let status = agent.stop()?;
     ensure!(status.success(), "{status}");
@@ -204,7 +198,9 @@ fn it_does_not_start_over_what_it_cannot_work_with() -> Result<()> {
     ensure!(check.status.success() && not_good.is_empty(), "{checks}");
     // It asks the kernel by requests that must be refused: nothing was made. What the agent itself
     // makes is there by then.
-    wait_until("the agent is ready", CONVERGENCE, || is_ready(topology))?;
+    wait_until("the agent is ready", CONVERGENCE, || {
+        is_ready(&topology.xpu)
+    })?;
     let before = topology.xpu.links()?;
     second(topology, &[], &["check"])?;
     ensure!(topology.xpu.links()? == before);

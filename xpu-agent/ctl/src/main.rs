@@ -13,7 +13,7 @@
 //! | 0 | done; an object that is stored but not up yet is warned about on stderr |
 //! | 1 | the agent refused or failed; `wait` waited in vain; `doctor` found something |
 //! | 2 | the command line, a manifest or the configuration is wrong; nothing was changed |
-//! | 3 | the agent could not be reached |
+//! | 3 | the agent could not be reached; for `wait`, not once in its time |
 //! | 4 | there is a difference: `diff`, `apply --dry-run`, and `apply --exit-code` after changes |
 
 mod advice;

@@ -129,6 +129,9 @@ pub struct PassReport {
     pub objects: BTreeMap<ObjectKey, Component>,
     /// Trouble that belongs to no object, such as a device of ours that cannot be made.
     pub node: Vec<String>,
+    /// What an operator is to know of the node and only he can change: another pass would find the
+    /// same. An event tells when it has changed.
+    pub notices: Vec<String>,
     /// Why the backend could not be looked at; nothing was planned then, and nobody knows how
     /// its objects are.
     pub unobserved: Option<String>,

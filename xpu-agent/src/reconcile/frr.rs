@@ -14,7 +14,10 @@ use xpu_model::{
 };
 use xpu_plan::{
     FrrFacts,
-    frr::{self, Inputs, Line, Observed, startup::Saved},
+    frr::{
+        self, Inputs, Line, Observed,
+        startup::{Merged, Saved},
+    },
 };
 
 use super::Backend;
@@ -46,8 +49,8 @@ pub struct FrrBackend {
     saved: Arc<Saved>,
     /// When the startup configuration, which is behind, is to be written.
     due: Option<Instant>,
-    /// Why it could not be written, until it is.
-    unwritten: Option<String>,
+    /// It could not be written when that was tried last.
+    unwritten: bool,
     node: Arc<Node>,
     /// What Linux waits for.
     facts: watch::Sender<FrrFacts>,
@@ -98,7 +101,7 @@ impl FrrBackend {
             kept,
             saved: Arc::default(),
             due: None,
-            unwritten: None,
+            unwritten: false,
             node,
             facts,
             linux,
@@ -203,6 +206,8 @@ impl FrrBackend {
             return;
         };
         if let Some(error) = unread {
+            // Read again by the loop's back-off, which a time of its own would reset.
+            self.due = None;
             if matches!(error, StartupError::Io { .. }) {
                 let deleted = given.intent.vrfs.values().filter(|vrf| vrf.deleting);
                 wait(report, deleted.map(|vrf| vrf.key()), &error.to_string());
@@ -210,44 +215,40 @@ impl FrrBackend {
             report.node.push(error.to_string());
             return;
         }
-        let is_settling = self.is_settling();
-        if is_settling && !has_deleted(&given.intent) {
-            report.node.extend(self.unwritten.clone());
+        if self.is_settling() && !has_deleted(&given.intent) {
             return;
         }
         let gap = self.saved.gap(&given.inputs(), &running);
         if !gap.is_behind {
             self.due = None;
-            self.unwritten = None;
+            self.unwritten = false;
             return;
         }
-        self.due.get_or_insert_with(|| Instant::now() + SETTLE);
-        if self.is_settling() && gap.deleted.is_empty() {
-            report.node.extend(self.unwritten.clone());
-            return;
+        // What could not be written is tried by the loop's back-off.
+        if !self.unwritten {
+            self.due.get_or_insert_with(|| Instant::now() + SETTLE);
+            if self.is_settling() && gap.deleted.is_empty() {
+                return;
+            }
         }
         self.due = None;
         let given = given.clone();
-        let written = blocking(move || {
-            // Once more: an operator may have written it meanwhile.
-            let text = startup.read()?;
-            let wanted = frr::startup::merge(&given.inputs(), &running, &text);
-            if wanted != text {
-                startup.write(&wanted)?;
-                info!("FRR's startup configuration is written");
-            }
-            Ok::<_, StartupError>(Arc::new(Saved::new(wanted)))
+        let mut ledger = self.kept.ledger.clone();
+        let (ledger, written) = blocking(move || {
+            let written = write(&given, &running, &startup, &mut ledger);
+            (ledger, written)
         })
         .await;
+        self.kept.ledger = ledger;
         match written {
             Ok(saved) => {
                 self.saved = saved;
-                self.unwritten = None;
+                self.unwritten = false;
             }
             Err(error) => {
                 wait(report, gap.deleted, &error.to_string());
-                self.unwritten = Some(error.to_string());
-                report.node.extend(self.unwritten.clone());
+                self.unwritten = true;
+                report.node.push(error.to_string());
             }
         }
     }
@@ -274,6 +275,35 @@ impl FrrBackend {
 enum Trouble {
     #[error(transparent)]
     Vty(#[from] VtyError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Brings the startup configuration to the intent, what is put there on account first.
+fn write(
+    given: &Given,
+    running: &Observed,
+    startup: &Startup,
+    ledger: &mut Ledger,
+) -> Result<Arc<Saved>, Unwritten> {
+    // Once more: an operator may have written it meanwhile.
+    let text = startup.read()?;
+    let Merged { text: wanted, made } = frr::startup::merge(&given.inputs(), running, &text);
+    if wanted != text {
+        if *ledger.lines() != made {
+            ledger.set(made)?;
+        }
+        startup.write(&wanted)?;
+        info!("FRR's startup configuration is written");
+    }
+    Ok(Arc::new(Saved::new(wanted)))
+}
+
+/// Why the startup configuration is not written.
+#[derive(Debug, thiserror::Error)]
+enum Unwritten {
+    #[error(transparent)]
+    Startup(#[from] StartupError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }

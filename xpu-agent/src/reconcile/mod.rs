@@ -200,9 +200,17 @@ fn tell(report: &status::PassReport, last: &status::PassReport, cause: Cause, to
         failed,
         objects,
         node,
+        notices,
         unobserved: _,
     } = report;
-    for trouble in node.iter().filter(|trouble| !last.node.contains(trouble)) {
+    let new = |now: &[String], before: &[String]| -> Vec<String> {
+        let new = now.iter().filter(|it| !before.contains(it));
+        new.cloned().collect()
+    };
+    for trouble in new(node, &last.node)
+        .into_iter()
+        .chain(new(notices, &last.notices))
+    {
         warn!(%trouble, "needs attention");
     }
     for (object, component) in objects {

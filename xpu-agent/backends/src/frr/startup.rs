@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    ops::RangeInclusive,
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
@@ -41,7 +42,10 @@ pub enum StartupError {
         directory: PathBuf,
     },
     /// The file cannot be read or replaced.
-    #[error("FRR's startup configuration can't be kept: {}: {source}", path.display())]
+    #[error(
+        "FRR's startup configuration can't be kept: {}: {source}; mend that, or set frr.save to false",
+        path.display()
+    )]
     Io {
         /// The file.
         path: PathBuf,
@@ -63,14 +67,15 @@ impl Startup {
         Self { directory }
     }
 
-    /// The text; empty where there is none yet.
+    /// The text; empty where there is none yet. Bytes that are no UTF-8, in a description say, are
+    /// characters of nobody's in it, and [`Self::write`] makes the same bytes of them.
     ///
     /// # Errors
     /// [`StartupError`] where FRR would not read such a file, or it can't be read.
     pub fn read(&self) -> Result<String, StartupError> {
         let path = self.directory.join(FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text),
+        match fs::read(&path) {
+            Ok(bytes) => Ok(decode(&bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let directory = self.directory.clone();
                 if !directory.is_dir() {
@@ -102,6 +107,41 @@ impl Startup {
     }
 }
 
+/// Stands for a byte that is no UTF-8, in Unicode's private use.
+const ODD: RangeInclusive<u32> = 0x10_ff00..=0x10_ffff;
+
+/// Every text of bytes as one of characters.
+fn decode(bytes: &[u8]) -> String {
+    let odd = |byte: &u8| char::from_u32(ODD.start() + u32::from(*byte));
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if ODD.contains(&u32::from(character)) {
+                let mut buffer = [0; 4];
+                let bytes = character.encode_utf8(&mut buffer).as_bytes();
+                text.extend(bytes.iter().filter_map(odd));
+            } else {
+                text.push(character);
+            }
+        }
+        text.extend(chunk.invalid().iter().filter_map(odd));
+    }
+    text
+}
+
+/// The way back.
+fn encode(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for character in text.chars() {
+        let odd = u32::from(character).checked_sub(*ODD.start());
+        match odd.and_then(|odd| u8::try_from(odd).ok()) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
 fn replace(path: &Path, temporary: &Path, text: &str) -> io::Result<()> {
     let (owner, mode) = match fs::metadata(path) {
         Ok(old) => (old.clone(), old.permissions().mode()),
@@ -122,7 +162,7 @@ fn replace(path: &Path, temporary: &Path, text: &str) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(temporary)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(&encode(text))?;
     fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
     file.set_permissions(fs::Permissions::from_mode(mode & 0o7777))?;
     file.sync_all()?;
@@ -149,6 +189,21 @@ mod tests {
             (0o664, "router bgp 65002\n")
         );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf_8_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let startup = Startup::new(directory.path().to_owned());
+        let path = directory.path().join(FILE);
+        // Latin-1, an ordinary character, and one that stands for a byte.
+        let bytes = b" description Z\xfcrich \xc3\xbc \xf4\x8f\xbf\xbc\xff\n";
+        fs::write(&path, bytes).unwrap();
+        let text = startup.read().unwrap();
+        assert!(text.contains("rich ü "), "{text}");
+        startup.write(&format!("router bgp 65001\n{text}")).unwrap();
+        let expected = [b"router bgp 65001\n", &bytes[..]].concat();
+        assert_eq!(fs::read(&path).unwrap(), expected);
     }
 
     #[test]

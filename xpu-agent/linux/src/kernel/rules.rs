@@ -65,11 +65,12 @@ fn judge(rules: &[RuleMessage], family: Family) -> Order {
     let is_local = |rule: &&RuleMessage| is_same(rule, &local(family, priority(rule)));
     let is_l3mdev = |rule: &RuleMessage| rule.attributes.contains(&RuleAttribute::L3MDev(true));
     let early = rules.iter().filter(before).find(is_local);
-    let is_vrf_first =
-        has(&l3mdev(family)) && has(&moved) && !has(&local(family, FIRST)) && early.is_none();
-    // Where the table has moved already, a rule that came later is in nobody's way.
+    let is_to_move = has(&local(family, FIRST));
+    let is_vrf_first = has(&l3mdev(family)) && has(&moved) && !is_to_move && early.is_none();
+    // Where the table has moved already, a rule that came later is in nobody's way; what is amiss
+    // then is put back, or the node may be without its own addresses.
     let foreign = rules.iter().filter(before).find(|rule| !is_l3mdev(rule));
-    let in_the_way = early.or(foreign.filter(|_| !is_vrf_first));
+    let in_the_way = early.or(foreign.filter(|_| is_to_move));
     Order {
         is_vrf_first,
         is_local_moved: rules
@@ -269,6 +270,10 @@ mod tests {
         vec![local(Family::V4, FIRST), theirs(L3MDEV, 77, None)], false, in_the_way(L3MDEV, false))]
     #[case::foreign_after_the_move(
         vec![theirs(500, 77, None), l3mdev(Family::V4), local(Family::V4, LOCAL_RULE)], true, None)]
+    #[case::foreign_and_the_moved_is_gone(
+        vec![theirs(500, 77, None), l3mdev(Family::V4)], false, None)]
+    #[case::foreign_and_the_vrfs_is_gone(
+        vec![theirs(500, 77, None), local(Family::V4, LOCAL_RULE)], false, None)]
     #[case::foreign_behind(
         vec![local(Family::V4, FIRST), theirs(5000, 77, None)], false, None)]
     fn what_others_order_is_not_undone(

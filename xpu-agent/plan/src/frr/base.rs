@@ -10,7 +10,7 @@ use super::{
     Command, Inputs,
     config::{Config, Daemon, Line},
     desired::{Desired, MADE_BY_US, is_context, is_l2vni},
-    diff::{rank, remove},
+    diff::remove_all,
     observed::Observed,
 };
 
@@ -106,12 +106,7 @@ pub(super) fn stale(
         })
     };
     let alone = stale.iter().copied().filter(|line| !goes_along(line));
-    let mut lines: Vec<_> = alone.chain(&emptied).collect();
-    // What names a neighbor before the line that makes it.
-    lines.sort_by_key(|line| std::cmp::Reverse(rank(line)));
-    lines
-        .into_iter()
-        .for_each(|line| remove(commands, line.clone()));
+    remove_all(commands, alone.chain(&emptied));
 }
 
 /// The headers of a configuration that are to have the settings' AS in place of the one they have,
@@ -146,8 +141,22 @@ pub(super) fn renamed(inputs: &Inputs<'_>, saved: &Observed) -> Vec<(String, Str
         .collect()
 }
 
+/// The lines on account that a configuration still has beside those which replace them. FRR never
+/// shows both; in a file the later one holds, whichever that is.
+pub(super) fn replaced<'a>(inputs: &Inputs<'a>, saved: &Observed) -> Vec<&'a Line> {
+    let is_saved = |line: &&Line| is_of_base(line) && saved.config.lines.contains(line);
+    let mut lines = inputs.made.iter().filter(is_saved).peekable();
+    if lines.peek().is_none() {
+        return Vec::new();
+    }
+    let desired = Desired::new(inputs, saved).lines;
+    let is_replaced =
+        |line: &&Line| !desired.contains(line) && desired.iter().any(|it| replaces(it, line));
+    lines.filter(is_replaced).collect()
+}
+
 /// Whether the line stands in the base instance.
-fn is_of_base(line: &Line) -> bool {
+pub(super) fn is_of_base(line: &Line) -> bool {
     let instance = line.path.first();
     instance.is_some_and(|it| it.starts_with("router bgp ") && !it.contains(" vrf "))
 }

@@ -56,15 +56,6 @@ impl Line {
             text: text.into(),
         }
     }
-
-    /// Whether the line is `context` itself or stands somewhere in it.
-    #[must_use]
-    pub fn is_within(&self, context: &str) -> bool {
-        match self.path.first() {
-            Some(outermost) => outermost == context,
-            None => self.text == context,
-        }
-    }
 }
 
 impl fmt::Display for Line {

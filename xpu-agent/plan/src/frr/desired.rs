@@ -39,7 +39,7 @@ impl Desired {
             && inputs.other_asn(observed).is_none()
         {
             desired.base(bgp, inputs.node.vtep, observed);
-            desired.l2vnis(&format!("router bgp {}", bgp.asn), inputs);
+            desired.l2vnis(&format!("router bgp {}", bgp.asn), inputs, observed);
         }
         let vrfs = inputs.intent.live::<VrfSpec>();
         for vrf in vrfs.filter(|vrf| !inputs.is_foreign(vrf)) {
@@ -99,16 +99,16 @@ impl Desired {
     }
 
     /// The route targets of L2VNIs, where the automatic ones are not wanted.
-    fn l2vnis(&mut self, instance: &str, inputs: &Inputs<'_>) {
+    fn l2vnis(&mut self, instance: &str, inputs: &Inputs<'_>, observed: &Observed) {
         let bridges = inputs.intent.live::<LogicalBridgeSpec>();
         for vni in bridges.filter_map(|bridge| bridge.spec.vni) {
             let context = format!("vni {vni}");
-            self.route_targets(&[instance, EVPN, &context], vni, inputs);
+            self.route_targets(&[instance, EVPN, &context], vni, inputs, observed);
         }
     }
 
-    fn route_targets(&mut self, path: &[&str], vni: Vni, inputs: &Inputs<'_>) {
-        if let Ok(Some(target)) = route_target(inputs.node.route_targets, vni) {
+    fn route_targets(&mut self, path: &[&str], vni: Vni, inputs: &Inputs<'_>, observed: &Observed) {
+        if let Ok(Some(target)) = route_target(inputs, observed, vni) {
             self.add(path, format!("route-target import {target}"));
             self.add(path, format!("route-target export {target}"));
         }
@@ -168,7 +168,7 @@ impl Desired {
             }
             self.add(&evpn, "advertise ipv4 unicast");
             self.add(&evpn, "advertise ipv6 unicast");
-            self.route_targets(&evpn, vni, inputs);
+            self.route_targets(&evpn, vni, inputs, observed);
         }
         for (svi, bridge) in peers {
             self.svi(&instance, asn, svi, bridge);
@@ -229,16 +229,27 @@ pub(super) fn distinguisher(
 ///
 /// # Errors
 /// Why there is no such route target.
-pub(super) fn route_target(wanted: RouteTargets, vni: Vni) -> Result<Option<String>, String> {
-    match wanted {
-        RouteTargets::Auto => Ok(None),
-        // RFC 4360 section 3 and RFC 5668: beside an AS of four bytes there are two for the rest.
-        RouteTargets::Fixed(asn) if asn.get() > 0xffff && vni.get() > 0xffff => Err(format!(
+pub(super) fn route_target(
+    inputs: &Inputs<'_>,
+    observed: &Observed,
+    vni: Vni,
+) -> Result<Option<String>, String> {
+    let RouteTargets::Fixed(configured) = inputs.node.route_targets else {
+        return Ok(None);
+    };
+    // A new AS is in none of the node's lines before FRR runs it.
+    let asn = match inputs.other_asn(observed) {
+        Some(running) => running,
+        None => configured,
+    };
+    // RFC 4360 section 3 and RFC 5668: beside an AS of four bytes there are two for the rest.
+    if asn.get() > 0xffff && vni.get() > 0xffff {
+        return Err(format!(
             "there is no route target {asn}:{vni}: beside an AS above 65535, a number has room up \
              to 65535; use such a VNI, or set bgp.route_targets to \"auto\""
-        )),
-        RouteTargets::Fixed(asn) => Ok(Some(format!("{asn}:{vni}"))),
+        ));
     }
+    Ok(Some(format!("{asn}:{vni}")))
 }
 
 /// Whether the line is a context that has to be entered for others.

@@ -133,7 +133,7 @@ pub(super) fn remove_all<'a>(commands: &mut Vec<Command>, lines: impl Iterator<I
         .for_each(|line| remove(commands, line.clone()));
 }
 
-pub(super) fn remove(commands: &mut Vec<Command>, line: Line) {
+fn remove(commands: &mut Vec<Command>, line: Line) {
     commands.push(Command { line, add: false });
 }
 
@@ -172,7 +172,7 @@ fn is_ever_ours(line: &Line) -> bool {
 }
 
 /// Zebra first; in bgpd a peer group before what names it, instances before their families.
-pub(super) fn rank(line: &Line) -> (Daemon, usize, u8, Vec<String>, String) {
+fn rank(line: &Line) -> (Daemon, usize, u8, Vec<String>, String) {
     let text = line.text.as_str();
     let kind = if text.ends_with(" peer-group") || text.contains(" interface remote-as ") {
         0

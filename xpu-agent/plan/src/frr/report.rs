@@ -42,10 +42,11 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
         outcomes,
         left: plan(inputs, observed),
     };
-    report
-        .node
-        .extend(reporter.version_trouble(inputs.node.vtep));
-    report.node.extend(reporter.asn_trouble());
+    let lasting = [
+        reporter.version_trouble(inputs.node.vtep),
+        reporter.asn_trouble(),
+    ];
+    report.notices.extend(lasting.into_iter().flatten());
     let vrfs = intent
         .vrfs
         .values()
@@ -134,7 +135,7 @@ impl Reporter<'_> {
     /// Refuses a VNI that this FRR or these settings cannot have; `own` is the VTEP that its
     /// object brings.
     fn refusal(&self, vni: Vni, own: Option<IfAddr>) -> Option<State> {
-        if let Err(reason) = route_target(self.inputs.node.route_targets, vni) {
+        if let Err(reason) = route_target(self.inputs, self.observed, vni) {
             return Some(State::Refused(reason));
         }
         let vtep = own

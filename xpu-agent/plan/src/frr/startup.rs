@@ -5,7 +5,7 @@
 //! operator's that only runs is saved for him: that is why FRR's own `write` is not used. A comment
 //! inside a context that is wholly the agent's goes with it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use xpu_model::ObjectKey;
 
@@ -56,7 +56,9 @@ impl Saved {
         let vrfs = inputs.intent.vrfs.values();
         let deleted = vrfs.filter(|vrf| vrf.deleting && has_trace(vrf, &left));
         Gap {
-            is_behind: !left.is_empty() || !base::renamed(inputs, &saved).is_empty(),
+            is_behind: !left.is_empty()
+                || !base::renamed(inputs, &saved).is_empty()
+                || !base::replaced(inputs, &saved).is_empty(),
             deleted: deleted.map(|vrf| vrf.key()).collect(),
         }
     }
@@ -71,9 +73,20 @@ pub struct Gap {
     pub deleted: Vec<ObjectKey>,
 }
 
-/// The text that the file should have, from what it has (empty: there is none) and what runs.
+/// What the file is to become.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// The text.
+    pub text: String,
+    /// The account of the base instance ([`Inputs::made`]) with the lines that only the file gets,
+    /// under another AS than the running one, say. Kept durably before the text is.
+    pub made: BTreeSet<Line>,
+}
+
+/// What the file should be, from its text (empty: there is none) and what runs.
 #[must_use]
-pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> String {
+pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
+    let mut account = inputs.made.clone();
     let mut file = File::new(text);
     let renamed = base::renamed(inputs, &file.observed(inputs, running));
     file.rename(&renamed);
@@ -86,15 +99,24 @@ pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> String {
         ..*inputs
     };
     for _ in 0..ROUNDS {
-        let FrrPlan { commands } = plan(inputs, &file.observed(inputs, running));
-        if commands.is_empty() {
+        let saved = file.observed(inputs, running);
+        let FrrPlan { commands } = plan(inputs, &saved);
+        let replaced = base::replaced(inputs, &saved);
+        if commands.is_empty() && replaced.is_empty() {
             break;
         }
         let (add, remove): (Vec<_>, Vec<_>) = commands.into_iter().partition(|it| it.add);
-        file.remove(remove.iter().map(|it| &it.line));
+        file.remove(remove.iter().map(|it| &it.line).chain(replaced));
         file.add(add.iter().map(|it| &it.line));
+        // What runs and is not on account is somebody's, who has not saved it.
+        let only_here = add.into_iter().map(|it| it.line);
+        let only_here = only_here.filter(|line| !running.config.lines.contains(line));
+        account.extend(only_here.filter(base::is_of_base));
     }
-    file.text()
+    Merged {
+        text: file.text(),
+        made: account,
+    }
 }
 
 /// A configuration as if it ran: with the profile and the version that will read it, and without

@@ -31,6 +31,7 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
             .count(),
         objects: BTreeMap::new(),
         node: reporter.node(),
+        notices: reporter.notices(),
         unobserved: None,
     };
     let of_vrf = |vrf: &VrfSpec| match vrf.vni {
@@ -129,6 +130,11 @@ impl Reporter<'_> {
     fn node(&self) -> Vec<String> {
         let reason = self.left.reason(&Mark::Node);
         let reason = reason.as_ref().and_then(State::reason);
+        reason.map(ToOwned::to_owned).into_iter().collect()
+    }
+
+    /// What only an operator mends, and an event tells of.
+    fn notices(&self) -> Vec<String> {
         let rules = self.observed.rules_in_way.iter().map(|(family, rule)| {
             format!(
                 "{family}: tenants reach the node's own addresses past their Vrf: {rule}; move it \
@@ -136,11 +142,7 @@ impl Reporter<'_> {
                 ownership::LOCAL_RULE
             )
         });
-        reason
-            .map(ToOwned::to_owned)
-            .into_iter()
-            .chain(rules)
-            .collect()
+        rules.collect()
     }
 
     /// What is wrong with a device of the node's; none if packets can pass it.

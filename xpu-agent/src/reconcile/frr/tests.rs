@@ -145,6 +145,41 @@ async fn a_deleted_vrf_is_gone_when_the_startup_configuration_is_without_it() {
     assert_eq!(fs::read_to_string(rig.file()).unwrap(), theirs);
 }
 
+/// The loop's back-off is for that; a time of the backend's own would reset it.
+#[tokio::test]
+async fn trouble_with_the_startup_configuration_is_left_to_the_back_off() {
+    let mut rig = Rig::new();
+    fs::write(rig.file(), "vrf blue\n vni 5\nexit-vrf\n").unwrap();
+    let obstacle = rig.directory.path().join(".frr.conf.xpu-agent");
+    fs::create_dir(&obstacle).unwrap();
+    let intent = Arc::new(with_vrf());
+    let report = rig.backend.pass(&intent).await;
+    assert!(report.node.is_empty(), "{report:?}");
+    assert!(rig.backend.due.is_some(), "one write serves many changes");
+    rig.backend.due = Some(Instant::now());
+    for _ in 0..2 {
+        let report = rig.backend.pass(&intent).await;
+        assert!(report.wants_retry(), "{report:?}");
+        assert_eq!(report.node.len(), 1, "{report:?}");
+        assert!(!rig.is_dirty().await && rig.backend.due.is_none());
+    }
+    fs::remove_dir(&obstacle).unwrap();
+    let report = rig.backend.pass(&intent).await;
+    assert!(report.node.is_empty(), "{report:?}");
+    assert_eq!(
+        fs::read_to_string(rig.file()).unwrap(),
+        "vrf blue\nexit-vrf\n"
+    );
+
+    // What can't be read is no longer due either.
+    fs::remove_file(rig.file()).unwrap();
+    fs::create_dir(rig.file()).unwrap();
+    rig.backend.due = Some(Instant::now());
+    let report = rig.backend.pass(&intent).await;
+    assert!(report.node[0].contains("frr.save"), "{report:?}");
+    assert!(!rig.is_dirty().await && rig.backend.due.is_none());
+}
+
 #[tokio::test]
 async fn only_devices_with_a_vrfs_name_concern_frr() {
     let mut rig = Rig::new();

@@ -45,8 +45,9 @@ impl Collector for Access {
 
         let mut refusals = encoder.encode_descriptor(
             "refusals",
-            "Connections and calls that were refused or ended by a limit or a failed handshake, \
-             by the limit (the key of [limits] without its unit)",
+            "Connections and calls that were refused or ended, by what did it: the key of \
+             [limits], NAME_slow for its NAME_ms, rate for its calls_per_second; handshake is one \
+             of TLS that failed",
             None,
             MetricType::Counter,
         )?;

@@ -20,6 +20,10 @@ const THEIRS: &str = "# default to using syslog\n\
     route-map X permit 10\nexit\n\
     end\n";
 
+fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> String {
+    super::merge(inputs, running, text).text
+}
+
 fn running() -> Observed {
     let mut observed = Observed::default();
     let profile = Line::new(Daemon::Bgpd, &[], "frr defaults datacenter");

@@ -177,7 +177,7 @@ fn fixed_route_targets_are_an_l2vnis_too() {
     let expected = ["export", "import"]
         .map(|way| format!("{family} / vni 100 / route-target {way} 65000:100"));
     assert_eq!(told(&given(&intent, &node), &observed), expected);
-    let text = startup::merge(&given(&intent, &node), &observed, "");
+    let text = startup::merge(&given(&intent, &node), &observed, "").text;
     assert!(
         text.contains(
             "  vni 100\n   route-target export 65000:100\n   route-target import 65000:100\n  \

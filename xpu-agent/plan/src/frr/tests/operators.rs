@@ -10,9 +10,9 @@ use super::*;
 #[case::dropped(false, &["no advertise-all-vni", "no network 10.255.0.1/32",
     "no neighbor 10.254.1.9 activate", "no neighbor 10.254.1.1 activate",
     "no neighbor 10.254.1.9 activate", "no neighbor 10.254.1.1 activate",
-    "bgp ebgp-requires-policy", "bgp default ipv4-unicast", "no neighbor 10.254.1.1 bfd",
-    "no bgp router-id 10.255.0.1", "no bgp bestpath as-path multipath-relax",
-    "no neighbor 10.254.1.9 remote-as external", "no neighbor 10.254.1.1 remote-as external"])]
+    "bgp ebgp-requires-policy", "no neighbor 10.254.1.1 bfd", "no bgp router-id 10.255.0.1",
+    "no bgp bestpath as-path multipath-relax", "no neighbor 10.254.1.9 remote-as external",
+    "no neighbor 10.254.1.1 remote-as external", "bgp default ipv4-unicast"])]
 fn what_the_settings_no_longer_give_goes_and_an_operators_stays(
     #[case] stays: bool,
     #[case] expected: &[&str],
@@ -78,7 +78,7 @@ fn what_the_settings_no_longer_give_goes_and_an_operators_stays(
 fn what_the_file_still_has_stays_on_account() {
     let (mut node, intent, mut observed) = (node(true), Intent::default(), Observed::default());
     let account = made(&given(&intent, &node), &observed, &Config::default());
-    let text = startup::merge(&given(&intent, &node), &observed, "");
+    let text = startup::merge(&given(&intent, &node), &observed, "").text;
     pass(&given(&intent, &node), &mut observed);
     node.bgp.as_mut().unwrap().peers.clear();
     let peer = in_base("neighbor 10.254.1.1 remote-as external");
@@ -95,7 +95,7 @@ fn what_the_file_still_has_stays_on_account() {
     };
     assert!(account.contains(&peer));
     assert!(saved.gap(&inputs, &observed).is_behind);
-    let saved = startup::Saved::new(startup::merge(&inputs, &observed, saved.text()));
+    let saved = startup::Saved::new(startup::merge(&inputs, &observed, saved.text()).text);
     assert!(!saved.text().contains("10.254.1.1"), "{}", saved.text());
     assert_eq!(saved.gap(&inputs, &observed), startup::Gap::default());
     assert!(!made(&inputs, &observed, saved.config()).contains(&peer));
@@ -107,13 +107,14 @@ fn what_the_file_still_has_stays_on_account() {
 #[case::with_an_operators_line(Some("neighbor 192.0.2.1 remote-as 65009"))]
 fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
     let (mut node, mut intent) = (node(true), Intent::default());
+    node.route_targets = RouteTargets::Fixed(Asn::try_from(65001).unwrap());
     reshape(&mut intent, &[Some((Some(500), true)), None, None]);
     let mut observed = Observed {
         version: FRR_10_3,
         ..Observed::default()
     };
     let account = made(&given(&intent, &node), &observed, &Config::default());
-    let mut text = startup::merge(&given(&intent, &node), &observed, "");
+    let mut text = startup::merge(&given(&intent, &node), &observed, "").text;
     pass(&given(&intent, &node), &mut observed);
     if let Some(line) = theirs {
         observed.config.lines.insert(in_base(line));
@@ -125,7 +126,8 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
     }
     let bgp = node.bgp.as_mut().unwrap();
     bgp.asn = Asn::try_from(65002).unwrap();
-    bgp.peers.clear();
+    bgp.peers[0].at = PeerAddress::Ip("10.254.1.9".parse().unwrap());
+    node.route_targets = RouteTargets::Fixed(bgp.asn);
     let saved = startup::Saved::new(text);
     let account = made(
         &Inputs {
@@ -140,7 +142,10 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
         ..given(&intent, &node)
     };
     assert_eq!(plan(&inputs, &observed), FrrPlan::default());
-    let told = report(&inputs, &observed, &[]).node.concat();
+    let told = report(&inputs, &observed, &[]);
+    // A retry would find the same.
+    assert_eq!(told.node, [""; 0]);
+    let told = told.notices.concat();
     assert!(
         told.contains("bgp.asn is 65002 and FRR runs `router bgp 65001`"),
         "{told}"
@@ -161,7 +166,10 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
     );
     assert!(plan(&inputs, &observed).is_empty());
 
-    let wanted = startup::merge(&inputs, &observed, saved.text());
+    let startup::Merged {
+        text: wanted,
+        made: account,
+    } = startup::merge(&inputs, &observed, saved.text());
     let old = wanted.contains("router bgp 65001");
     assert_eq!(old, theirs.is_some(), "{wanted}");
     if old {
@@ -169,6 +177,10 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
         return;
     }
     assert!(saved.gap(&inputs, &observed).is_behind);
+    let inputs = Inputs {
+        made: &account,
+        ..inputs
+    };
     let saved = startup::Saved::new(wanted);
     assert_eq!(saved.gap(&inputs, &observed), startup::Gap::default());
     // FRR restarts, and the lines are still known to be the agent's.
@@ -185,7 +197,7 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
         "{:?}",
         plan(&inputs, &observed)
     );
-    assert!(report(&inputs, &observed, &[]).node.is_empty());
+    assert_eq!(report(&inputs, &observed, &[]).notices, [""; 0]);
     node.bgp = None;
     let inputs = Inputs {
         made: &account,
@@ -198,6 +210,50 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
         .filter(|line| !desired::is_context(line))
         .collect();
     assert_eq!(left, Vec::<&Line>::new());
+}
+
+/// FRR overwrites such a line, a file does not.
+#[test]
+fn a_setting_that_comes_back_is_in_the_file_once() {
+    let (mut node, intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    let (mut account, mut saved) = (BTreeSet::new(), startup::Saved::default());
+    for last in [1, 2, 1] {
+        node.bgp.as_mut().unwrap().router_id = Ipv4Addr::new(10, 255, 0, last);
+        let inputs = Inputs {
+            made: &account,
+            ..given(&intent, &node)
+        };
+        let now = made(&inputs, &observed, saved.config());
+        let inputs = Inputs {
+            made: &now,
+            ..inputs
+        };
+        pass(&inputs, &mut observed);
+        assert!(saved.gap(&inputs, &observed).is_behind);
+        let text = startup::merge(&inputs, &observed, saved.text()).text;
+        let ids: Vec<_> = text.lines().filter(|it| it.contains("router-id")).collect();
+        assert_eq!(ids, [format!(" bgp router-id 10.255.0.{last}")]);
+        saved = startup::Saved::new(text);
+        assert_eq!(saved.gap(&inputs, &observed), startup::Gap::default());
+        account = now;
+    }
+    // Of a file that has both, it is known that it should not.
+    let both = saved.text().replace(
+        " bgp router-id 10.255.0.1\n",
+        " bgp router-id 10.255.0.1\n bgp router-id 10.255.0.2\n",
+    );
+    account.insert(in_base("bgp router-id 10.255.0.2"));
+    let inputs = Inputs {
+        made: &account,
+        ..given(&intent, &node)
+    };
+    assert!(
+        startup::Saved::new(both.clone())
+            .gap(&inputs, &observed)
+            .is_behind
+    );
+    let text = startup::merge(&inputs, &observed, &both).text;
+    assert_eq!(text, saved.text());
 }
 
 #[test]
@@ -318,12 +374,10 @@ fn of_our_instance_an_operators_lines_stay_with_their_contexts() {
     assert!(observed.config.lines.contains(&route));
     let left: Vec<_> = observed
         .config
-        .lines
-        .iter()
-        .filter(|line| line.is_within(instance) && !line.text.starts_with("address-family "))
-        .map(|line| line.text.as_str())
+        .within(Daemon::Bgpd, instance)
+        .filter(|line| !line.text.starts_with("address-family "))
         .collect();
-    assert_eq!(left, [instance, theirs.text.as_str()], "ours is gone");
+    assert_eq!(left, [&theirs], "ours is gone");
     let key = VrfSpec::key(&id("vrf-0"));
     assert!(!report(&inputs, &observed, &[]).objects.contains_key(&key));
 }

@@ -82,7 +82,7 @@ fn a_vrf_is_up_when_frr_says_so_and_says_what_it_waits_for() {
     observed.l3vnis.insert(device, l3);
     assert_eq!(state(&observed), State::Success);
     observed.version = Version { major: 8, minor: 4 };
-    assert!(report(&inputs, &observed, &[]).node[0].contains("install 9.0"));
+    assert!(report(&inputs, &observed, &[]).notices[0].contains("install 9.0"));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::{
 };
 
 use xpu_model::{
-    IfAddr, LogicalBridgeSpec, Object, ObjectKey, Spec, SviSpec, VlanId, Vni, VrfSpec,
+    IfAddr, IfName, LogicalBridgeSpec, Object, ObjectKey, Spec, SviSpec, TableId, VlanId, Vni,
+    VrfSpec,
 };
 
 use super::{Builder, FdbEntry, Hold, LinkKind, UnreachableDefault, VlanEntry, WantedLink};
@@ -30,15 +31,7 @@ impl Builder<'_> {
     fn vrf(&mut self, vrf: &Object<VrfSpec>, owner: &Mark) -> Result<(), Hold> {
         let allocation = &vrf.allocation;
         let table = allocation.table;
-        let holder = self
-            .observed
-            .links
-            .iter()
-            .find(|(_, link)| !link.is_ours() && link.kind == LinkKind::Vrf(table));
-        let holder = holder.map(|(device, _)| Hold::ForeignTable {
-            table,
-            device: device.clone(),
-        });
+        let holder = self.foreign_holder(table);
         let ours = self.observed.ours(&allocation.device);
         let is_there = ours.is_some_and(|link| {
             link.kind == LinkKind::Vrf(table) && link.mark.as_ref() == Some(owner)
@@ -64,11 +57,31 @@ impl Builder<'_> {
                 .insert(UnreachableDefault { table, family }, owner.clone());
         }
         if let Some(vni) = vrf.spec.vni {
+            let device = ownership::l3_device(allocation.l3_vlan);
+            if let Some(hold) = holder.clone().filter(|_| !self.is_made(&device, owner)) {
+                return Err(hold);
+            }
             let l3vni = self.l3vni(vrf, vni, owner);
             holder.clone().map_or(l3vni, Err)?;
         }
         holder.map_or(Ok(()), Err)?;
         loopback.map_or(Err(Hold::NoIpv6(vrf.spec.loopback)), |_| Ok(()))
+    }
+
+    /// Somebody's VRF device with this table.
+    fn foreign_holder(&self, table: TableId) -> Option<Hold> {
+        let mut links = self.observed.links.iter();
+        let holder = links.find(|(_, link)| !link.is_ours() && link.kind == LinkKind::Vrf(table));
+        holder.map(|(device, _)| Hold::ForeignTable {
+            table,
+            device: device.clone(),
+        })
+    }
+
+    /// Whether an object has this device already.
+    fn is_made(&self, device: &IfName, owner: &Mark) -> bool {
+        let ours = self.observed.ours(device);
+        ours.is_some_and(|link| link.mark.as_ref() == Some(owner))
     }
 
     /// The L3VNI: a VLAN of the L3 bridge mapped to it, and the VLAN's device in the Vrf.
@@ -152,6 +165,12 @@ impl Builder<'_> {
             return Err(self.fabric_hold(&tenant));
         }
         let vlan = bridge.spec.vlan;
+        let device = ownership::svi_device(vlan);
+        // Its Vrf's own device may be there from before.
+        let holder = self.foreign_holder(vrf.allocation.table);
+        if let Some(hold) = holder.filter(|_| !self.is_made(&device, owner)) {
+            return Err(hold);
+        }
         let (addresses, without) = self.gateways(&spec.gateways);
         let link = WantedLink {
             mtu: Some(self.mtu),
@@ -167,7 +186,7 @@ impl Builder<'_> {
                 },
             )
         };
-        self.link(ownership::svi_device(vlan), link)?;
+        self.link(device, link)?;
         self.vlan(&tenant, vlan, VlanEntry::default(), owner);
         self.out.fdb.insert(
             FdbEntry {

@@ -216,6 +216,19 @@ fn a_foreign_vrf_with_our_table_takes_nothing_down() {
     );
     let svi = state(&told, xpu_model::Kind::Svi, "gate-a");
     assert_eq!(svi, Some(State::Success));
+    // Nothing new is made in it either.
+    let l3 = crate::ownership::l3_device(intent.vrfs[&id("blue")].allocation.l3_vlan);
+    let made = [l3, fixed("svi-10")];
+    for device in &made {
+        assert!(kernel.0.links.remove(device).is_some(), "{device}");
+    }
+    kernel.pass(&inputs).unwrap();
+    for device in &made {
+        assert!(!kernel.0.links.contains_key(device), "{device}");
+    }
+    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let svi = state(&told, xpu_model::Kind::Svi, "gate-a");
+    assert!(matches!(svi, Some(State::Error(_))), "{svi:?}");
     // Without ours there is nothing to keep, and nothing is made.
     let mut kernel = with_port();
     kernel.0.links.insert(fixed("theirs"), theirs);
@@ -280,7 +293,10 @@ fn rules_are_not_ordered_around_somebodys() {
         "look IPv6 destinations up in VRFs before the node's own"
     );
     assert_eq!(words(&kernel.pass(&inputs).unwrap().steps), [""; 0]);
-    let told = report(&inputs, &kernel.observe(&inputs), &[]).node;
+    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    // A retry would find the same.
+    assert!(!told.wants_retry(), "{told:?}");
+    let told = told.notices;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
         told[0].contains("IPv4") && told[0].contains("the rule 100"),
