@@ -1,17 +1,23 @@
 //! What is logged meanwhile, on this thread.
+//!
+//! One subscriber serves all threads for good. With one per thread, that come and go, `tracing`
+//! may note of an event that nobody wants it while another thread's subscriber is just made.
 
 use std::{
+    cell::RefCell,
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
 };
 
-use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
+
+thread_local! {
+    static HERE: RefCell<Option<Text>> = const { RefCell::new(None) };
+}
 
 /// The lines since it was made; what this thread logs goes here until it is dropped.
 pub struct Log {
     text: Text,
-    _guard: DefaultGuard,
 }
 
 #[derive(Clone, Default)]
@@ -28,25 +34,30 @@ impl io::Write for Text {
     }
 }
 
-impl<'a> MakeWriter<'a> for Text {
-    type Writer = Self;
+/// Writes to the text of the thread that logs; what nobody follows goes nowhere.
+struct ByThread;
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+impl<'a> MakeWriter<'a> for ByThread {
+    type Writer = Text;
+
+    fn make_writer(&'a self) -> Text {
+        HERE.with_borrow(|text| text.clone().unwrap_or_default())
     }
 }
 
 impl Log {
     pub fn follow() -> Self {
+        static SUBSCRIBED: Once = Once::new();
+        SUBSCRIBED.call_once(|| {
+            let lines = tracing_subscriber::fmt()
+                .with_writer(ByThread)
+                .with_ansi(false)
+                .finish();
+            tracing::subscriber::set_global_default(lines).unwrap();
+        });
         let text = Text::default();
-        let lines = tracing_subscriber::fmt()
-            .with_writer(text.clone())
-            .with_ansi(false)
-            .finish();
-        Self {
-            text,
-            _guard: tracing::subscriber::set_default(lines),
-        }
+        HERE.set(Some(text.clone()));
+        Self { text }
     }
 
     /// The lines that have all of these words.
@@ -55,5 +66,11 @@ impl Log {
         let text = String::from_utf8_lossy(&text);
         let has = |line: &&str| words.iter().all(|word| line.contains(word));
         text.lines().filter(has).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        HERE.set(None);
     }
 }
