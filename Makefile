@@ -15,8 +15,9 @@ CLIENTS := cnitool drive kubestub multus grpcurl
 
 # A test built with these runs inside the lab's machine.
 IN_LAB := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(LAB) test"
-LAB_TESTS := -p xpu-linux -p xpu-tests --features xpu-linux/lab,xpu-tests/lab \
-	--test lab_linux --test lab_selftest --test e2e
+# One set of packages and features for all that runs there: what is built once serves.
+IN_LAB_TESTS := $(IN_LAB) $(CARGO) test --profile $(PROFILE) -p xpu-linux -p xpu-tests \
+	--features xpu-linux/lab,xpu-tests/lab --no-fail-fast
 
 # make test-native T=name, make test-lab T=name: only tests with that in their name.
 T :=
@@ -43,13 +44,11 @@ test-native: ## Run the tests that need no lab: unit, property, veth pairs
 
 .PHONY: test-lab
 test-lab: build ## Run the tests that need the lab's machine, in it
-	$(IN_LAB) $(CARGO) test --profile $(PROFILE) $(LAB_TESTS) --no-fail-fast -- $(T)
+	$(IN_LAB_TESTS) --test lab_linux --test lab_selftest --test e2e -- $(T)
 
 .PHONY: conformance
 conformance: build conformance-tools ## Drive plugin and agent by clients that are not ours (needs Go and pip)
-	$(IN_LAB) $(CARGO) test --profile $(PROFILE) -p xpu-tests --features lab \
-		--test conformance --test api_clients --no-fail-fast \
-		-- $(T)
+	$(IN_LAB_TESTS) --test conformance --test api_clients -- $(T)
 
 # The clients that are not ours; tests/conformance has their versions.
 .PHONY: conformance-tools
