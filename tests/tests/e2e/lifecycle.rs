@@ -249,7 +249,7 @@ fn what_is_not_ours_is_untouched() -> Result<()> {
          addr add 198.51.100.1/24 dev dummy-a\n\
          route add 203.0.113.0/24 via 198.51.100.2 table 77\n\
          route add unreachable default metric 4278198272 table 77\n\
-         route add 192.0.2.128/25 via 10.254.1.1\n",
+         route replace 192.0.2.128/25 via 10.254.1.1\n",
     )?;
     for (family, from) in [("-4", "203.0.113.7"), ("-6", "2001:db8:77::/64")] {
         xpu.run(&format!(
