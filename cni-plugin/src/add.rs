@@ -23,7 +23,7 @@ use crate::{
     error::{Error, chain},
     ipam::{self, Lease},
     journal::{Entry, Ipam, Journal, JournalError, NetNsRef, Netdev, Record, Step},
-    lock::{Lock, LockError, lock, lock_retirable},
+    lock::{Lock, LockError, lock},
     pf,
     port::{Key, Port},
     result::{self, Interface},
@@ -62,13 +62,11 @@ pub fn run(
     let key = Key::of(attachment);
 
     // In this order everywhere: the attachment, then the VF.
-    let held = lock_retirable(&journal.attachment_lock(&key), call.deadline)?;
+    let _attachment = lock(&journal.attachment_lock(&key), call.deadline)?;
     let done = attach(call, attachment, &config, device_info, &journal, &mut pod);
-    match &done {
+    if done.is_ok() {
         // The process ends soon, and the kernel hangs up for less than an orderly end costs.
-        Ok(_) => std::mem::forget(pod),
-        Err(_) if !journal.has(&key) => held.retire(),
-        Err(_) => {}
+        std::mem::forget(pod);
     }
     done
 }

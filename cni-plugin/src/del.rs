@@ -11,7 +11,7 @@ use crate::{
     error::{Error, chain},
     ipam,
     journal::{Entry, Journal},
-    lock::{lock, lock_retirable},
+    lock::lock,
     port::Key,
     sandbox::{Sandbox, is_gone},
     undo::{Undone, delete_port, release_or_forget, undo},
@@ -35,11 +35,9 @@ pub fn run(
     let journal = Journal::open(&call.host.state)?;
     let key = Key::of(attachment);
     // An ADD of this attachment that still waits for something has no record yet.
-    let held = lock_retirable(&journal.attachment_lock(&key), call.deadline)?;
+    let held = lock(&journal.attachment_lock(&key), call.deadline)?;
     let done = detach(call, attachment, raw, version, &journal);
-    if !journal.has(&key) {
-        held.retire();
-    }
+    drop(held);
     drain::in_passing(call, &journal);
     done
 }

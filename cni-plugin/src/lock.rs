@@ -1,10 +1,12 @@
-//! Locks between the plugin's processes: `flock(2)` on files of the state folder,
-//! which the kernel lets go with the process, however it ends.
+//! Locks between the plugin's processes: bytes of one file of the state folder, each locked by an
+//! open file description of its own (`F_OFD_SETLK`, fcntl_locking(2)). The kernel lets go of them
+//! with the process, however it ends; and no lock has a file, so none is made or left behind.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fmt,
+    fs::{File, OpenOptions},
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Once,
     time::{Duration, Instant},
@@ -12,7 +14,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::{FcntlArg, fcntl},
     sys::{
         signal::{
             SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction,
@@ -22,11 +24,70 @@ use nix::{
     time::ClockId,
     unistd::gettid,
 };
+use xpu_linux::sysfs::PciAddr;
+
+use crate::port::Key;
+
+/// What a lock is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// The node's turn at RTNL.
+    Turn,
+    /// The draining of tombstones.
+    Drain,
+    /// Work on a VF.
+    Vf(PciAddr),
+    /// Work on an attachment, whether it has a record or not yet.
+    Attachment(Key),
+}
+
+impl About {
+    /// The byte that stands for it. Two attachments have the same one in 2^60 cases once, and then
+    /// only wait for each other.
+    #[must_use]
+    pub fn byte(&self) -> i64 {
+        const DIGITS: u32 = 15;
+        const VFS: i64 = 1 << 60;
+        const ATTACHMENTS: i64 = 1 << 61;
+        let number = |text: &str| {
+            let digits = text.chars().filter_map(|c| c.to_digit(16));
+            digits
+                .take(DIGITS as usize)
+                .fold(0, |number, digit| number << 4 | i64::from(digit))
+        };
+        match self {
+            Self::Turn => 0,
+            Self::Drain => 1,
+            Self::Vf(pci) => VFS | number(pci.as_str()),
+            Self::Attachment(key) => ATTACHMENTS | number(key.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Turn => write!(f, "the node's turn at moving devices"),
+            Self::Drain => write!(f, "the ports that are still to be deleted"),
+            Self::Vf(pci) => write!(f, "the VF {pci}"),
+            Self::Attachment(key) => write!(f, "the attachment {}", key.as_str()),
+        }
+    }
+}
+
+/// A lock that can be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file that all locks are in.
+    pub file: PathBuf,
+    /// Which of them.
+    pub about: About,
+}
 
 /// Why a lock isn't held.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Its file can't be used; code 5.
+    /// The file can't be used; code 5.
     #[error("can't lock {}", path.display())]
     File {
         /// The file.
@@ -36,109 +97,72 @@ pub enum LockError {
         source: io::Error,
     },
     /// Another process held it for all of the time there was; code 11.
-    #[error("another call of the plugin holds {}; try again", path.display())]
-    Held {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("another call of the plugin is at {0}; try again")]
+    Held(About),
 }
 
 /// A lock that is held; dropping it lets go.
 #[derive(Debug)]
 pub struct Lock {
-    file: Flock<File>,
-    path: PathBuf,
+    _held: File,
 }
 
-impl Lock {
-    /// Lets go and removes the file, which nobody needs any more. Who waits for it makes a new one.
-    pub fn retire(self) {
-        // One that stays is a name in a folder; whoever works under it next removes it.
-        let _stays = fs::remove_file(&self.path);
-    }
-
-    /// Whether the file that was locked is still there, for others to find.
-    fn is_current(&self) -> io::Result<bool> {
-        Ok(self.file.metadata()?.nlink() > 0)
-    }
-}
-
-/// Removes the file of a lock that nobody holds.
-pub fn retire_unheld(path: &Path) {
-    let Ok(file) = OpenOptions::new().append(true).open(path) else {
-        return;
-    };
-    if let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        let lock = Lock {
-            file,
-            path: path.to_owned(),
-        };
-        // One that was removed meanwhile has left its name to another.
-        if lock.is_current().unwrap_or_default() {
-            lock.retire();
-        }
-    }
-}
-
-/// Waits for the lock on `path`, which its holders [retire](Lock::retire), until the deadline.
+/// Waits for a lock until the deadline.
 ///
 /// # Errors
 /// [`LockError`].
-pub fn lock_retirable(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
-    loop {
-        let lock = lock(path, deadline)?;
-        let current = lock.is_current().map_err(|source| LockError::File {
-            path: path.to_owned(),
-            source,
-        });
-        // Its last holder may have removed it while this call waited.
-        if current? {
-            return Ok(lock);
-        }
-    }
-}
-
-/// Waits for the lock on `path`, whose file stays, until the deadline.
-///
-/// # Errors
-/// [`LockError`].
-pub fn lock(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
-    let held = |file| Lock {
-        file,
-        path: path.to_owned(),
-    };
+pub fn lock(place: &Place, deadline: Instant) -> Result<Lock, LockError> {
     let failed = |source| LockError::File {
-        path: path.to_owned(),
+        path: place.file.clone(),
         source,
     };
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(failed)?;
+    let file = open(&place.file).map_err(failed)?;
+    let byte = range(place.about.byte());
     // The common case first: nobody else, no timer.
-    let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(file) => return Ok(held(file)),
-        Err((file, Errno::EWOULDBLOCK)) => file,
-        Err((_, errno)) => return Err(failed(errno.into())),
-    };
+    match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte)) {
+        Ok(_) => return Ok(Lock { _held: file }),
+        Err(Errno::EAGAIN | Errno::EACCES) => {}
+        Err(errno) => return Err(failed(errno.into())),
+    }
     let _alarm = Alarm::set(deadline).map_err(|errno| failed(errno.into()))?;
     loop {
-        match Flock::lock(file, FlockArg::LockExclusive) {
-            Ok(file) => return Ok(held(file)),
-            Err((_, Errno::EINTR)) if Instant::now() >= deadline => {
-                return Err(LockError::Held {
-                    path: path.to_owned(),
-                });
+        match fcntl(&file, FcntlArg::F_OFD_SETLKW(&byte)) {
+            Ok(_) => return Ok(Lock { _held: file }),
+            Err(Errno::EINTR) if Instant::now() >= deadline => {
+                return Err(LockError::Held(place.about.clone()));
             }
-            Err((again, Errno::EINTR)) => file = again,
-            Err((_, errno)) => return Err(failed(errno.into())),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno.into())),
         }
     }
 }
 
-/// Interrupts this thread's system call at a deadline: `flock` has no timeout of its
-/// own. It rings on after the deadline, for the ring before the call is entered.
+/// The byte, to lock it for writing.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the kernel has these small numbers in fields that are smaller than libc's constants"
+)]
+const fn range(start: i64) -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: 1,
+        l_pid: 0, // F_OFD_SETLK wants it so
+    }
+}
+
+/// Each lock has the file opened anew: locks of one open file description don't exclude each other.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Interrupts this thread's system call at a deadline: `fcntl` has no timeout of
+/// its own. It rings on after the deadline, for the ring before the call is entered.
 struct Alarm {
     _timer: Timer,
 }
@@ -178,30 +202,54 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    };
 
     use super::*;
+    use crate::env::Attachment;
+
+    fn place(file: &Path, about: About) -> Place {
+        let file = file.to_owned();
+        Place { file, about }
+    }
+
+    fn of(container: &str) -> About {
+        About::Attachment(Key::of(&Attachment {
+            container_id: container.to_owned(),
+            ifname: "net1".parse().unwrap(),
+            netns: None,
+        }))
+    }
+
+    fn vf(pci: &str) -> About {
+        About::Vf(pci.parse().unwrap())
+    }
 
     #[test]
     fn a_held_lock_is_waited_for_until_the_deadline() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x");
-        let held = lock(&path, Instant::now()).unwrap();
+        let turn = place(&dir.path().join("locks"), About::Turn);
+        let held = lock(&turn, Instant::now()).unwrap();
         let start = Instant::now();
-        let told = lock(&path, start + Duration::from_millis(60));
-        assert!(matches!(told, Err(LockError::Held { .. })), "{told:?}");
+        let told = lock(&turn, start + Duration::from_millis(60));
+        assert!(
+            matches!(told, Err(LockError::Held(About::Turn))),
+            "{told:?}"
+        );
         assert!(start.elapsed() >= Duration::from_millis(60));
         drop(held);
-        assert!(lock(&path, Instant::now()).is_ok());
+        assert!(lock(&turn, Instant::now()).is_ok());
     }
 
     #[test]
     fn a_lock_that_is_let_go_goes_to_who_waits() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x");
-        let held = lock(&path, Instant::now()).unwrap();
+        let turn = place(&dir.path().join("locks"), About::Turn);
+        let held = lock(&turn, Instant::now()).unwrap();
         let (waiting, ready) = mpsc::channel();
-        let other = path.clone();
+        let other = turn.clone();
         let waiter = std::thread::spawn(move || {
             waiting.send(()).unwrap();
             lock(&other, Instant::now() + Duration::from_secs(10)).map(drop)
@@ -212,58 +260,61 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_lock_is_made_anew_by_who_waits() {
+    fn each_subject_has_a_lock_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x");
-        let held = lock(&path, Instant::now()).unwrap();
-        // As the waiter has it: open already, but not yet locked.
-        let old = OpenOptions::new().append(true).open(&path).unwrap();
-        held.retire();
-        assert!(!path.exists());
-        let old = Lock {
-            file: Flock::lock(old, FlockArg::LockExclusiveNonblock).unwrap(),
-            path: path.clone(),
-        };
-        assert!(!old.is_current().unwrap());
-        let new = lock_retirable(&path, Instant::now()).unwrap();
-        assert!(new.is_current().unwrap());
-        drop(old);
-        retire_unheld(&path);
-        assert!(path.exists(), "somebody holds it");
-        drop(new);
-        retire_unheld(&path);
-        assert!(!path.exists());
-        retire_unheld(&path);
+        let file = dir.path().join("locks");
+        let subjects = [
+            About::Turn,
+            About::Drain,
+            vf("0000:af:06.0"),
+            vf("0000:af:06.1"),
+            vf("0001:af:06.0"),
+            vf("10000:af:1f.7"),
+            of("c1"),
+            of("c2"),
+        ];
+        let places = subjects.map(|about| place(&file, about));
+        let all: Vec<_> = places
+            .iter()
+            .map(|place| lock(place, Instant::now()).unwrap())
+            .collect();
+        for place in &places {
+            let told = lock(place, Instant::now());
+            assert!(matches!(told, Err(LockError::Held(_))), "{place:?}");
+        }
+        drop(all);
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), 0);
     }
 
     #[test]
-    fn waiters_of_a_lock_that_is_retired_again_and_again_exclude_each_other() {
+    fn waiters_exclude_each_other() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x");
-        let inside = std::sync::atomic::AtomicU32::new(0);
-        let most = std::sync::atomic::AtomicU32::new(0);
-        let order = std::sync::atomic::Ordering::SeqCst;
+        let place = place(&dir.path().join("locks"), of("c1"));
+        let (inside, most) = (AtomicU32::new(0), AtomicU32::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..300 {
                         let far = Instant::now() + Duration::from_secs(30);
-                        let held = lock_retirable(&path, far).unwrap();
-                        most.fetch_max(inside.fetch_add(1, order) + 1, order);
+                        let held = lock(&place, far).unwrap();
+                        let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(now, Ordering::SeqCst);
                         std::thread::yield_now();
-                        inside.fetch_sub(1, order);
-                        held.retire();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(held);
                     }
                 });
             }
         });
         assert_eq!(most.into_inner(), 1);
-        assert!(!path.exists());
     }
 
     #[test]
     fn a_file_that_cannot_be_made_is_told() {
-        let told = lock(Path::new("/proc/none/x"), Instant::now());
+        let told = lock(
+            &place(Path::new("/proc/none/x"), About::Drain),
+            Instant::now(),
+        );
         assert!(matches!(told, Err(LockError::File { .. })), "{told:?}");
     }
 }

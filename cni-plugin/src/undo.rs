@@ -18,7 +18,7 @@ use crate::{
     host::Host,
     ipam::{self, IpamError},
     journal::{Entry, Ipam, Journal, Step, Subject, Tombstone},
-    lock::{lock, retire_unheld},
+    lock::lock,
     pf,
     sandbox::Sandbox,
 };
@@ -128,8 +128,6 @@ pub fn undo(
         if let Err(error) = journal.forget(&entry) {
             undone.fail("journal", &error.into());
         }
-        // A caller that holds it sees to it itself.
-        retire_unheld(&journal.attachment_lock(&entry.record.key()));
     }
     undone
 }

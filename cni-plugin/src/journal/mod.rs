@@ -5,7 +5,7 @@
 //! attachments/<key>   one record: a first line that never changes, then one line for each
 //!                     step as it begins
 //! vf/<pci>            a symbolic link to the record that owns the VF
-//! locks/<name>        files for flock; an attachment's goes with its record
+//! locks               an empty file, whose bytes are locked
 //! tombstones/<key>    a port that is still to be deleted
 //! corrupt/            records that couldn't be read
 //! backoff/<name>      how often in a row an agent, an IPAM plugin or an attachment's end failed
@@ -36,7 +36,11 @@ pub use backoff::Subject;
 pub use record::{Ipam, NetNsRef, Netdev, Record, Step, Vf};
 pub use tombstone::Tombstone;
 
-use crate::{host::read_small, port::Key};
+use crate::{
+    host::read_small,
+    lock::{About, Place},
+    port::Key,
+};
 
 /// Why the journal can't be read or written; code 5.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +154,7 @@ impl Journal {
                 root: root.to_owned(),
             });
         }
-        for folder in ["attachments", "vf", "locks", "tombstones", LAST] {
+        for folder in ["attachments", "vf", "tombstones", LAST] {
             let path = root.join(folder);
             fs::DirBuilder::new()
                 .recursive(true)
@@ -163,28 +167,33 @@ impl Journal {
         })
     }
 
-    /// The lock file for work on a VF.
+    /// The lock for work on a VF.
     #[must_use]
-    pub fn vf_lock(&self, pci: &PciAddr) -> PathBuf {
-        self.root.join("locks").join(pci.as_str())
+    pub fn vf_lock(&self, pci: &PciAddr) -> Place {
+        self.place(About::Vf(pci.clone()))
     }
 
-    /// The lock file for work on an attachment, whether it has a record or not yet.
+    /// The lock for work on an attachment, whether it has a record or not yet.
     #[must_use]
-    pub fn attachment_lock(&self, key: &Key) -> PathBuf {
-        self.root.join("locks").join(key.as_str())
+    pub fn attachment_lock(&self, key: &Key) -> Place {
+        self.place(About::Attachment(key.clone()))
     }
 
-    /// The lock file for the node's turn at RTNL.
+    /// The lock for the node's turn at RTNL.
     #[must_use]
-    pub fn admission_lock(&self) -> PathBuf {
-        self.root.join("locks/admission")
+    pub fn admission_lock(&self) -> Place {
+        self.place(About::Turn)
     }
 
-    /// The lock file for the draining of tombstones.
+    /// The lock for the draining of tombstones.
     #[must_use]
-    pub fn drain_lock(&self) -> PathBuf {
-        self.root.join("locks/drain")
+    pub fn drain_lock(&self) -> Place {
+        self.place(About::Drain)
+    }
+
+    fn place(&self, about: About) -> Place {
+        let file = self.root.join("locks");
+        Place { file, about }
     }
 
     fn record_path(&self, key: &Key) -> PathBuf {
@@ -264,12 +273,6 @@ impl Journal {
     /// [`JournalError::File`].
     pub fn release(&self, entry: &Entry) -> Result<(), JournalError> {
         remove(&self.claim_path(&entry.record.vf.pci()))
-    }
-
-    /// Whether there is a record of an attachment.
-    #[must_use]
-    pub fn has(&self, key: &Key) -> bool {
-        self.record_path(key).exists()
     }
 
     /// Whether an attachment has its VF, rather than having given it back already.

@@ -313,7 +313,7 @@ fn an_add_or_del_killed_anywhere_is_finished_by_any_later_call_without_del() {
             run("ip", &["netns", "del", name_of(&pod)]);
             node.call("DEL", "another", &pod, &node.config(json!({})))
                 .ok();
-            node.assert_undone();
+            node.assert_clean();
         }
     }
 }

@@ -115,9 +115,7 @@ fn living_pods_and_those_at_work_are_left_alone() {
     node.call("DEL", "c2", &pods[2], &configs[2]).ok();
     assert_eq!(node.agent.ports().len(), 2);
     lose(&node, &pods[0]);
-    let lock = node.root.path().join("state/locks").join(PCI);
-    let file = fs::File::open(lock).unwrap();
-    let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let held = node.hold(PCI);
     node.call("ADD", "c2", &pods[2], &configs[2]).ok();
     assert_eq!(node.agent.ports().len(), 3, "its lock is held");
     drop(held);

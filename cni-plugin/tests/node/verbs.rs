@@ -144,14 +144,8 @@ fn status_is_51_while_a_port_of_a_living_pod_is_missing_or_down() {
     assert!(msg.contains("missing") && msg.contains(&ids[2]), "{msg}");
 
     // The pod of a port that is missing is at work: its lock is held.
-    let locks = node.root.path().join("state/locks");
-    let held: Vec<_> = fs::read_dir(locks)
-        .unwrap()
-        .map(|entry| {
-            let file = fs::File::open(entry.unwrap().path()).unwrap();
-            nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap()
-        })
-        .collect();
+    let vfs = (0..5).map(|number| format!("0000:af:06.{number}"));
+    let held: Vec<_> = vfs.map(|vf| node.hold(&vf)).collect();
     of_network(&node, "STATUS", &config).ok();
     drop(held);
     // And a pod that is gone suffers no more.
