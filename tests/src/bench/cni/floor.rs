@@ -17,7 +17,10 @@ use netlink_packet_route::{
     link::{LinkAttribute, LinkFlags, LinkMessage},
 };
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, setns},
+};
 
 /// A network namespace with a netlink socket in it.
 #[derive(Debug)]
@@ -45,13 +48,24 @@ impl Namespace {
         Self::open("/proc/thread-self/ns/net")
     }
 
-    /// The index of a link in it.
+    /// The index of a link in it. The socket is asked, which takes neither RTNL nor a thread: a
+    /// thread's end leaves RCU callbacks, and the move that is measured next waits for those too.
     ///
     /// # Errors
     /// Where there is none of that name.
     pub fn index_of(&self, name: &str) -> Result<u32> {
-        let index = inside(&self.file, || nix::net::if_::if_nametoindex(name))?;
-        index.with_context(|| format!("no link {name}"))
+        // SAFETY: `ifreq` is plain numbers and characters, for which all zeros is a value.
+        let mut asked: libc::ifreq = unsafe { std::mem::zeroed() };
+        ensure!(name.len() < asked.ifr_name.len(), "{name} is too long");
+        for (to, byte) in asked.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = libc::c_char::from_ne_bytes([byte]);
+        }
+        // SAFETY: SIOCGIFINDEX reads the name and writes the index of the `ifreq` it is given.
+        let done = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCGIFINDEX, &mut asked) };
+        Errno::result(done).with_context(|| format!("no link {name}"))?;
+        // SAFETY: the kernel has just written this member.
+        let index = unsafe { asked.ifr_ifru.ifru_ifindex };
+        Ok(u32::try_from(index)?)
     }
 
     /// Moves a link to another namespace with a new name, and up there if that is wanted: one
@@ -75,13 +89,20 @@ impl Namespace {
     }
 
     /// Waits until the kernel has taken apart what earlier runs left: namespaces die by and by,
-    /// and hold the lock that everybody else then waits for.
+    /// hold the lock that everybody else then waits for, and have RCU barriers of their own, which
+    /// the next move's stands in line behind. Nothing tells their end; 35 ms are usual for one.
     ///
     /// # Errors
     /// Where that takes minutes.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing tells when the kernel is done with a namespace"
+    )]
     pub fn settle(&mut self) -> Result<()> {
+        const REST: Duration = Duration::from_millis(80);
         const QUIET: Duration = Duration::from_millis(1);
         const LIMIT: Duration = Duration::from_secs(240);
+        std::thread::sleep(REST);
         let start = Instant::now();
         let mut quiet = 0;
         while quiet < 3 {

@@ -126,13 +126,14 @@ fn one_by_one(
 ) -> Result<Times> {
     let mut host = Namespace::own()?;
     let pod = Pod::create("one")?;
+    let mut inside = Namespace::open(&pod.path())?;
     let vf = first(site.vfs())?;
     let (mut floor, mut ours, mut real) = (Times::default(), Times::default(), Times::default());
     let with_agent = site.with_real_agent(vf);
     let mut theirs: Vec<Times> = site.peers().iter().map(|_| Times::default()).collect();
     // The first round fills caches and makes folders.
     for round in 0..=size.samples {
-        least(&mut host, &pod, vf, &mut floor)?;
+        least(&mut host, &mut inside, vf, &mut floor)?;
         pair(&mut host, site.plugin(), &pod, &site.config(vf), &mut ours)?;
         if let Some(config) = &with_agent {
             pair(&mut host, site.plugin(), &pod, config, &mut real)?;
@@ -207,11 +208,10 @@ fn one_by_one(
 }
 
 /// The least: in and home again, one message each.
-fn least(host: &mut Namespace, pod: &Pod, vf: &Vf, times: &mut Times) -> Result<()> {
-    let mut inside = Namespace::open(&pod.path())?;
+fn least(host: &mut Namespace, inside: &mut Namespace, vf: &Vf, times: &mut Times) -> Result<()> {
     host.settle()?;
     let index = host.index_of(&vf.name)?;
-    let took = host.move_link(index, &inside, IFNAME, true)?;
+    let took = host.move_link(index, inside, IFNAME, true)?;
     times.add.push(took.as_secs_f64() * 1e3);
     host.settle()?;
     let index = inside.index_of(IFNAME)?;
