@@ -354,6 +354,7 @@ impl Attach<'_> {
             self.config.common.version,
             &interface,
             &lease,
+            self.config.dns.as_ref(),
             prev,
         ))
     }

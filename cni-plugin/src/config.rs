@@ -19,6 +19,7 @@ use crate::{
     install, ipam,
     pf::Asked,
     port::Attach,
+    result::Dns,
     settings,
     version::{Version, VersionError},
 };
@@ -101,6 +102,8 @@ pub struct AddConfig {
     pub mtu: Option<Mtu>,
     /// The host's file of PCI addresses and MACs.
     pub macs: PathBuf,
+    /// Name servers for the result.
+    pub dns: Option<Dns>,
     /// Where the runtime wants the device-info file, as it says.
     pub device_info: Option<String>,
     /// The result of the plugin before this one in a chain.
@@ -299,6 +302,7 @@ impl Raw {
             asked: self.asked(&runtime)?,
             mtu: self.mtu()?,
             macs: self.macs()?,
+            dns: self.net("dns")?,
             device_info: text(&runtime, "runtimeConfig.", "CNIDeviceInfoFile")?,
             prev_result: self.net("prevResult")?,
             common,

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use xpu_linux::{sync::address::Route, sysfs::PciAddr};
 use xpu_model::{IfName, Mac};
@@ -24,13 +25,48 @@ pub struct Interface {
     pub pci: PciAddr,
 }
 
+/// Name servers, as a network's author gives them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    /// Addresses of the servers, the first first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nameservers: Option<Vec<String>>,
+    /// The domain of short names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
+    /// The domains that short names are looked up in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    search: Option<Vec<String>>,
+    /// Options of the resolver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    options: Option<Vec<String>>,
+}
+
+impl Dns {
+    /// Whether it says anything. A list does, be it empty, as the reference plugins have it.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        let Self {
+            nameservers,
+            domain,
+            search,
+            options,
+        } = self;
+        let lists = [nameservers, search, options];
+        lists.iter().any(|list| list.is_some())
+            || domain.as_ref().is_some_and(|domain| !domain.is_empty())
+    }
+}
+
 /// The document for stdout. What an earlier plugin of the chain said stays, and ours
-/// comes after it.
+/// comes after it; of name servers the network's own count before IPAM's, and those before the
+/// earlier plugin's.
 #[must_use]
 pub fn document(
     version: Version,
     interface: &Interface,
     lease: &Lease,
+    dns: Option<&Dns>,
     prev_result: Option<&Map<String, Value>>,
 ) -> Value {
     let mut result = prev_result.cloned().unwrap_or_default();
@@ -62,11 +98,12 @@ pub fn document(
         "routes",
         lease.routes.iter().map(|route| route_entry(version, route)),
     );
-    let dns = lease
-        .dns
-        .clone()
-        .filter(|dns| dns.as_object().is_some_and(|dns| !dns.is_empty()));
-    if let Some(dns) = dns {
+    let own = dns.filter(|dns| dns.is_set()).map(|dns| json!(dns));
+    let leased = || {
+        let dns = lease.dns.clone();
+        dns.filter(|dns| dns.as_object().is_some_and(|dns| !dns.is_empty()))
+    };
+    if let Some(dns) = own.or_else(leased) {
         result.insert("dns".to_owned(), dns);
     } else {
         // The key was mandatory before 1.0.0 and is harmless since.
@@ -179,15 +216,15 @@ mod tests {
                 "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.2.1"}],
                 "dns": {},
             });
-            assert_eq!(document(version, &interface(), &lease(), None), old);
+            assert_eq!(document(version, &interface(), &lease(), None, None), old);
         }
-        let told = document(Version::V1_0_0, &interface(), &lease(), None);
+        let told = document(Version::V1_0_0, &interface(), &lease(), None, None);
         assert_eq!(
             told["ips"][0],
             json!({"interface": 0, "address": "10.1.2.3/24", "gateway": "10.1.2.1"})
         );
         assert_eq!(told["interfaces"][0].get("mtu"), None);
-        let told = document(Version::V1_1_0, &interface(), &lease(), None);
+        let told = document(Version::V1_1_0, &interface(), &lease(), None, None);
         assert_eq!(told["interfaces"][0]["mtu"], 1450);
         assert_eq!(told["interfaces"][0]["pciID"], "0000:af:06.0");
         assert_eq!(
@@ -200,7 +237,13 @@ mod tests {
     fn a_chains_earlier_result_stays_and_indices_count_on() {
         let prev = json!({"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}],
             "ips": [{"interface": 0, "address": "10.9.9.9/24"}], "dns": {"nameservers": ["10.0.0.1"]}});
-        let told = document(Version::V1_1_0, &interface(), &lease(), prev.as_object());
+        let told = document(
+            Version::V1_1_0,
+            &interface(),
+            &lease(),
+            None,
+            prev.as_object(),
+        );
         assert_eq!(told["interfaces"].as_array().unwrap().len(), 2);
         assert_eq!(told["ips"][0], prev["ips"][0]);
         assert_eq!(told["ips"][1]["interface"], 1);
@@ -208,8 +251,33 @@ mod tests {
     }
 
     #[test]
+    fn name_servers_of_the_network_count_before_ipams_before_the_earlier_plugins() {
+        let prev = json!({"dns": {"domain": "prev"}});
+        let own: Dns = serde_json::from_value(json!({"domain": "own", "x": 1})).unwrap();
+        let none = serde_json::from_value(json!({"domain": "", "search": null})).unwrap();
+        let leased = Lease {
+            dns: Some(json!({"domain": "leased"})),
+            ..lease()
+        };
+        let empty = Lease {
+            dns: Some(json!({})),
+            ..lease()
+        };
+        for version in Version::ALL {
+            let dns = |lease: &Lease, dns: &Dns| {
+                let told = document(version, &interface(), lease, Some(dns), prev.as_object());
+                told["dns"]["domain"].as_str().unwrap().to_owned()
+            };
+            assert_eq!(dns(&leased, &own), "own");
+            assert_eq!(dns(&empty, &own), "own");
+            assert_eq!(dns(&leased, &none), "leased");
+            assert_eq!(dns(&empty, &none), "prev");
+        }
+    }
+
+    #[test]
     fn layer_two_alone_has_no_addresses() {
-        let told = document(Version::V1_1_0, &interface(), &Lease::default(), None);
+        let told = document(Version::V1_1_0, &interface(), &Lease::default(), None, None);
         assert_eq!((told.get("ips"), told.get("routes")), (None, None));
     }
 }

@@ -165,10 +165,13 @@ fn addresses_and_routes_come_from_ipam_and_the_wire_is_told() {
 fn every_version_gets_its_own_result() {
     let mut node = Node::new();
     let pod = node.pod();
+    let dns = json!({"nameservers": ["10.0.0.53"], "search": ["blue.example"]});
     for version in ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
-        let config = node.config(json!({"cniVersion": version, "ipam": {"type": "fake-ipam"}}));
+        let config = node.config(json!({
+            "cniVersion": version, "ipam": {"type": "fake-ipam"}, "dns": dns,
+        }));
         let answer = node.call("ADD", "c1", &pod, &config).ok();
-        assert_eq!(answer["cniVersion"], version);
+        assert_eq!((&answer["cniVersion"], &answer["dns"]), (&json!(version), &dns));
         let old = version.starts_with('0');
         assert_eq!(
             answer["ips"][0].get("version"),

@@ -168,6 +168,11 @@ fn an_error_names_its_key() {
             json!({"logical_bridge": "blue", "ipam": {"type": "evpn-gw"}}),
             "ipam.type",
         ),
+        // A runtime couldn't read the result, and would take the pod for failed.
+        (
+            json!({"logical_bridge": "blue", "dns": {"nameservers": "10.0.0.53"}}),
+            "dns",
+        ),
         (json!({"logical_bridge": "vrfs/blue"}), "logical_bridge"),
         (json!({"logical_bridges": "blue"}), "logical_bridges"),
         (json!({"trunk": "some"}), "trunk"),

@@ -27,7 +27,7 @@ fuzz_target!(|answer: &[u8]| {
         pci: "0000:af:06.0".parse().unwrap(),
     };
     for version in Version::ALL {
-        let document = result::document(version, &interface, &lease, None);
+        let document = result::document(version, &interface, &lease, None, None);
         let config = json!({ "prevResult": document }).to_string();
         let back = Told::read(config.as_bytes(), &interface.name).unwrap();
         let given: Vec<_> = lease.ips.iter().map(|(address, _)| *address).collect();

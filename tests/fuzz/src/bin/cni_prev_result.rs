@@ -34,7 +34,7 @@ fuzz_target!(|text: &[u8]| {
         pci: "0000:af:06.0".parse().unwrap(),
     };
     for version in Version::ALL {
-        let document = result::document(version, &interface, &lease, Some(map));
+        let document = result::document(version, &interface, &lease, None, Some(map));
         for list in ["interfaces", "ips"] {
             let before = prev[list].as_array().map_or(&[][..], Vec::as_slice);
             let after = document[list].as_array().unwrap();
