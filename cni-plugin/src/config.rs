@@ -37,12 +37,14 @@ pub enum ConfigError {
     #[error("the network configuration can't be decoded: {0}")]
     Decode(String),
     /// A key that can't be honoured; code 2.
-    #[error("`{key}`: {value} is not supported by this version of the plugin; remove the key")]
+    #[error("`{key}`: {value} {reason}")]
     Unsupported {
         /// The key.
         key: String,
         /// Its value, as JSON.
         value: Value,
+        /// Why, and what to do.
+        reason: &'static str,
     },
     /// A value that is wrong; code 7.
     #[error("`{key}`: {reason}")]
@@ -285,6 +287,9 @@ impl Raw {
     /// [`ConfigError`].
     pub fn add(&self, common: Common) -> Result<AddConfig, ConfigError> {
         let runtime: Map<String, Value> = self.net("runtimeConfig")?.unwrap_or_default();
+        if common.ipam.is_none() {
+            nobody_sets(&runtime)?;
+        }
         let device = match text(&runtime, "runtimeConfig.", "deviceID")? {
             Some(device) => Some(device),
             None => self.net("deviceID")?,
@@ -497,6 +502,22 @@ impl Raw {
         let mtu = mtu.filter(|mtu| *mtu != 0);
         mtu.map(|mtu| Mtu::try_from(mtu).map_err(|error| invalid("mtu", error)))
             .transpose()
+    }
+}
+
+/// Addresses that the runtime asks for are IPAM's to give. A runtime sends them only to a network
+/// that says it can (`capabilities`), so without IPAM the pod would silently go without.
+fn nobody_sets(runtime: &Map<String, Value>) -> Result<(), ConfigError> {
+    const KEY: &str = "ips";
+    let asked: Option<Vec<Value>> = typed(runtime, "runtimeConfig.", KEY)?;
+    match asked.filter(|ips| !ips.is_empty()) {
+        None => Ok(()),
+        Some(ips) => Err(ConfigError::Unsupported {
+            key: format!("runtimeConfig.{KEY}"),
+            value: ips.into(),
+            reason: "can't be set without IPAM: give the network an `ipam` that takes them, or \
+                     take `ips` out of its `capabilities`",
+        }),
     }
 }
 

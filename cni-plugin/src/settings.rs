@@ -70,6 +70,7 @@ pub fn egress_rate(bandwidth: &Map<String, Value>) -> Result<Option<u32>, Config
         return Err(ConfigError::Unsupported {
             key: format!("{KEY}.ingressRate"),
             value: ingress.into(),
+            reason: "bit/s can't be kept: a VF limits only what its pod sends; remove the key",
         });
     }
     let egress = rate("egressRate")?.div_ceil(1_000_000);

@@ -58,8 +58,21 @@ fn no_key_opens_nothing_except_for_the_public_plugins_name() {
 
 #[test]
 fn settings_that_cannot_be_kept_are_refused_by_name() {
-    let told = read(json!({"trunk": "all", "runtimeConfig": {"bandwidth": {"ingressRate": 1}}}));
-    assert!(matches!(told, Err(ConfigError::Unsupported { .. })));
+    for (runtime, words) in [
+        (
+            json!({"bandwidth": {"ingressRate": 7}}),
+            ["`runtimeConfig.bandwidth.ingressRate`: 7 ", "sends"],
+        ),
+        (
+            json!({"ips": ["10.1.2.3/24"]}),
+            [r#"`runtimeConfig.ips`: ["10.1.2.3/24"] "#, "`ipam`"],
+        ),
+    ] {
+        let told = read(json!({"trunk": "all", "ipam": {}, "runtimeConfig": runtime})).unwrap_err();
+        assert!(matches!(told, ConfigError::Unsupported { .. }), "{told:?}");
+        let told = told.to_string();
+        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+    }
 }
 
 #[test]
@@ -206,11 +219,19 @@ fn what_multus_sends_is_accepted() {
     let config = read(json!({
         "args": {"cni": {"note": 1}}, "capabilities": {"mac": true}, "pciBusID": "0000:af:06.0",
         "logical_bridge": "blue", "ipam": {}, "dns": {},
-        "runtimeConfig": {"CNIDeviceInfoFile": "/var/run/x", "ips": ["10.1.2.3/24"]},
+        "runtimeConfig": {"CNIDeviceInfoFile": "/var/run/x", "ips": []},
     }))
     .unwrap();
     assert_eq!(config.common.ipam, None);
     assert_eq!(config.common.agent, Peer::default());
+    let with_ipam = json!({
+        "logical_bridge": "blue", "ipam": {"type": "static"},
+        "runtimeConfig": {"ips": ["10.1.2.3/24"]},
+    });
+    assert_eq!(
+        read(with_ipam).unwrap().common.ipam.as_deref(),
+        Some("static")
+    );
 }
 
 #[test]
