@@ -16,6 +16,7 @@ use tonic::{
     metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt;
 use xpu_proto::evpn_gw::v1alpha1::{
     BpOperStatus, BridgePort, BridgePortSpec, BridgePortType, CompStatus, CreateBridgePortRequest,
     DeleteBridgePortRequest, bridge_port_service_client::BridgePortServiceClient,
@@ -57,6 +58,14 @@ pub enum AgentError {
         id: String,
         /// Each component's word for it.
         reasons: String,
+    },
+    /// One of the agent's limits is reached, and it says when it won't be any more; code 11.
+    #[error("{message} (the agent says to try again in {} ms)", after.as_millis())]
+    Later {
+        /// The agent's words.
+        message: String,
+        /// How long it asks to wait.
+        after: Duration,
     },
     /// The answer of the agent is no; code 101.
     #[error("{message} (the agent refused with {code:?})")]
@@ -195,13 +204,15 @@ impl Agent {
             addr: self.addr.clone(),
             reason: reason.to_owned(),
         };
-        match status.code() {
-            Code::Unavailable | Code::Cancelled => unreachable(status.message()),
-            Code::DeadlineExceeded => unreachable("deadline exceeded"),
-            code => AgentError::Refused {
-                code,
-                message: status.message().to_owned(),
-            },
+        // A limit that another try can be within comes with a delay; without one it is a no.
+        let retry = status.get_details_retry_info();
+        let after = retry.and_then(|info| info.retry_delay);
+        let message = status.message().to_owned();
+        match (status.code(), after) {
+            (Code::ResourceExhausted, Some(after)) => AgentError::Later { message, after },
+            (Code::Unavailable | Code::Cancelled, _) => unreachable(&message),
+            (Code::DeadlineExceeded, _) => unreachable("deadline exceeded"),
+            (code, _) => AgentError::Refused { code, message },
         }
     }
 

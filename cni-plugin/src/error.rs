@@ -116,6 +116,7 @@ impl Error {
             Self::Agent(error) => match error {
                 AgentError::Unreachable { .. }
                 | AgentError::Deadline { .. }
+                | AgentError::Later { .. }
                 | AgentError::Down { .. } => 11,
                 AgentError::Unusable { .. } => 7,
                 AgentError::Refused { .. } => 101,

@@ -1,15 +1,17 @@
 //! An agent that keeps ports in a map, on a real socket, behind the real protocol.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::{net::UnixListener, sync::oneshot};
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt};
 use xpu_proto::evpn_gw::v1alpha1::{
     BpOperStatus, BridgePort, BridgePortSpec, BridgePortStatus, CompStatus, Component,
     CreateBridgePortRequest, DeleteBridgePortRequest, GetBridgePortRequest, ListBridgePortsRequest,
@@ -17,7 +19,7 @@ use xpu_proto::evpn_gw::v1alpha1::{
     bridge_port_service_server::{BridgePortService, BridgePortServiceServer},
 };
 
-/// How the agent answers to Create.
+/// How the agent answers to Create, and to Delete where it is full.
 #[derive(Debug, Clone, Default)]
 pub enum Mood {
     /// UP.
@@ -27,6 +29,8 @@ pub enum Mood {
     Down(&'static str),
     /// An error, nothing kept.
     Refusing(&'static str),
+    /// Too many calls, nothing kept; and, if it helps, when to try again.
+    Full(Option<Duration>),
 }
 
 #[derive(Default)]
@@ -98,6 +102,10 @@ async fn wait(hold: &Mutex<Option<Hold>>) {
 }
 
 impl State {
+    fn mood(&self) -> Mood {
+        self.mood.lock().unwrap().clone()
+    }
+
     /// A port as Get and List tell it.
     fn port(&self, id: &str, spec: &BridgePortSpec) -> BridgePort {
         let why = self.down.lock().unwrap().get(id).copied();
@@ -124,6 +132,16 @@ fn port(id: &str, spec: BridgePortSpec, down: Option<&str>) -> BridgePort {
             components: component.into_iter().collect(),
         }),
     }
+}
+
+/// As the real agent tells that one of its limits is reached.
+fn full(after: Option<Duration>) -> Status {
+    let mut details = ErrorDetails::with_error_info("LIMIT_REACHED", "", HashMap::new());
+    if after.is_some() {
+        details.set_retry_info(after);
+    }
+    let told = "too many calls at once from one peer";
+    Status::with_error_details(Code::ResourceExhausted, told, details)
 }
 
 /// The agent; its server ends with it.
@@ -279,9 +297,11 @@ impl BridgePortService for Ports {
             bridge_port,
         } = request.into_inner();
         let spec = bridge_port.unwrap().spec.unwrap();
-        let mood = self.0.mood.lock().unwrap().clone();
-        if let Mood::Refusing(why) = mood {
-            return Err(Status::failed_precondition(why));
+        let mood = self.0.mood();
+        match mood {
+            Mood::Refusing(why) => return Err(Status::failed_precondition(why)),
+            Mood::Full(after) => return Err(full(after)),
+            Mood::Willing | Mood::Down(_) => {}
         }
         wait(&self.0.before).await;
         {
@@ -320,6 +340,9 @@ impl BridgePortService for Ports {
             allow_missing,
         } = request.into_inner();
         let id = name.strip_prefix("bridgePorts/").unwrap();
+        if let Mood::Full(after) = self.0.mood() {
+            return Err(full(after));
+        }
         wait(&self.0.before).await;
         let gone = self.0.ports.lock().unwrap().remove(id);
         wait(&self.0.after).await;

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, VF, run};
+use crate::{
+    agent::Mood,
+    harness::{Node, VF, run},
+};
 
 /// An address on the host that takes every packet and answers none.
 fn black_hole(node: &Node) -> &'static str {
@@ -67,6 +70,30 @@ fn a_port_whose_creation_nobody_heard_of_is_deleted_once_the_agent_is_back() {
             assert_eq!(node.state("tombstones").len(), 1);
             node.agent.serve();
         }
+        node.call("DEL", "c1", &pod, &config).ok();
+        node.assert_clean();
+    }
+}
+
+/// At a limit of its own the agent says when to come again, and the runtime is told to; a limit
+/// that no other try will be within is a refusal.
+#[test]
+fn a_limit_that_passes_is_try_again_and_one_that_does_not_is_a_refusal() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    for (after, code, words) in [
+        (Some(Duration::from_millis(300)), 11, "try again in 300 ms"),
+        (None, 101, "refused with ResourceExhausted"),
+    ] {
+        node.agent.set_mood(Mood::Full(after));
+        let (told, msg) = node.call("ADD", "c1", &pod, &config).error();
+        assert_eq!(told, code, "{msg}");
+        assert!(msg.starts_with("too many calls at once"), "{msg}");
+        assert!(msg.contains(words), "{msg}");
+        // The port is not known to be gone, and a pod must be able to end.
+        node.call("DEL", "c1", &pod, &config).ok();
+        assert_eq!(node.state("tombstones").len(), 1);
+        node.agent.set_mood(Mood::Willing);
         node.call("DEL", "c1", &pod, &config).ok();
         node.assert_clean();
     }
