@@ -150,7 +150,7 @@ impl Network<'_> {
 
     fn has(&self, entry: &Entry) -> bool {
         let record = &entry.record;
-        record.network == self.name && record.port.attach == *self.attach
+        record.network == self.name && record.port.attach.is_as(self.attach)
     }
 
     fn remove(&self, key: &Key) -> Result<(), Error> {

@@ -18,6 +18,20 @@ pub enum Attach {
     Transparent,
 }
 
+impl Attach {
+    /// Whether both say the same, in whatever order they name the bridges.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Trunk(one), Self::Trunk(other)) => {
+                one.iter().all(|key| other.contains(key))
+                    && other.iter().all(|key| one.contains(key))
+            }
+            _ => self == other,
+        }
+    }
+}
+
 /// What stands for one attachment on this node, wherever an id is needed: in the
 /// journal and in the port's name. The same attachment has the same key for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -96,6 +110,21 @@ mod tests {
         assert_eq!(xpu_model::Id::user(&id).unwrap().as_str(), id);
         assert_ne!(key("cont1", "net1"), key("cont", "1net1"));
         assert_ne!(key("cont1", "net1"), key("cont1", "net2"));
+    }
+
+    #[test]
+    fn the_order_of_bridges_is_no_difference_and_another_bridge_is() {
+        let bridges = |names: &[&str]| {
+            let key = |name: &&str| ObjectKey::parse(xpu_model::Kind::LogicalBridge, name).unwrap();
+            names.iter().map(key).collect::<Vec<_>>()
+        };
+        let trunk = |names: &[&str]| Attach::Trunk(bridges(names));
+        assert!(trunk(&["blue", "green"]).is_as(&trunk(&["green", "blue"])));
+        assert!(!trunk(&["blue", "green"]).is_as(&trunk(&["blue"])));
+        assert!(!trunk(&["blue"]).is_as(&trunk(&["blue", "green"])));
+        let access = Attach::Access(bridges(&["blue"]).remove(0));
+        assert!(access.is_as(&access) && !access.is_as(&trunk(&["blue"])));
+        assert!(!trunk(&["blue"]).is_as(&Attach::Transparent));
     }
 
     #[test]

@@ -226,6 +226,29 @@ fn gc_removes_what_is_not_listed_of_its_network_alone() {
     node.assert_clean();
 }
 
+/// Somebody sorts the list in the network's definition: its attachments are its own all the same.
+#[test]
+fn gc_knows_a_trunk_by_its_bridges_in_any_order() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let trunk =
+        |bridges: &[&str]| node.config(json!({"logical_bridge": null, "logical_bridges": bridges}));
+    let (before, after) = (trunk(&["green", "blue"]), trunk(&["blue", "green"]));
+    let other = trunk(&["blue"]);
+    node.call("ADD", "c1", &pod, &before).ok();
+    // The agent has them as the network named them.
+    let bridges = node.agent.only_port().1.logical_bridges;
+    assert_eq!(bridges, ["logicalBridges/green", "logicalBridges/blue"]);
+    let gc = |config| {
+        let config = with(config, "cni.dev/valid-attachments", &json!([]));
+        of_network(&node, "GC", &config).ok()
+    };
+    gc(&other);
+    assert_eq!(node.agent.ports().len(), 1);
+    gc(&after);
+    node.assert_clean();
+}
+
 #[test]
 fn gc_goes_on_past_failures_and_tells_the_first() {
     let mut node = Node::new();
