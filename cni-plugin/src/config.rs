@@ -300,11 +300,16 @@ impl Raw {
                 "is required: the VF's PCI address, which Multus fills in from the pod's resource",
             )
         })?;
+        let device = device.parse().map_err(|error| invalid("deviceID", error))?;
+        let attach = self.attach()?;
+        let mac = self.mac(&runtime)?;
+        let asked = self.asked(&runtime)?;
+        settings::priority_fits(&asked, &attach)?;
         Ok(AddConfig {
-            device: device.parse().map_err(|error| invalid("deviceID", error))?,
-            attach: self.attach()?,
-            mac: self.mac(&runtime)?,
-            asked: self.asked(&runtime)?,
+            device,
+            attach,
+            mac,
+            asked,
             mtu: self.mtu()?,
             macs: self.macs()?,
             dns: self.net("dns")?,

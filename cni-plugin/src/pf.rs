@@ -31,7 +31,7 @@ pub struct Asked {
     pub trust: Option<bool>,
     /// Whether the VF's link follows the PF's.
     pub link_state: Option<Carrier>,
-    /// The priority of its frames, 0 to 7.
+    /// The priority of its frames, 0 to 7; the port VLAN stays as it is.
     pub vlan_qos: Option<u8>,
 }
 

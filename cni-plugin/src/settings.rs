@@ -6,6 +6,7 @@ use xpu_linux::sync::vf_side::Carrier;
 use crate::{
     config::{ConfigError, invalid},
     pf::{Asked, carrier_text},
+    port::Attach,
 };
 
 /// `on`, `off`, or a JSON boolean.
@@ -87,6 +88,27 @@ pub fn consistent(asked: &Asked) -> Result<(), ConfigError> {
         (Some(min), Some(max)) if max != 0 && min > max => Err(invalid(
             "min_tx_rate",
             format!("{min} is above max_tx_rate {max}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the priority goes with the way to attach.
+///
+/// A PF gives frames a priority by tagging them itself: with the port VLAN that it has for the VF,
+/// else with VID 0, which an access port takes for untagged. A VF that is tagged by its PF has no
+/// tags of its own any more.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] for a priority on a trunk.
+pub fn priority_fits(asked: &Asked, attach: &Attach) -> Result<(), ConfigError> {
+    match (asked.vlan_qos, attach) {
+        (Some(qos @ 1..), Attach::Trunk(_) | Attach::Transparent) => Err(invalid(
+            "vlan_qos",
+            format!(
+                "{qos} would have the PF tag every frame, and those of a trunk bring tags of their \
+                 own; remove the key, or attach by logical_bridge"
+            ),
         )),
         _ => Ok(()),
     }

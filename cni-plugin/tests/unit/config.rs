@@ -75,6 +75,29 @@ fn settings_that_cannot_be_kept_are_refused_by_name() {
     }
 }
 
+/// A PF gives a priority by tagging frames itself, which a trunk's are already.
+#[test]
+fn a_priority_is_for_untagged_frames() {
+    let key = |told: Result<AddConfig, ConfigError>| match told {
+        Err(ConfigError::Invalid { key, reason }) if reason.contains("trunk") => key,
+        other => panic!("{other:?}"),
+    };
+    let blue = json!({"logical_bridge": "blue", "vlan_qos": 5});
+    assert_eq!(read(blue).unwrap().asked.vlan_qos, Some(5));
+    for (way, to) in [
+        ("logical_bridges", json!(["blue"])),
+        ("trunk", json!("all")),
+        ("type", json!("evpn-gw")),
+    ] {
+        assert_eq!(key(read(json!({way: to, "vlan_qos": 5}))), "vlan_qos");
+        // None is what a trunk has, so it may say so, be it against the host-wide file.
+        read(json!({way: to, "vlan_qos": 0})).unwrap();
+    }
+    let host = || json!({"vlan_qos": 5});
+    assert_eq!(key(both(json!({}), host())), "vlan_qos");
+    both(json!({"vlan_qos": 0}), host()).unwrap();
+}
+
 #[test]
 fn the_runtimes_mac_and_device_win() {
     let config = read(json!({
