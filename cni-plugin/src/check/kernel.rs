@@ -1,9 +1,14 @@
 //! The pod's interface, addresses and routes as the kernel has them.
 
 use xpu_linux::{
-    sync::{LinkFacts, address::Route, look},
+    sync::{
+        LinkFacts,
+        address::Route,
+        look::{self, Assigned, DadState, Installed},
+    },
     vf,
 };
+use xpu_model::{IfAddr, IfIndex};
 
 use super::{
     mismatch,
@@ -37,17 +42,37 @@ pub fn differs(
     wrong.extend(link_differs(&link, told, record));
 
     let found = look::addresses(&mut pod.rtnl, link.index)?;
-    let missing = told.addresses.iter().filter(|addr| !found.contains(addr));
+    let usable = |addr: &IfAddr| {
+        let mut found = found.iter();
+        found.any(|found| found.addr == *addr && found.dad == DadState::Usable)
+    };
+    let missing = told.addresses.iter().filter(|addr| !usable(addr));
     let what = format!("addresses of {}", told.name);
-    wrong.extend(missing.map(|addr| mismatch(&what, addr, list(&found))));
+    wrong.extend(missing.map(|addr| mismatch(&what, addr, list(found.iter().map(address)))));
 
     let found = look::routes(&mut pod.rtnl)?;
-    let missing = told.routes.iter().filter(|told| !has(&found, told));
+    // Results of a chain have other plugins' routes, which don't say by which device they go.
+    let by = told.alone.then_some(link.index);
+    let missing = told.routes.iter().filter(|told| !has(&found, told, by));
     wrong.extend(missing.map(|told| {
-        let similar = found.iter().filter(|route| route.to == told.to);
-        mismatch("routes of the pod", text(told), list(similar.map(text)))
+        let similar = found.iter().filter(|found| found.route.to == told.to);
+        let similar = similar.map(|found| match by {
+            Some(_) if found.by != by => format!("{} by another device", text(&found.route)),
+            _ => text(&found.route),
+        });
+        mismatch("routes of the pod", text(told), list(similar))
     }));
     Ok(wrong)
+}
+
+/// An address, and what keeps it from being used.
+fn address(found: &Assigned) -> String {
+    let why = match found.dad {
+        DadState::Usable => "",
+        DadState::Tentative => " (tentative)",
+        DadState::Failed => " (a duplicate)",
+    };
+    format!("{}{why}", found.addr)
 }
 
 fn link_differs(link: &LinkFacts, told: &Told, record: &Record) -> Vec<Error> {
@@ -70,17 +95,18 @@ fn link_differs(link: &LinkFacts, told: &Told, record: &Record) -> Vec<Error> {
     wrong
 }
 
-/// Whether the kernel has a route as told. What ADD left to the kernel may be anything;
-/// the device too, since results of a chain have other plugins' routes.
-fn has(found: &[Route], told: &Route) -> bool {
+/// Whether the kernel has a route as told, and by this device if it must be. What ADD left to the
+/// kernel may be anything.
+fn has(found: &[Installed], told: &Route, by: Option<IfIndex>) -> bool {
     fn same<T: PartialEq>(told: Option<T>, found: Option<T>) -> bool {
         told.is_none() || told == found
     }
     // Neither table 0 nor IPv6's priority 0 exists: both are "as the kernel likes".
     let set = |number: Option<u32>| number.filter(|number| *number != 0);
     let table = |route: &Route| set(route.table).unwrap_or(MAIN);
-    found.iter().any(|route| {
-        route.to == told.to
+    found.iter().any(|Installed { route, by: device }| {
+        same(by, *device)
+            && route.to == told.to
             && table(route) == table(told)
             && same(told.via, route.via)
             && same(set(told.priority), route.priority)
@@ -131,7 +157,11 @@ mod tests {
             scope: Some(0),
             ..route("::/0", Some("fd00::1"))
         };
-        let there = |told: &Route| has(std::slice::from_ref(&kernel), told);
+        let by = IfIndex::new(7);
+        let found = [Installed { route: kernel, by }];
+        let there = |told: &Route| has(&found, told, None);
+        assert!(has(&found, &route("::/0", None), by));
+        assert!(!has(&found, &route("::/0", None), IfIndex::new(8)));
         let told = route("::/0", Some("fd00::1"));
         assert!(there(&told));
         assert!(there(&route("::/0", None)));

@@ -23,6 +23,8 @@ pub struct Told {
     pub pci: Option<String>,
     /// Its addresses.
     pub addresses: Vec<IfAddr>,
+    /// Whether it is the only interface of the pod that is told of, so that the routes are its own.
+    pub alone: bool,
     /// The pod's routes.
     pub routes: Vec<Route>,
 }
@@ -86,6 +88,8 @@ impl Told {
         let ours = interfaces.iter().rposition(|interface| {
             interface.name == name.as_str() && present(interface.sandbox.as_deref()).is_some()
         });
+        let alone = |interface: &&Interface| present(interface.sandbox.as_deref()).is_some();
+        let alone = interfaces.iter().filter(alone).count() == 1;
         let Some((ours, interface)) = ours.and_then(|at| Some((at, interfaces.get(at)?))) else {
             return Err(mismatch(
                 "`prevResult.interfaces`",
@@ -107,6 +111,7 @@ impl Told {
             mtu: interface.mtu.filter(|mtu| *mtu != 0),
             pci: present(interface.pci.as_deref()).map(str::to_owned),
             addresses,
+            alone,
             routes: routes.iter().map(route).collect::<Result<_, _>>()?,
         })
     }
@@ -180,6 +185,14 @@ mod tests {
         assert_eq!((told.mtu, &told.pci), (None, &None));
         assert_eq!(told.addresses, ["10.1.2.3/24".parse().unwrap()]);
         assert_eq!(told.routes[0].via, Some([10, 1, 2, 1].into()));
+        assert!(!told.alone);
+        let told = read(&json!({"interfaces": [
+            {"name": "cni0"}, {"name": "net1", "sandbox": "/run/netns/a"},
+        ]}));
+        assert!(
+            told.unwrap().alone,
+            "one of the host has no route of the pod"
+        );
     }
 
     #[test]

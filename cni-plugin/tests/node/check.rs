@@ -111,6 +111,46 @@ fn check_finds_what_changed_in_the_pod() {
     check(&[PCI, "expected net1, found none"]);
 }
 
+/// An address that the kernel doesn't use yet, or a route that leaves by another device, is in the
+/// kernel's lists and serves nobody.
+#[test]
+fn check_finds_what_is_there_and_does_not_serve() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    node.ipam_gives(&json!({
+        "ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}, {"address": "fd00::3/64"}],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }));
+    let checked = attached(&node, &pod, &node.config(ipam()));
+    let ok = || node.call("CHECK", "c1", &pod, &checked).ok();
+    let check = |words: &[&str]| differs(&node, &pod, &checked, words);
+    ok();
+
+    ip(
+        &pod,
+        &[
+            "link", "add", "eth0", "type", "veth", "peer", "name", "eth1",
+        ],
+    );
+    ip(&pod, &["link", "set", "eth0", "up"]);
+    ip(&pod, &["addr", "add", "10.1.2.4/24", "dev", "eth0"]);
+    ok();
+    let default = ["route", "replace", "default", "via", "10.1.2.1", "dev"];
+    ip(&pod, &[&default[..], &["eth0"]].concat());
+    check(&["routes of the pod", "via 10.1.2.1 by another device"]);
+    ip(&pod, &[&default[..], &["net1"]].concat());
+    ok();
+
+    // Without carrier nobody looks whether it is a duplicate, so it stays as it is.
+    run("ip", &["-n", &node.host, "link", "set", "wire0", "down"]);
+    ip(&pod, &["addr", "del", "fd00::3/64", "dev", "net1"]);
+    ip(&pod, &["addr", "add", "fd00::3/64", "dev", "net1"]);
+    check(&["expected fd00::3/64, found ", "fd00::3/64 (tentative)"]);
+    ip(&pod, &["addr", "del", "fd00::3/64", "dev", "net1"]);
+    ip(&pod, &["addr", "add", "fd00::3/64", "dev", "net1", "nodad"]);
+    ok();
+}
+
 #[test]
 fn check_finds_what_is_wrong_in_the_journal() {
     let mut node = Node::new();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage},
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     route::{
         RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
         RouteType,
@@ -17,11 +17,40 @@ use super::{
     socket::{Rtnl, RtnlError},
 };
 
+/// An address as a device has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assigned {
+    /// The address.
+    pub addr: IfAddr,
+    /// What duplicate address detection says of it.
+    pub dad: DadState,
+}
+
+/// What duplicate address detection says (RFC 4862); IPv4 has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DadState {
+    /// It can be used; it may still be looked at (RFC 4429).
+    Usable,
+    /// It can't be used before it was looked at.
+    Tentative,
+    /// Somebody else has it, so it can't be used.
+    Failed,
+}
+
+/// A route as the namespace has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The route.
+    pub route: Route,
+    /// The device that it leaves by.
+    pub by: Option<IfIndex>,
+}
+
 /// The addresses of one device.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn addresses(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<IfAddr>, RtnlError> {
+pub fn addresses(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<Assigned>, RtnlError> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let found = rtnl.get("list the addresses", request, true)?;
     let addresses = found.into_iter().filter_map(|message| match message {
@@ -31,7 +60,7 @@ pub fn addresses(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<IfAddr>, RtnlErr
     Ok(addresses.collect())
 }
 
-fn address(message: &AddressMessage) -> Option<IfAddr> {
+fn address(message: &AddressMessage) -> Option<Assigned> {
     let mut own = None;
     for attribute in &message.attributes {
         match attribute {
@@ -41,7 +70,17 @@ fn address(message: &AddressMessage) -> Option<IfAddr> {
             _ => {}
         }
     }
-    IfAddr::new(own?, message.header.prefix_len.into()).ok()
+    let addr = IfAddr::new(own?, message.header.prefix_len.into()).ok()?;
+    // These flags are among those that the header has room for.
+    let has = |flag| message.header.flags.contains(flag);
+    let dad = if has(AddressHeaderFlags::Dadfailed) {
+        DadState::Failed
+    } else if has(AddressHeaderFlags::Tentative) && !has(AddressHeaderFlags::Optimistic) {
+        DadState::Tentative
+    } else {
+        DadState::Usable
+    };
+    Some(Assigned { addr, dad })
 }
 
 /// The unicast routes of the namespace, in every table and by every device. One with
@@ -49,7 +88,7 @@ fn address(message: &AddressMessage) -> Option<IfAddr> {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn routes(rtnl: &mut Rtnl) -> Result<Vec<Route>, RtnlError> {
+pub fn routes(rtnl: &mut Rtnl) -> Result<Vec<Installed>, RtnlError> {
     let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
     let found = rtnl.get("list the routes", request, true)?;
     let routes = found.into_iter().filter_map(|message| match message {
@@ -59,7 +98,7 @@ pub fn routes(rtnl: &mut Rtnl) -> Result<Vec<Route>, RtnlError> {
     Ok(routes.flatten().collect())
 }
 
-fn each_hop(message: &RouteMessage) -> Vec<Route> {
+fn each_hop(message: &RouteMessage) -> Vec<Installed> {
     let header = &message.header;
     let any = match header.address_family {
         AddressFamily::Inet => "0.0.0.0",
@@ -72,12 +111,13 @@ fn each_hop(message: &RouteMessage) -> Vec<Route> {
     let mut to = any.parse::<IpAddr>().ok();
     let mut table = u32::from(header.table);
     let (mut priority, mut mtu, mut advmss) = (None, None, None);
-    let mut hops = Vec::new();
+    let (mut hops, mut by) = (Vec::new(), None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(told) => to = addr(told),
             RouteAttribute::Table(told) => table = *told,
             RouteAttribute::Priority(told) => priority = Some(*told),
+            RouteAttribute::Oif(told) => by = IfIndex::new(*told),
             RouteAttribute::Metrics(metrics) => {
                 for metric in metrics {
                     match metric {
@@ -88,21 +128,23 @@ fn each_hop(message: &RouteMessage) -> Vec<Route> {
                 }
             }
             RouteAttribute::MultiPath(told) => {
-                hops.extend(told.iter().map(|hop: &RouteNextHop| via(&hop.attributes)));
+                let hop =
+                    |hop: &RouteNextHop| (via(&hop.attributes), IfIndex::new(hop.interface_index));
+                hops.extend(told.iter().map(hop));
             }
             _ => {}
         }
     }
     if hops.is_empty() {
-        hops.push(via(&message.attributes));
+        hops.push((via(&message.attributes), by));
     }
     let length = header.destination_prefix_length;
     // The default route's address is none that a device could have.
     let Some(to) = to.and_then(|to| format!("{to}/{length}").parse::<Prefix>().ok()) else {
         return Vec::new();
     };
-    hops.into_iter()
-        .map(|via| Route {
+    let installed = |(via, by)| Installed {
+        route: Route {
             to,
             via,
             priority,
@@ -110,8 +152,10 @@ fn each_hop(message: &RouteMessage) -> Vec<Route> {
             scope: Some(header.scope.into()),
             mtu,
             advmss,
-        })
-        .collect()
+        },
+        by,
+    };
+    hops.into_iter().map(installed).collect()
 }
 
 fn via(attributes: &[RouteAttribute]) -> Option<IpAddr> {
@@ -150,11 +194,39 @@ mod tests {
                 mtu: Some(1400),
                 advmss: Some(1300),
             };
-            let request = add_route(IfIndex::new(7).unwrap(), &route, String::new());
+            let by = IfIndex::new(7);
+            let request = add_route(by.unwrap(), &route, String::new());
             let RouteNetlinkMessage::NewRoute(message) = request.message else {
                 panic!()
             };
-            assert_eq!(each_hop(&message), [route]);
+            assert_eq!(each_hop(&message), [Installed { route, by }]);
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_is_told_from_one_that_can() {
+        use AddressHeaderFlags as Flags;
+
+        let permanent = Flags::Permanent;
+        for (flags, dad) in [
+            (permanent, DadState::Usable),
+            (permanent | Flags::Tentative, DadState::Tentative),
+            (
+                permanent | Flags::Tentative | Flags::Optimistic,
+                DadState::Usable,
+            ),
+            (
+                permanent | Flags::Tentative | Flags::Dadfailed,
+                DadState::Failed,
+            ),
+        ] {
+            let mut message = AddressMessage::default();
+            message.header.prefix_len = 64;
+            message.header.flags = flags;
+            let addr = "fd00::3".parse().unwrap();
+            message.attributes = vec![AddressAttribute::Address(addr)];
+            let addr = "fd00::3/64".parse().unwrap();
+            assert_eq!(address(&message), Some(Assigned { addr, dad }), "{flags:?}");
         }
     }
 
