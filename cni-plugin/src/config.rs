@@ -145,7 +145,21 @@ impl Raw {
         if let Some(named) = text(&read.map, "", "configuration_path")? {
             read.add_named(&named, host_files)?;
         }
+        read.remarks.extend(read.unused_log_file());
         Ok(read)
+    }
+
+    /// A log file that a network names is not written, which whoever looks for it is told where the
+    /// log really is.
+    fn unused_log_file(&self) -> Option<String> {
+        const KEY: &str = "logFile";
+        let named = self.map.get(KEY)?.as_str()?;
+        let used = self.log().1 == Some(named);
+        (!named.is_empty() && !used).then(|| {
+            format!(
+                "`{KEY}`: {named} is not written: where the log goes only the host-wide file says"
+            )
+        })
     }
 
     fn add_named(&mut self, named: &str, host_files: &[PathBuf]) -> Result<(), ConfigError> {

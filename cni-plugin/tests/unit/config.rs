@@ -294,6 +294,31 @@ fn the_public_plugins_connection_is_read() {
     assert_eq!(config.common.agent.addr(), &addr);
 }
 
+#[test]
+fn a_log_file_that_a_network_names_is_not_written_and_that_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("host.conf");
+    let read = |host: Value, log_file: Value| {
+        fs::write(&file, host.to_string()).unwrap();
+        let network = json!({"name": "red", "logFile": log_file}).to_string();
+        let raw = Raw::read(network.as_bytes(), std::slice::from_ref(&file)).unwrap();
+        let used = raw.log().1.map(str::to_owned);
+        (used, raw.remarks().join(" "))
+    };
+    let host = || json!({"logFile": "/var/log/host"});
+    let host_file = || Some("/var/log/host".to_owned());
+    let (used, remark) = read(json!({}), json!("/etc/shadow"));
+    assert_eq!(used, None);
+    let told = remark.starts_with("`logFile`: /etc/shadow is not written");
+    assert!(told, "{remark}");
+    let (used, remark) = read(host(), json!("/etc/shadow"));
+    assert_eq!((used, remark.is_empty()), (host_file(), false));
+    for nothing_else in [json!("/var/log/host"), json!(""), json!(null), json!(7)] {
+        let (used, remark) = read(host(), nothing_else);
+        assert_eq!((used, remark.as_str()), (host_file(), ""));
+    }
+}
+
 /// A network and the host-wide file, read together.
 fn both(network: Value, host: Value) -> Result<AddConfig, ConfigError> {
     let (mut network, host) = (network, host.to_string());
