@@ -10,6 +10,7 @@ use xpu_model::{Kind, ObjectKey};
 use crate::apply::{Apply, Wanted};
 use crate::create::Create;
 use crate::doctor::Doctor;
+use crate::export::Which;
 use crate::failure::Failure;
 use crate::screen::Colour;
 use crate::settings::{self, EVERYWHERE};
@@ -115,9 +116,8 @@ pub enum Command {
     Export {
         /// Which kinds; none: all
         kinds: Vec<KindWord>,
-        /// With the ports that xpu-cni made for pods
-        #[arg(long)]
-        with_pods: bool,
+        #[command(flatten)]
+        which: Which,
     },
     /// Draw Vrfs, Svis, LogicalBridges, ports and remote VTEPs with their states
     Topology {

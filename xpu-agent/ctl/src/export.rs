@@ -1,22 +1,55 @@
 //! `export`: the agent's objects as manifests that `apply` takes back.
+//!
+//! An id that the agent made is taken by no agent from a manifest: it can say what becomes of an
+//! object that is there, and make none. `--rename` writes other ids.
 
-use xpu_model::Kind;
+use std::collections::BTreeSet;
+
+use xpu_model::shown::listed;
+use xpu_model::{Kind, ObjectKey};
 
 use crate::cli::Output;
 use crate::commands::Session;
 use crate::failure::Failure;
-use crate::live;
+use crate::live::{self, Objects};
 use crate::manifest;
+use crate::rename;
 use crate::screen::{emit, say};
+
+/// The flags of `export` beside the kinds.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Which {
+    /// With the ports that xpu-cni made for pods
+    #[arg(long)]
+    with_pods: bool,
+    /// Write ids like lb-7 in place of those that the agent made, for another agent
+    #[arg(long)]
+    rename: bool,
+}
 
 impl Session {
     /// Prints manifests of all objects of some kinds, as YAML, or as JSON if asked for. The
     /// order is that of dependency.
-    pub async fn export(&self, kinds: &[Kind], with_pods: bool) -> Result<(), Failure> {
-        let mut objects = self.objects(kinds).await?;
-        if !with_pods {
-            objects.retain(|key, _| !live::is_pods(key));
-        }
+    pub async fn export(&self, kinds: &[Kind], which: Which) -> Result<(), Failure> {
+        let objects = match which.rename {
+            true => self.renamed(kinds, which.with_pods).await?,
+            false => {
+                let objects = chosen(self.objects(kinds).await?, kinds, which.with_pods);
+                let agents: Vec<_> = mentioned(&objects)
+                    .into_iter()
+                    .filter(live::has_agents_id)
+                    .collect();
+                if !agents.is_empty() {
+                    say(&format!(
+                        "warning: the agent made these ids, so these manifests can change what \
+                         has them, and not make it anew: {}; `xpuctl export --rename` writes \
+                         others",
+                        listed(&agents)
+                    ));
+                }
+                objects
+            }
+        };
         if objects.is_empty() {
             say("there is nothing to export");
         }
@@ -29,4 +62,30 @@ impl Session {
             }
         })
     }
+
+    /// All kinds are read, whichever are wanted: a new id differs from all there are, and is the
+    /// same in every export.
+    async fn renamed(&self, kinds: &[Kind], with_pods: bool) -> Result<Objects, Failure> {
+        let all = self.objects(&Kind::ALL).await?;
+        let names = rename::names(&all);
+        let objects = chosen(rename::renamed(all, &names), kinds, with_pods);
+        let mentioned = mentioned(&objects);
+        for (old, new) in names.iter().filter(|(_, new)| mentioned.contains(new)) {
+            say(&format!("{old} is written as {}", new.id));
+        }
+        Ok(objects)
+    }
+}
+
+fn chosen(mut objects: Objects, kinds: &[Kind], with_pods: bool) -> Objects {
+    objects.retain(|key, live| {
+        kinds.contains(&key.kind) && (with_pods || !live::is_pods(key)) && !live.is_going()
+    });
+    objects
+}
+
+/// The objects, and those that they refer to.
+fn mentioned(objects: &Objects) -> BTreeSet<ObjectKey> {
+    let references = objects.values().flat_map(|live| live.spec.references());
+    references.chain(objects.keys().cloned()).collect()
 }

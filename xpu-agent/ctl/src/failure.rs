@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::advice;
+use crate::apply::Obstacle;
 use crate::connect::TlsError;
 use crate::manifest::SourceError;
 use crate::render::printable;
@@ -67,6 +68,9 @@ pub enum Failure {
     /// The certificates can't be used.
     #[error(transparent)]
     Tls(TlsError),
+    /// The manifests ask for what can't be done, or not at once; nothing was.
+    #[error(transparent)]
+    Impossible(Obstacle),
     /// Some changes of a plan were refused; each has been told.
     #[error("{refused} of {all} changes were refused")]
     Partly {
@@ -182,6 +186,7 @@ impl Failure {
             Self::Unreachable { endpoint, source } => {
                 Some(advice::unreachable(endpoint, source.as_ref()))
             }
+            Self::Impossible(obstacle) => Some(obstacle.next().to_owned()),
             _ => None,
         }
     }
@@ -205,7 +210,11 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::NobodyReads => 0,
-            Self::Usage(_) | Self::Source(_) | Self::Settings(_) | Self::Unconfirmed { .. } => 2,
+            Self::Usage(_)
+            | Self::Source(_)
+            | Self::Settings(_)
+            | Self::Impossible(_)
+            | Self::Unconfirmed { .. } => 2,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::Tls(_) => 3,
             Self::Different => 4,
             _ => 1,

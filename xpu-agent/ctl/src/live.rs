@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::Value;
-use xpu_model::{Kind, ObjectKey};
+use xpu_model::{Id, Kind, ObjectKey};
 use xpu_proto::evpn_gw::v1alpha1::{BridgePort, Component, LogicalBridge, Svi, Vrf};
 
 use crate::commands::{Resource, Session};
@@ -49,6 +49,12 @@ pub const POD_PORTS: &str = "cni-";
 /// Whether a pod's attachment made the object.
 pub fn is_pods(key: &ObjectKey) -> bool {
     key.kind == Kind::BridgePort && key.id.as_str().starts_with(POD_PORTS)
+}
+
+/// Whether the agent chose the id, as it does where nobody says one. It takes none like it from
+/// a user.
+pub fn has_agents_id(key: &ObjectKey) -> bool {
+    Id::user(key.id.as_str()).is_err()
 }
 
 /// The objects as manifests; those that are on their way out are gone already.

@@ -31,6 +31,7 @@ mod live;
 mod man;
 mod manifest;
 mod remote;
+mod rename;
 mod render;
 mod run;
 mod screen;

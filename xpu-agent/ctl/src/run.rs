@@ -12,6 +12,7 @@ use crate::commands::{Session, Verb};
 use crate::connect::{When, connect};
 use crate::create::Create;
 use crate::doctor::Doctor;
+use crate::export::Which;
 use crate::failure::Failure;
 use crate::remote::Agent;
 use crate::screen::Colour;
@@ -84,7 +85,7 @@ enum Action {
     Existing(Kind, Verb),
     Watch(Kind, Option<ObjectKey>, Duration),
     Wait(Kind, Vec<ObjectKey>, Goal),
-    Export(Vec<Kind>, bool),
+    Export(Vec<Kind>, Which),
     Topology(Form),
     Doctor(Doctor),
     Nothing,
@@ -119,10 +120,10 @@ fn check(command: Command) -> Result<Action, Failure> {
             let keys = names.iter().map(|name| key(kind, name));
             Action::Wait(kind.into(), keys.collect::<Result<_, _>>()?, goal)
         }
-        Command::Export { kinds, with_pods } => {
+        Command::Export { kinds, which } => {
             let kinds: BTreeSet<_> = kinds.into_iter().map(Kind::from).collect();
             let named = |kind: &Kind| kinds.is_empty() || kinds.contains(kind);
-            Action::Export(Kind::ALL.into_iter().filter(named).collect(), with_pods)
+            Action::Export(Kind::ALL.into_iter().filter(named).collect(), which)
         }
         Command::Topology { form } => Action::Topology(form),
         Command::Doctor(doctor) => Action::Doctor(doctor),
@@ -154,7 +155,7 @@ async fn act(session: &Session, action: Action, limit: Duration) -> Result<(), F
             for_kind!(kind, session.watch(key.as_ref(), interval))
         }
         Action::Wait(kind, keys, goal) => for_kind!(kind, session.wait(&keys, goal, limit)),
-        Action::Export(kinds, with_pods) => session.export(&kinds, with_pods).await,
+        Action::Export(kinds, which) => session.export(&kinds, which).await,
         Action::Topology(form) => session.topology(form).await,
         Action::Doctor(_) | Action::Nothing => Ok(()),
     }

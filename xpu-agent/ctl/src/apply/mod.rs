@@ -1,6 +1,6 @@
 //! `apply` and `diff`: make the agent's objects what manifests say.
 //!
-//! The difference is shown first. Each change is one call to the agent; one that is refused
+//! The difference is shown first; where it can't be made, nothing is. Each change is one call to the agent; one that is refused
 //! does not keep the others from being tried.
 
 mod diff;
@@ -17,6 +17,7 @@ use crate::commands::Session;
 use crate::failure::Failure;
 use crate::manifest::{FieldChange, Manifest, Source, Spec, read};
 use crate::screen::{emit, progress};
+pub use plan::Obstacle;
 use plan::{Change, Plan};
 
 /// Where the manifests are, and what else is to go.
@@ -61,9 +62,10 @@ impl Session {
         let mut told = Told::default();
         told.tell(&diff::text(&plan, self.screen()));
         told.end()?;
-        match plan.changes.is_empty() {
-            true => Ok(()),
-            false => Err(Failure::Different),
+        match plan.obstacle {
+            Some(obstacle) => Err(Failure::Impossible(obstacle)),
+            None if plan.changes.is_empty() => Ok(()),
+            None => Err(Failure::Different),
         }
     }
 
@@ -75,6 +77,9 @@ impl Session {
         let (plan, from_stdin) = self.plan(&flags.wanted).await?;
         let mut told = Told::default();
         told.tell(&diff::text(&plan, self.screen()));
+        if let Some(obstacle) = plan.obstacle {
+            return Err(Failure::Impossible(obstacle));
+        }
         let (_, _, deletes) = plan.counts();
         if deletes > 0 && !flags.yes {
             confirm(deletes, from_stdin)?;

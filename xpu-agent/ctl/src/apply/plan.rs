@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use xpu_model::shown::listed;
 use xpu_model::{Kind, ObjectKey};
 
 use crate::live::{self, Live, Objects};
@@ -35,6 +36,31 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Objects that are as wanted.
     pub unchanged: usize,
+    /// Why they can't be made, if they can't.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Why changes can't be made, whatever the agent says of each.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Obstacle {
+    /// These are not there, and their ids are such as only an agent gives.
+    #[error(
+        "{} can't be made: an agent takes no id that an agent made; nothing was changed",
+        listed(_0)
+    )]
+    AgentsIds(Vec<ObjectKey>),
+}
+
+impl Obstacle {
+    /// What to do.
+    pub const fn next(&self) -> &'static str {
+        match self {
+            Self::AgentsIds(_) => {
+                "`xpuctl export --rename`, at the agent that has them, writes manifests with \
+                 other ids; or change the ids here, and in who refers to them"
+            }
+        }
+    }
 }
 
 impl Plan {
@@ -81,8 +107,21 @@ pub fn plan(
     changes.extend(unwanted.map(|(key, _)| Change::Delete(key.clone())));
     let held = held(&changes, live);
     changes.sort_by_key(|change| rank(change, &held));
+    plan.obstacle = agents_ids(&changes);
     plan.changes = changes;
     plan
+}
+
+fn agents_ids(changes: &[Change]) -> Option<Obstacle> {
+    let made = changes.iter().filter_map(|change| match change {
+        Change::Create(wanted) => Some(&wanted.key),
+        Change::Update(..) | Change::Delete(_) => None,
+    });
+    let agents: Vec<_> = made
+        .filter(|key| live::has_agents_id(key))
+        .cloned()
+        .collect();
+    (!agents.is_empty()).then_some(Obstacle::AgentsIds(agents))
 }
 
 /// What still refers to something, as far as the agent's objects tell, after the first

@@ -1,5 +1,7 @@
 //! The specs of the four kinds as manifests have them, and the way from and to the API's.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xpu_model::{Asn, Id, Kind, Mac, ObjectKey, VlanId, Vni};
@@ -177,6 +179,29 @@ impl Spec {
                 ObjectKey::new(Kind::Vrf, svi.vrf.clone()),
                 bridge(&svi.logical_bridge),
             ],
+        }
+    }
+
+    /// Refers by new names to those who have one.
+    pub fn rename(&mut self, names: &BTreeMap<ObjectKey, ObjectKey>) {
+        let rename = |kind, id: &mut Id| {
+            if let Some(new) = names.get(&ObjectKey::new(kind, id.clone())) {
+                *id = new.id.clone();
+            }
+        };
+        match self {
+            Self::Vrf(_) | Self::LogicalBridge(_) => {}
+            Self::BridgePort(port) => {
+                for id in &mut port.logical_bridges {
+                    rename(Kind::LogicalBridge, id);
+                }
+                // A set, in order as it is read.
+                port.logical_bridges.sort_unstable();
+            }
+            Self::Svi(svi) => {
+                rename(Kind::Vrf, &mut svi.vrf);
+                rename(Kind::LogicalBridge, &mut svi.logical_bridge);
+            }
         }
     }
 }

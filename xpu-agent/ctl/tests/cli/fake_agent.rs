@@ -25,6 +25,8 @@ use xpu_proto::evpn_gw::v1alpha1::{
     Vrf, VrfStatus,
 };
 
+use crate::Asked;
+
 /// Everything the agent holds, and what it saw.
 #[derive(Default)]
 pub struct State {
@@ -115,6 +117,12 @@ impl FakeAgent {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics holding the state")
+    }
+}
+
+impl Asked for FakeAgent {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 }
 

@@ -1,4 +1,5 @@
-//! The built `xpuctl` against an agent in this process, over a unix socket.
+//! The built `xpuctl` against an agent in this process, over a unix socket: the agent's own API
+//! ([`served`]), or one that does what no good agent does ([`fake_agent`]).
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -11,6 +12,7 @@ mod manifests;
 mod objects;
 mod output;
 mod refusals;
+mod served;
 mod settings;
 mod terminal;
 mod tls;
@@ -19,7 +21,11 @@ mod waiting;
 
 use std::process::{Command, Output};
 
-use fake_agent::FakeAgent;
+/// An agent that `xpuctl` asks.
+trait Asked {
+    /// As `--endpoint` has it.
+    fn endpoint(&self) -> &str;
+}
 
 /// What a run of `xpuctl` left behind.
 #[derive(Debug, PartialEq)]
@@ -30,8 +36,8 @@ struct Ran {
 }
 
 /// Runs `xpuctl` with words split at white space.
-fn xpuctl(agent: &FakeAgent, words: &str) -> Ran {
-    run(command(words).env("XPUCTL_ENDPOINT", &agent.endpoint))
+fn xpuctl(agent: &impl Asked, words: &str) -> Ran {
+    run(command(words).env("XPUCTL_ENDPOINT", agent.endpoint()))
 }
 
 fn command(words: &str) -> Command {
@@ -61,7 +67,7 @@ fn run(command: &mut Command) -> Ran {
 }
 
 /// Runs `xpuctl`, which must succeed without a word on stderr, and gives its stdout.
-fn succeed(agent: &FakeAgent, words: &str) -> String {
+fn succeed(agent: &impl Asked, words: &str) -> String {
     let ran = xpuctl(agent, words);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{words}");
     ran.stdout

@@ -9,7 +9,8 @@ use pretty_assertions::assert_eq;
 use tempfile::TempDir;
 
 use crate::fake_agent::FakeAgent;
-use crate::{Ran, command, run, succeed};
+use crate::served::ServedAgent;
+use crate::{Asked, Ran, command, run, succeed, xpuctl};
 
 const TENANT: &str = "\
 kind: Svi
@@ -40,18 +41,18 @@ fn file(text: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn on_file(agent: &FakeAgent, words: &str, text: &str) -> Ran {
+fn on_file(agent: &impl Asked, words: &str, text: &str) -> Ran {
     let (_folder, path) = file(text);
     let mut xpuctl = command(words);
     run(xpuctl
         .arg("-f")
         .arg(path)
-        .env("XPUCTL_ENDPOINT", &agent.endpoint))
+        .env("XPUCTL_ENDPOINT", agent.endpoint()))
 }
 
-fn on_stdin(agent: &FakeAgent, words: &str, text: &str) -> Ran {
+fn on_stdin(agent: &impl Asked, words: &str, text: &str) -> Ran {
     let mut xpuctl: Command = command(words);
-    xpuctl.env("XPUCTL_ENDPOINT", &agent.endpoint);
+    xpuctl.env("XPUCTL_ENDPOINT", agent.endpoint());
     let child = xpuctl
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -227,7 +228,7 @@ fn a_reader_that_goes_keeps_no_change_from_being_made() {
         let status = xpuctl
             .arg("-f")
             .arg(path)
-            .env("XPUCTL_ENDPOINT", &agent.endpoint)
+            .env("XPUCTL_ENDPOINT", agent.endpoint())
             .stdout(writer)
             .status();
         status.expect("xpuctl starts").code().expect("xpuctl exits")
@@ -296,4 +297,64 @@ fn export_comes_back_by_apply() {
     assert_eq!(on_stdin(&agent, "diff -f -", &list).code, 0);
     let yaml = succeed(&agent, "-o yaml get vrf prod");
     assert_eq!(on_stdin(&agent, "diff -f -", &yaml).code, 0);
+}
+
+/// Creates an object without an id, and gives the name that the agent made.
+fn made(agent: &ServedAgent, words: &str) -> String {
+    let name = succeed(agent, &format!("create {words} -o name"));
+    name.trim_end().to_owned()
+}
+
+#[test]
+fn ids_that_the_agent_made_do_not_come_back_elsewhere_but_by_other_names() {
+    let agent = ServedAgent::start();
+    let bridge = made(&agent, "lb --vlan 7");
+    succeed(&agent, "create lb blue --vlan 8");
+    succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
+    let gateway = "--mac 02:00:00:00:00:fe --gateway 10.1.0.1/24";
+    succeed(
+        &agent,
+        &format!("create svi gw-1 --vrf prod --lb {bridge} {gateway}"),
+    );
+
+    let ran = xpuctl(&agent, "export");
+    assert_eq!(ran.code, 0);
+    assert!(ran.stderr.contains(&bridge), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--rename"), "{}", ran.stderr);
+    let exported = ran.stdout;
+    // Who refers to it is as useless elsewhere.
+    assert!(xpuctl(&agent, "export svi").stderr.contains(&bridge));
+    assert_eq!(xpuctl(&agent, "export vrf").stderr, "");
+
+    // Where the object is, its manifest changes it.
+    let changed = exported.replace("vlanId: 7", "vlanId: 9");
+    let ran = on_stdin(&agent, "apply -f -", &changed);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(
+        ran.stdout.ends_with(&format!("{bridge} changed\n")),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(on_stdin(&agent, "apply -f -", &exported).code, 0);
+
+    // Elsewhere nothing is made.
+    let elsewhere = ServedAgent::start();
+    for words in ["apply -f -", "diff -f -", "apply --dry-run -f -"] {
+        let ran = on_stdin(&elsewhere, words, &exported);
+        assert_eq!(ran.code, 2, "{words}: {}", ran.stderr);
+        let told = format!("xpuctl: {bridge} can't be made: ");
+        assert!(ran.stderr.starts_with(&told), "{words}: {}", ran.stderr);
+        assert!(ran.stderr.contains("export --rename"), "{}", ran.stderr);
+    }
+    assert_eq!(xpuctl(&elsewhere, "export").stdout, "");
+
+    let ran = xpuctl(&agent, "export --rename");
+    let told = format!("xpuctl: {bridge} is written as lb-7\n");
+    assert_eq!((ran.code, ran.stderr), (0, told.clone()));
+    assert_eq!(on_stdin(&elsewhere, "apply -f -", &ran.stdout).code, 0);
+    assert_eq!(succeed(&elsewhere, "export"), ran.stdout);
+    // One kind alone says the same.
+    let svi = xpuctl(&agent, "export svi --rename");
+    assert_eq!(svi.stderr, told);
+    assert_eq!(svi.stdout, succeed(&elsewhere, "export svi"));
 }
