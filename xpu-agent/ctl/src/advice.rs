@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::io;
 
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use xpu_model::Kind;
 
 use crate::commands::Session;
@@ -19,9 +20,9 @@ pub const fn word(kind: Kind) -> &'static str {
 }
 
 /// After the agent's word on `verb`.
-pub fn refused(session: &Session, kind: Kind, verb: &str, code: Code) -> String {
+pub fn refused(session: &Session, kind: Kind, verb: &str, status: &Status) -> String {
     let kind = word(kind);
-    match code {
+    match status.code() {
         Code::InvalidArgument => {
             format!("correct what is named above; `xpuctl {verb} {kind} --help` lists the flags")
         }
@@ -37,7 +38,15 @@ pub fn refused(session: &Session, kind: Kind, verb: &str, code: Code) -> String 
              waits longer than {:?}",
             session.agent.timeout
         ),
-        Code::Unavailable | Code::ResourceExhausted | Code::Aborted => {
+        // What is used up comes back by itself only where the agent says when.
+        Code::ResourceExhausted => {
+            let info = status.get_details_retry_info();
+            match info.and_then(|info| info.retry_delay) {
+                Some(delay) => format!("try again in {delay:?}"),
+                None => "change what is named above; the same would be refused again".to_owned(),
+            }
+        }
+        Code::Unavailable | Code::Aborted => {
             "try again in a moment; the agent's log says what it is busy with".to_owned()
         }
         Code::PermissionDenied | Code::Unauthenticated => {

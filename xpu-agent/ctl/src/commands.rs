@@ -223,7 +223,7 @@ impl Session {
         }
         Failure::Refused {
             what: format!("{verb} {object}"),
-            next: advice::refused(self, K::KIND, verb, status.code()),
+            next: advice::refused(self, K::KIND, verb, &status),
             source: Box::new(status),
         }
     }

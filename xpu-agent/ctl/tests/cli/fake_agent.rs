@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -365,7 +366,15 @@ impl Services {
         if silent {
             std::future::pending::<()>().await;
         }
-        trouble.map_or(Ok(()), |code| Err(Status::new(code, "busy")))
+        let trouble = trouble.map(|code| match code {
+            // As the agent's limits say it.
+            Code::ResourceExhausted => {
+                let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(2)));
+                Status::with_error_details(code, "busy", details)
+            }
+            code => Status::new(code, "busy"),
+        });
+        trouble.map_or(Ok(()), Err)
     }
 
     /// A page of two; the token is the last name given.

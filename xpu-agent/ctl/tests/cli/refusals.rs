@@ -1,11 +1,13 @@
 //! What the agent refuses, and what never reaches it.
 
 use pretty_assertions::assert_eq;
+use tonic::Code;
 
 use crate::fake_agent::FakeAgent;
-use crate::{Ran, command, run, succeed, xpuctl};
+use crate::served::ServedAgent;
+use crate::{Asked, Ran, command, run, succeed, xpuctl};
 
-fn refused(agent: &FakeAgent, words: &str, stderr: &str) {
+fn refused(agent: &impl Asked, words: &str, stderr: &str) {
     let expected = Ran {
         code: 1,
         stdout: String::new(),
@@ -75,6 +77,31 @@ xpuctl: can't get logicalBridges/none: logicalBridges/none does not exist [NOT_F
         "\
 xpuctl: can't create svis/gw-a: svi.spec.vrf: vrfs/none does not exist [NOT_FOUND]
   next: create what is named above first
+",
+    );
+}
+
+#[test]
+fn what_is_used_up_is_tried_again_only_where_the_agent_says_when() {
+    let agent = ServedAgent::with_tables(1001..=1001);
+    succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
+    refused(
+        &agent,
+        "create vrf test --loopback 10.0.0.2/32",
+        "\
+xpuctl: can't create vrfs/test: no free routing table is left in 1001..=1001; widen the range in the agent's configuration [RESOURCE_EXHAUSTED]
+  reason: RANGE_EXHAUSTED (network.opiproject.org) range=1001..=1001 what=routing table
+  next: change what is named above; the same would be refused again
+",
+    );
+    let agent = FakeAgent::start();
+    agent.state().troubles = [Code::ResourceExhausted].into();
+    refused(
+        &agent,
+        "list vrf",
+        "\
+xpuctl: can't list vrfs: busy [RESOURCE_EXHAUSTED]
+  next: try again in 2s
 ",
     );
 }
