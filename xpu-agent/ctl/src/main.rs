@@ -3,8 +3,9 @@
 //!
 //! Does: checks what was typed or written in manifests with the domain's own types, asks the
 //! agent, shows the answer.
-//! Never: touches the kernel, FRR or the store; knows a rule that involves more than one
-//! object (the agent tells). `doctor` looks at the machine, and changes nothing.
+//! Never: touches the kernel, FRR or the store; refuses by a rule that involves more than one
+//! object (the agent tells; `apply` knows which values are unique to bring changes in order).
+//! `doctor` looks at the machine, and changes nothing.
 //!
 //! Start reading at `cli.rs`, then `run.rs` and `commands.rs`.
 //!

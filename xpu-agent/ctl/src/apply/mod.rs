@@ -4,7 +4,9 @@
 //! does not keep the others from being tried.
 
 mod diff;
+mod order;
 mod plan;
+mod values;
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

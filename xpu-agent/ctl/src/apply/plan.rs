@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use xpu_model::shown::listed;
 use xpu_model::{Kind, ObjectKey};
 
-use crate::live::{self, Live, Objects};
+use super::order::order;
+use crate::live::{self, Objects};
 use crate::manifest::{self, FieldChange, Manifest};
 
 /// One thing to do.
@@ -36,6 +37,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Objects that are as wanted.
     pub unchanged: usize,
+    /// Objects on their way out, by whose change takes a value of theirs.
+    pub needs_gone: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
     /// Why they can't be made, if they can't.
     pub obstacle: Option<Obstacle>,
 }
@@ -49,6 +52,9 @@ pub enum Obstacle {
         listed(_0)
     )]
     AgentsIds(Vec<ObjectKey>),
+    /// Each can only be done after another: a sentence each.
+    #[error("it can't be done at once: {}; nothing was changed", _0.join("; "))]
+    Circle(Vec<String>),
 }
 
 impl Obstacle {
@@ -58,6 +64,10 @@ impl Obstacle {
             Self::AgentsIds(_) => {
                 "`xpuctl export --rename`, at the agent that has them, writes manifests with \
                  other ids; or change the ids here, and in who refers to them"
+            }
+            Self::Circle(_) => {
+                "do it in two steps: first have one of them take a value that nobody has, or let \
+                 go of it, then apply this"
             }
         }
     }
@@ -105,10 +115,10 @@ pub fn plan(
             && !live::is_pods(key)
     });
     changes.extend(unwanted.map(|(key, _)| Change::Delete(key.clone())));
-    let held = held(&changes, live);
-    changes.sort_by_key(|change| rank(change, &held));
-    plan.obstacle = agents_ids(&changes);
-    plan.changes = changes;
+    let ordered = order(changes, live);
+    plan.obstacle = agents_ids(&ordered.changes).or(ordered.obstacle);
+    plan.needs_gone = ordered.needs_gone;
+    plan.changes = ordered.changes;
     plan
 }
 
@@ -122,35 +132,6 @@ fn agents_ids(changes: &[Change]) -> Option<Obstacle> {
         .cloned()
         .collect();
     (!agents.is_empty()).then_some(Obstacle::AgentsIds(agents))
-}
-
-/// What still refers to something, as far as the agent's objects tell, after the first
-/// deletions: a network in use goes after those who use it have been changed.
-fn held(changes: &[Change], live: &Objects) -> BTreeSet<ObjectKey> {
-    let going: BTreeSet<_> = changes
-        .iter()
-        .filter(|change| matches!(change, Change::Delete(_)))
-        .map(Change::key)
-        .collect();
-    let stays = |(key, _): &(&ObjectKey, &Live)| !going.contains(key);
-    live.iter()
-        .filter(stays)
-        .flat_map(|(_, live)| live.spec.references())
-        .collect()
-}
-
-/// Who refers to nothing is made first and removed last; but what nobody uses any more goes
-/// before anything is made, for its VLAN, VNI or addresses may be wanted again.
-fn rank(change: &Change, held: &BTreeSet<ObjectKey>) -> u8 {
-    let key = change.key();
-    let refers = matches!(key.kind, Kind::Svi | Kind::BridgePort);
-    match change {
-        Change::Delete(_) if refers => 0,
-        Change::Delete(_) if !held.contains(key) => 1,
-        Change::Create(_) | Change::Update(..) if !refers => 2,
-        Change::Create(_) | Change::Update(..) => 3,
-        Change::Delete(_) => 4,
-    }
 }
 
 #[cfg(test)]

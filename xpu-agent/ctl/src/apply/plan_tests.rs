@@ -2,6 +2,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::live::Live;
 use crate::manifest::Spec;
 use crate::view::Oper;
 

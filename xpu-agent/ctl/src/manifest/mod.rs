@@ -14,7 +14,7 @@ mod read;
 mod spec;
 
 pub use read::{Source, SourceError, read};
-pub use spec::{PortType, Spec};
+pub use spec::{BridgePortText, PortType, Spec, SviText};
 
 use serde::Serialize;
 use serde_json::{Map, Value};

@@ -219,6 +219,43 @@ fn what_is_refused_does_not_keep_the_rest_from_being_made() {
 }
 
 #[test]
+fn a_value_is_taken_when_it_is_given_up_and_a_swap_is_refused() {
+    let networks = |vlans: [u16; 2]| {
+        let [a, b] = vlans;
+        format!(
+            "kind: LogicalBridge\nname: net-a\nspec: {{vlanId: {a}}}\n---\n\
+             kind: LogicalBridge\nname: net-b\nspec: {{vlanId: {b}}}\n"
+        )
+    };
+    let agent = ServedAgent::start();
+    assert_eq!(
+        on_stdin(&agent, "apply -f -", &networks([100, 200])).code,
+        0
+    );
+    let ran = on_stdin(&agent, "apply -f -", &networks([200, 300]));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let before = succeed(&agent, "export lb");
+    for words in ["apply -f -", "diff -f -"] {
+        let ran = on_stdin(&agent, words, &networks([300, 200]));
+        assert_eq!(ran.code, 2, "{words}: {}", ran.stderr);
+        assert_eq!(
+            ran.stderr,
+            "\
+xpuctl: it can't be done at once: logicalBridges/net-a takes vlanId 300 from logicalBridges/net-b; logicalBridges/net-b takes vlanId 200 from logicalBridges/net-a; nothing was changed
+  next: do it in two steps: first have one of them take a value that nobody has, or let go of it, then apply this
+"
+        );
+        assert!(
+            ran.stdout
+                .ends_with("2 to change, 0 to delete; 0 as wanted\n"),
+            "{}",
+            ran.stdout
+        );
+    }
+    assert_eq!(succeed(&agent, "export lb"), before);
+}
+
+#[test]
 fn a_reader_that_goes_keeps_no_change_from_being_made() {
     let unread = |agent: &FakeAgent, words: &str| {
         let (_folder, path) = file(TENANT);
