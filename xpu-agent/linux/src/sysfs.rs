@@ -322,6 +322,20 @@ mod tests {
     }
 
     #[test]
+    fn only_a_virtio_device_right_below_a_function_is_its_child() {
+        let (root, sysfs) = tree("child");
+        let device = root.join("bus/pci/devices").join(VF);
+        fs::create_dir_all(device.join("virtio7/net")).unwrap();
+        fs::create_dir_all(device.join("power")).unwrap();
+        assert!(sysfs.has_child(&pci(VF), "virtio7"));
+        for other in ["virtio8", "power", "virtio7/net", "", "..", "virtio7/.."] {
+            assert!(!sysfs.has_child(&pci(VF), other), "{other}");
+        }
+        assert!(!sysfs.has_child(&pci(PF), "virtio7"), "another function's");
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
     fn a_pf_is_told_from_those_that_represent_its_vfs() {
         let (root, sysfs) = tree("switchdev");
         let devices = root.join("bus/pci/devices");

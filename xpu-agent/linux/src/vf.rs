@@ -55,3 +55,37 @@ pub fn at_home(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_a_vfs_by_its_function_or_by_the_virtio_device_below_that() {
+        let root = std::env::temp_dir().join(format!("xpu-vf-{}", std::process::id()));
+        let (vf, other) = ("0000:af:06.0", "0000:af:06.1");
+        let devices = root.join("bus/pci/devices");
+        std::fs::create_dir_all(devices.join(vf).join("virtio7")).unwrap();
+        std::fs::create_dir_all(devices.join(other).join("virtio8")).unwrap();
+        let sysfs = Sysfs::at(&root);
+        let is_vfs = |parent: Option<&str>| {
+            let link = LinkFacts {
+                index: IfIndex::new(7).unwrap(),
+                name: "net1".to_owned(),
+                alt_names: Vec::new(),
+                mac: None,
+                mtu: 1500,
+                up: false,
+                lower_up: false,
+                alias: Some(vf.to_owned()),
+                parent: parent.map(str::to_owned),
+            };
+            by_parent(&sysfs, &link, &vf.parse().unwrap())
+        };
+        assert!(is_vfs(Some(vf)) && is_vfs(Some("virtio7")));
+        for parent in [None, Some(other), Some("virtio8"), Some("virtio9")] {
+            assert!(!is_vfs(parent), "{parent:?}");
+        }
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}
