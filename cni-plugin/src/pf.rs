@@ -203,23 +203,33 @@ pub fn apply(home: &mut Rtnl, side: &PfSide, tells_vf: bool) -> Result<bool, Err
             Err(error) => return Err(refused(side, change, answer(&error))),
         }
     }
-    // An address shows in the VF's netdev, where it is looked at anyway.
-    let shows = |change: &PfChange| tells_vf && is_mac(change);
-    if side.changes.iter().all(shows) {
+    if shown_by_pf(&side.changes, tells_vf).next().is_none() {
         return Ok(gives_addresses);
     }
     let now = vf_side::read(home, index, side.vf)?.unwrap_or_default();
-    let kept = side
-        .changes
-        .iter()
-        .find(|change| !shows(change) && change.set.now(&now) != change.set);
-    match kept {
+    match kept(&side.changes, tells_vf, &now) {
         None => Ok(gives_addresses),
-        Some(change) => {
-            let has = change.set.now(&now);
-            Err(refused(side, change, format!("its driver keeps {has}")))
-        }
+        Some((change, has)) => Err(refused(side, change, format!("its driver keeps {has}"))),
     }
+}
+
+/// The changes that only the PF shows. An address shows in the VF's netdev, where it is looked at
+/// anyway (`tells_vf`: there is one).
+fn shown_by_pf(changes: &[PfChange], tells_vf: bool) -> impl Iterator<Item = &PfChange> {
+    changes
+        .iter()
+        .filter(move |change| !(tells_vf && is_mac(change)))
+}
+
+/// The first change that a driver has accepted and not made, and what the PF shows instead.
+fn kept<'a>(
+    changes: &'a [PfChange],
+    tells_vf: bool,
+    now: &VfSide,
+) -> Option<(&'a PfChange, Setting)> {
+    shown_by_pf(changes, tells_vf)
+        .map(|change| (change, change.set.now(now)))
+        .find(|(change, has)| *has != change.set)
 }
 
 /// Tells the PF what it had before, last change first. Goes on past refusals.

@@ -45,6 +45,43 @@ fn a_priority_keeps_the_port_vlan() {
 }
 
 #[test]
+fn a_change_that_a_driver_did_not_make_is_found_by_what_its_pf_shows() {
+    let asked = Asked {
+        mac: Some(mac()),
+        min_tx_rate: Some(50),
+        max_tx_rate: Some(200),
+        spoofchk: Some(true),
+        ..Asked::default()
+    };
+    let changes = changes(&asked, &VfSide::default());
+    let made = VfSide {
+        mac: Some(mac()),
+        min_tx_rate: 50,
+        max_tx_rate: 200,
+        spoofchk: true,
+        ..VfSide::default()
+    };
+    assert_eq!(kept(&changes, true, &made), None);
+    assert_eq!(kept(&changes, false, &made), None);
+    // A driver that rounds, and one that knows no guarantee and drops it.
+    for (min, max) in [(50, 199), (0, 200)] {
+        let rounded = VfSide {
+            min_tx_rate: min,
+            max_tx_rate: max,
+            ..made
+        };
+        let (change, has) = kept(&changes, true, &rounded).unwrap();
+        assert_eq!(change.key, SettingKey::MinTxRate);
+        assert_eq!(has, Setting::Rates { min, max });
+    }
+    // An address shows in the VF's netdev; where it has none, in its PF alone.
+    let other = VfSide { mac: None, ..made };
+    assert_eq!(kept(&changes, true, &other), None);
+    let (change, has) = kept(&changes, false, &other).unwrap();
+    assert_eq!((change.key, has), (SettingKey::Mac, Setting::Mac(None)));
+}
+
+#[test]
 fn a_guarantee_is_named_where_one_is_asked_for() {
     let asked = |min_tx_rate, max_tx_rate| Asked {
         min_tx_rate,
