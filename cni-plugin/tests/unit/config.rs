@@ -75,6 +75,29 @@ fn settings_that_cannot_be_kept_are_refused_by_name() {
     }
 }
 
+#[test]
+fn the_pods_own_rate_goes_before_the_networks() {
+    let rate = |bandwidth: Value| {
+        let config = json!({
+            "trunk": "all", "max_tx_rate": 7, "runtimeConfig": {"bandwidth": bandwidth},
+        });
+        read(config).unwrap().asked.max_tx_rate
+    };
+    let bits = 25_000_000;
+    assert_eq!(rate(json!({"egressRate": bits})), Some(25));
+    // 0 is how Go programs write "not set".
+    for none in [json!({"egressRate": 0, "ingressRate": 0}), json!(null)] {
+        assert_eq!(rate(none), Some(7));
+    }
+    let told = read(json!({
+        "trunk": "all", "min_tx_rate": 26, "runtimeConfig": {"bandwidth": {"egressRate": bits}},
+    }));
+    assert!(
+        matches!(&told, Err(ConfigError::Invalid { key, .. }) if key == "min_tx_rate"),
+        "the guarantee is above the pod's limit: {told:?}"
+    );
+}
+
 /// A PF gives a priority by tagging frames itself, which a trunk's are already.
 #[test]
 fn a_priority_is_for_untagged_frames() {
