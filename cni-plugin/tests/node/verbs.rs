@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// A verb that is about no attachment, so without an attachment's variables.
-fn of_network(node: &Node, command: &str, config: &Value) -> Answer {
+pub fn of_network(node: &Node, command: &str, config: &Value) -> Answer {
     let env = [("CNI_CONTAINERID", ""), ("CNI_IFNAME", "")];
     node.call_with(command, "", Path::new(""), &config.to_string(), &env)
 }
