@@ -173,8 +173,11 @@ fn an_agent_that_is_away_leaks_no_port_and_keeps_no_vf() -> Result<()> {
     let answer = answer?;
     ensure!(answer.json["code"] == 11, "{}", answer.json);
     is_home(&vf)?;
+    // By another's calls: this one's own DEL would delete the port by its id, on record or not.
+    let other = Pod::create("other")?;
+    let idle = network(&other, &lab.vfs[1], "net-green");
     wait_until("what was asked for late is gone", CONVERGENCE, || {
-        call.del()?;
+        idle.del()?;
         nothing_is_left()
     })
 }
