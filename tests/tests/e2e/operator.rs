@@ -85,7 +85,7 @@ fn manifests_become_networks_and_come_back() -> Result<()> {
     fs::write(FILE, &without)?;
     let pruned = xpuctl(&format!("apply --prune --yes -f {FILE}"))?;
     ensure!(
-        pruned.contains("logicalBridges/net-west deleted")
+        pruned.contains("- logicalBridges/net-west\n")
             && pruned.contains("logicalBridges/net-other created"),
         "{pruned}"
     );

@@ -14,7 +14,7 @@ use crate::remote::{Agent, Remote};
 use crate::render;
 use crate::screen::{Colour, Screen, emit, patiently, say};
 use crate::update::Masked;
-use crate::view::{Oper, View};
+use crate::view::{NO_REASON, Oper, View};
 
 /// A kind of object that can be asked for and shown.
 pub trait Resource: Remote + View + Serialize {}
@@ -107,16 +107,6 @@ impl Session {
         updated.map_err(|s| self.failure::<K>("update", &key.to_string(), s))
     }
 
-    /// Removes an object.
-    pub async fn remove<K: Resource>(
-        &self,
-        key: &ObjectKey,
-        allow_missing: bool,
-    ) -> Result<(), Failure> {
-        let deleted = K::delete(&self.agent, key, allow_missing).await;
-        deleted.map_err(|s| self.failure::<K>("delete", &key.to_string(), s))
-    }
-
     /// What there is to write on, at this moment.
     pub fn screen(&self) -> Screen {
         let screen = Screen::of_stdout(self.colour);
@@ -138,9 +128,9 @@ impl Session {
             Verb::List => self.show_all(self.list::<K>().await?),
             Verb::Delete { key, allow_missing } => {
                 let what = format!("deleting {key}");
-                patiently(&what, self.remove::<K>(&key, allow_missing)).await?;
+                let deleted = patiently(&what, self.remove::<K>(&key, allow_missing)).await?;
                 emit(&match self.output {
-                    Output::Table | Output::Wide => format!("{key} deleted\n"),
+                    Output::Table | Output::Wide => format!("{key} {}\n", deleted.word()),
                     Output::Name => format!("{key}\n"),
                     // google.protobuf.Empty
                     Output::Json | Output::Yaml => "{}\n".to_owned(),
@@ -212,7 +202,8 @@ impl Session {
         render::table(objects, wide, self.screen())
     }
 
-    fn failure<K: Resource>(&self, verb: &str, object: &str, status: Status) -> Failure {
+    /// What a call's failure means.
+    pub fn failure<K: Resource>(&self, verb: &str, object: &str, status: Status) -> Failure {
         // Only a status that the transport made on this side has a source.
         let broken = matches!(status.code(), Code::Unavailable | Code::Unknown);
         if broken && status.source().is_some() {
@@ -232,9 +223,7 @@ impl Session {
 fn warn_unless_up<K: View>(object: &K) {
     let state = object.state();
     if state.oper != Oper::Up {
-        let why = state
-            .trouble()
-            .unwrap_or_else(|| "the agent gives no reason".to_owned());
+        let why = state.trouble().unwrap_or_else(|| NO_REASON.to_owned());
         let (name, oper) = (object.name(), state.oper.as_str());
         say(&format!("warning: {name} is stored and {oper}: {why}"));
     }

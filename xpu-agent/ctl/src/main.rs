@@ -11,7 +11,7 @@
 //!
 //! | exit code | meaning |
 //! |---|---|
-//! | 0 | done; an object that is stored but not up yet is warned about on stderr |
+//! | 0 | done; an object that is stored but not up, or deleted but not gone, is warned about on stderr |
 //! | 1 | the agent refused or failed; `wait` waited in vain; `doctor` found something |
 //! | 2 | the command line, a manifest or the configuration is wrong; nothing was changed |
 //! | 3 | the agent could not be reached; for `wait`, not once in its time |
@@ -25,6 +25,7 @@ mod commands;
 mod complete;
 mod connect;
 mod create;
+mod delete;
 mod doctor;
 mod export;
 mod failure;

@@ -66,6 +66,9 @@ impl Oper {
     }
 }
 
+/// Where an agent doesn't say why an object is as it is.
+pub const NO_REASON: &str = "the agent gives no reason";
+
 impl State<'_> {
     /// What keeps the object from being up: the first component that has not succeeded,
     /// and its reason.

@@ -28,15 +28,15 @@ pub enum Goal {
     Deleted,
 }
 
-/// How long `wait` lets pass between two looks.
-const LOOK: Duration = Duration::from_millis(500);
+/// How long is let pass between two looks at what is waited for.
+pub const LOOK: Duration = Duration::from_millis(500);
 
 /// Between two looks at the agent.
 #[expect(
     clippy::disallowed_methods,
     reason = "the API has no call that reports changes: there is no event to wait for"
 )]
-async fn pause(length: Duration) {
+pub async fn pause(length: Duration) {
     tokio::time::sleep(length).await;
 }
 

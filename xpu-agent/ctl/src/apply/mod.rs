@@ -12,10 +12,11 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::builder::TypedValueParser as _;
-use xpu_model::{Kind, ObjectKey};
+use xpu_model::Kind;
 use xpu_proto::evpn_gw::v1alpha1::{BridgePort, LogicalBridge, Svi, Vrf};
 
 use crate::commands::Session;
+use crate::delete::Deleted;
 use crate::failure::Failure;
 use crate::manifest::{FieldChange, Manifest, Source, Spec, read};
 use crate::screen::{emit, progress};
@@ -112,6 +113,13 @@ impl Session {
         let bar = progress(Some(plan.changes.len()));
         let mut refused = 0;
         for change in &plan.changes {
+            for key in plan.needs_gone.get(change.key()).into_iter().flatten() {
+                bar.set_message(format!("{} waits until {key} is gone", change.key()));
+                // What else is wrong the agent says of the change itself.
+                if let Err(error @ Failure::Unreachable { .. }) = self.until_gone(key).await {
+                    return Err(error);
+                }
+            }
             bar.set_message(change.key().to_string());
             let outcome = self.carry_out_one(change).await;
             bar.suspend(|| match outcome {
@@ -138,7 +146,7 @@ impl Session {
             Change::Update(wanted, fields) => {
                 self.update_wanted(wanted, fields).await.map(|()| "changed")
             }
-            Change::Delete(key) => self.delete_any(key).await.map(|()| "deleted"),
+            Change::Delete(key) => self.remove_any(key).await.map(Deleted::word),
         }
     }
 
@@ -164,15 +172,6 @@ impl Session {
             Spec::LogicalBridge(spec) => self.change(key, LogicalBridge::from(spec), mask).await,
             Spec::BridgePort(spec) => self.change(key, BridgePort::from(spec), mask).await,
             Spec::Svi(spec) => self.change(key, Svi::from(spec), mask).await,
-        }
-    }
-
-    async fn delete_any(&self, key: &ObjectKey) -> Result<(), Failure> {
-        match key.kind {
-            Kind::Vrf => self.remove::<Vrf>(key, true).await,
-            Kind::LogicalBridge => self.remove::<LogicalBridge>(key, true).await,
-            Kind::BridgePort => self.remove::<BridgePort>(key, true).await,
-            Kind::Svi => self.remove::<Svi>(key, true).await,
         }
     }
 }

@@ -6,6 +6,7 @@
     reason = "a test's helpers fail by panicking too"
 )]
 
+mod deleting;
 mod doctor;
 mod fake_agent;
 mod manifests;

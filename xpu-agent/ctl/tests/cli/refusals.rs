@@ -1,5 +1,7 @@
 //! What the agent refuses, and what never reaches it.
 
+use std::time::Duration;
+
 use pretty_assertions::assert_eq;
 use tonic::Code;
 
@@ -83,7 +85,7 @@ xpuctl: can't create svis/gw-a: svi.spec.vrf: vrfs/none does not exist [NOT_FOUN
 
 #[test]
 fn what_is_used_up_is_tried_again_only_where_the_agent_says_when() {
-    let agent = ServedAgent::with_tables(1001..=1001);
+    let agent = ServedAgent::with(1, Duration::from_secs(10));
     succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
     refused(
         &agent,

@@ -31,16 +31,14 @@ pub struct ServedAgent {
     _dir: TempDir,
 }
 
-/// A change waits so long for the backend, if its caller does.
-const DEADLINE: Duration = Duration::from_secs(5);
-
 impl ServedAgent {
     pub fn start() -> Self {
-        Self::with_tables(1001..=1100)
+        Self::with(100, Duration::from_secs(10))
     }
 
-    /// With so many Vrfs at most.
-    pub fn with_tables(tables: std::ops::RangeInclusive<u32>) -> Self {
+    /// With room for so many Vrfs; a change waits so long for the backend, if its caller does.
+    pub fn with(vrfs: u32, deadline: Duration) -> Self {
+        let tables = 1001..=1000 + vrfs;
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("agent.sock");
         let runtime = Runtime::new().expect("a runtime");
@@ -57,7 +55,7 @@ impl ServedAgent {
         }]);
         let never = CancellationToken::new();
         runtime.spawn(collector::run(store.clone(), board.clone(), never));
-        let api = Api::new(store, board, DEADLINE);
+        let api = Api::new(store, board, deadline);
         let router = Server::builder()
             .add_service(VrfServiceServer::new(api.clone()))
             .add_service(LogicalBridgeServiceServer::new(api.clone()))

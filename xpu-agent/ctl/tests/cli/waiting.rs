@@ -93,7 +93,7 @@ fn an_agent_that_is_not_there_yet_is_waited_for() {
 }
 
 /// An `xpuctl` that would run for ever; one that a failed test leaves would hold its pipes open.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
