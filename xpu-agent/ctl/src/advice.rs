@@ -30,7 +30,6 @@ pub fn refused(session: &Session, kind: Kind, verb: &str, status: &Status) -> St
             "`xpuctl describe {kind} NAME` shows the one there is; `xpuctl update {kind}` changes \
              it, or choose another id"
         ),
-        Code::NotFound if verb == "create" => "create what is named above first".to_owned(),
         Code::NotFound => format!("`xpuctl list {kind}` shows what there is"),
         Code::FailedPrecondition => "change what is named above first, then try again".to_owned(),
         Code::DeadlineExceeded | Code::Cancelled => format!(

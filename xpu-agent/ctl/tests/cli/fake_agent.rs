@@ -1,5 +1,6 @@
-//! An agent that keeps objects in memory and answers as the API says, as far as the
-//! tests need it. What it does depends on ids and values that tests choose:
+//! An agent that keeps objects in memory and refuses none: what an agent refuses, and how, is seen
+//! at the agent's own API ([`crate::served`]). This one plays what that one does not do when asked.
+//! What it does depends on ids and values that tests choose:
 //!
 //! - a port whose id starts with `down` is DOWN for want of a netdev;
 //! - a VRF whose id starts with `hang` is never answered;
@@ -154,19 +155,13 @@ fn working(name: &str, details: &str) -> Component {
 /// What the services do per kind, beside keeping objects.
 trait Realise: Clone + PartialEq + Serialize + DeserializeOwned {
     fn collection(state: &mut State) -> &mut BTreeMap<String, Self>;
-    fn refusal(&self, state: &State) -> Option<Status>;
     fn realised(self, name: String) -> Self;
     fn same_spec(&self, other: &Self) -> bool;
-    fn users(name: &str, state: &State) -> Vec<String>;
 }
 
 impl Realise for Vrf {
     fn collection(state: &mut State) -> &mut BTreeMap<String, Self> {
         &mut state.vrfs
-    }
-
-    fn refusal(&self, _: &State) -> Option<Status> {
-        None
     }
 
     fn realised(self, name: String) -> Self {
@@ -190,41 +185,11 @@ impl Realise for Vrf {
     fn same_spec(&self, other: &Self) -> bool {
         self.spec == other.spec
     }
-
-    fn users(name: &str, state: &State) -> Vec<String> {
-        let uses = |svi: &&Svi| svi.spec.as_ref().is_some_and(|spec| spec.vrf == name);
-        state
-            .svis
-            .values()
-            .filter(uses)
-            .map(|svi| svi.name.clone())
-            .collect()
-    }
 }
 
 impl Realise for LogicalBridge {
     fn collection(state: &mut State) -> &mut BTreeMap<String, Self> {
         &mut state.logical_bridges
-    }
-
-    fn refusal(&self, state: &State) -> Option<Status> {
-        let vlan = |bridge: &Self| bridge.spec.clone().unwrap_or_default().vlan_id;
-        let holder = state
-            .logical_bridges
-            .values()
-            .find(|other| vlan(other) == vlan(self))?;
-        let why = format!(
-            "{} is in use by {}; choose another",
-            vlan(self),
-            holder.name
-        );
-        let details = ErrorDetails::with_bad_request_violation("logical_bridge.spec.vlan_id", why);
-        let message = "the logical bridge breaks a rule";
-        Some(Status::with_error_details(
-            Code::InvalidArgument,
-            message,
-            details,
-        ))
     }
 
     fn realised(self, name: String) -> Self {
@@ -243,29 +208,11 @@ impl Realise for LogicalBridge {
     fn same_spec(&self, other: &Self) -> bool {
         self.spec == other.spec
     }
-
-    fn users(name: &str, state: &State) -> Vec<String> {
-        let uses = |svi: &&Svi| {
-            svi.spec
-                .as_ref()
-                .is_some_and(|spec| spec.logical_bridge == name)
-        };
-        state
-            .svis
-            .values()
-            .filter(uses)
-            .map(|svi| svi.name.clone())
-            .collect()
-    }
 }
 
 impl Realise for BridgePort {
     fn collection(state: &mut State) -> &mut BTreeMap<String, Self> {
         &mut state.bridge_ports
-    }
-
-    fn refusal(&self, _: &State) -> Option<Status> {
-        None
     }
 
     fn realised(self, name: String) -> Self {
@@ -288,21 +235,11 @@ impl Realise for BridgePort {
     fn same_spec(&self, other: &Self) -> bool {
         self.spec == other.spec
     }
-
-    fn users(_: &str, _: &State) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 impl Realise for Svi {
     fn collection(state: &mut State) -> &mut BTreeMap<String, Self> {
         &mut state.svis
-    }
-
-    fn refusal(&self, state: &State) -> Option<Status> {
-        let spec = self.spec.clone().unwrap_or_default();
-        let missing = !state.vrfs.contains_key(&spec.vrf);
-        missing.then(|| Status::not_found(format!("svi.spec.vrf: {} does not exist", spec.vrf)))
     }
 
     fn realised(self, name: String) -> Self {
@@ -320,10 +257,6 @@ impl Realise for Svi {
     fn same_spec(&self, other: &Self) -> bool {
         self.spec == other.spec
     }
-
-    fn users(_: &str, _: &State) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 impl Services {
@@ -337,14 +270,10 @@ impl Services {
         }
         let mut state = self.state();
         if let Some(stored) = K::collection(&mut state).get(&name) {
-            let message = format!("{name} exists with another spec");
             return match stored.same_spec(&object) {
                 true => Ok(Response::new(stored.clone())),
-                false => Err(Status::already_exists(message)),
+                false => Err(Status::internal("what is refused is for the served agent")),
             };
-        }
-        if let Some(refusal) = object.refusal(&state) {
-            return Err(refusal);
         }
         let realised = object.realised(name.clone());
         K::collection(&mut state).insert(name, realised.clone());
@@ -371,6 +300,11 @@ impl Services {
             Code::ResourceExhausted => {
                 let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(2)));
                 Status::with_error_details(code, "busy", details)
+            }
+            Code::InvalidArgument => {
+                let (field, why) = ("page_size", "250 is too much");
+                let details = ErrorDetails::with_bad_request_violation(field, why);
+                Status::with_error_details(code, format!("{field}: {why}"), details)
             }
             code => Status::new(code, "busy"),
         });
@@ -426,17 +360,6 @@ impl Services {
 
     fn delete<K: Realise>(&self, name: &str, allow_missing: bool) -> Result<Response<()>, Status> {
         let mut state = self.state();
-        let users = K::users(name, &state);
-        if !users.is_empty() {
-            let message = format!("{name} is in use by {}", users.join(", "));
-            let facts = [("referrers".to_owned(), users.join(","))];
-            let details = ErrorDetails::with_error_info("IN_USE", "xpu-agent", facts);
-            return Err(Status::with_error_details(
-                Code::FailedPrecondition,
-                message,
-                details,
-            ));
-        }
         match K::collection(&mut state).remove(name) {
             None if !allow_missing => Err(missing(name)),
             _ => Ok(Response::new(())),
@@ -453,6 +376,7 @@ fn camel(snake: &str) -> String {
     })
 }
 
+/// The one refusal that is played, since what is deleted is looked for.
 fn missing(name: &str) -> Status {
     Status::not_found(format!("{name} does not exist"))
 }

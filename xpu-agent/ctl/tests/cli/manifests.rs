@@ -194,28 +194,23 @@ fn prune_asks_first_and_leaves_pods_and_other_kinds_alone() {
 
 #[test]
 fn what_is_refused_does_not_keep_the_rest_from_being_made() {
-    let agent = FakeAgent::start();
+    let agent = ServedAgent::start();
     succeed(&agent, "create lb green --vlan 100");
-    let ran = on_file(&agent, "apply", TENANT);
+    let more = "---\nkind: LogicalBridge\nname: grey\nspec: {vlanId: 7}\n";
+    let ran = on_file(&agent, "apply", &format!("{TENANT}{more}"));
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.stderr
-            .contains("logical_bridge.spec.vlan_id: 100 is in use by logicalBridges/green"),
-        "{}",
-        ran.stderr
-    );
-    assert!(
-        ran.stderr
-            .ends_with("xpuctl: 1 of 4 changes were refused\n"),
-        "{}",
-        ran.stderr
-    );
-    assert!(
-        agent
-            .state()
-            .bridge_ports
-            .contains_key("bridgePorts/access")
-    );
+    // The network is not made, so neither is who needs it.
+    for part in [
+        "logical_bridge.spec.vlan_id: 100 is in use by logicalBridges/green",
+        "can't create bridgePorts/access: ",
+        "can't create svis/gw-blue: ",
+        "\nxpuctl: 3 of 5 changes were refused\n",
+    ] {
+        assert!(ran.stderr.contains(part), "{} lacks {part}", ran.stderr);
+    }
+    assert_eq!(succeed(&agent, "list vrf -o name"), "vrfs/prod\n");
+    let bridges = succeed(&agent, "list lb -o name");
+    assert_eq!(bridges, "logicalBridges/green\nlogicalBridges/grey\n");
 }
 
 #[test]
@@ -257,7 +252,7 @@ xpuctl: it can't be done at once: logicalBridges/net-a takes vlanId 300 from log
 
 #[test]
 fn a_reader_that_goes_keeps_no_change_from_being_made() {
-    let unread = |agent: &FakeAgent, words: &str| {
+    fn unread(agent: &impl Asked, words: &str) -> i32 {
         let (_folder, path) = file(TENANT);
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -269,7 +264,7 @@ fn a_reader_that_goes_keeps_no_change_from_being_made() {
             .stdout(writer)
             .status();
         status.expect("xpuctl starts").code().expect("xpuctl exits")
-    };
+    }
     for (words, code) in [("apply", 0), ("apply --exit-code", 4)] {
         let agent = FakeAgent::start();
         assert_eq!(unread(&agent, "diff"), 4);
@@ -278,10 +273,17 @@ fn a_reader_that_goes_keeps_no_change_from_being_made() {
         assert_eq!(unread(&agent, "apply --exit-code"), 0, "nothing is left");
         assert_eq!(unread(&agent, "diff"), 0);
     }
-    let agent = FakeAgent::start();
-    succeed(&agent, "create lb green --vlan 100");
+    let agent = ServedAgent::start();
+    succeed(
+        &agent,
+        "create port access --mac 02:00:00:00:00:09 --transparent",
+    );
+    succeed(
+        &agent,
+        "create port other --mac 02:00:00:00:00:01 --transparent",
+    );
     assert_eq!(unread(&agent, "apply"), 1, "one is refused");
-    assert!(agent.state().svis.contains_key("svis/gw-blue"));
+    assert_eq!(succeed(&agent, "list svi -o name"), "svis/gw-blue\n");
 }
 
 #[test]

@@ -19,35 +19,44 @@ fn refused(agent: &impl Asked, words: &str, stderr: &str) {
 }
 
 #[test]
-fn field_violations_are_told_by_field() {
-    let agent = FakeAgent::start();
+fn a_taken_value_is_told_by_field() {
+    let agent = ServedAgent::start();
     succeed(&agent, "create lb blue --vlan 100");
     refused(
         &agent,
         "create lb green --vlan 100",
         "\
-xpuctl: can't create logicalBridges/green: the logical bridge breaks a rule [INVALID_ARGUMENT]
-  logical_bridge.spec.vlan_id: 100 is in use by logicalBridges/blue; choose another
-  next: correct what is named above; `xpuctl create logical-bridge --help` lists the flags
+xpuctl: can't create logicalBridges/green: logical_bridge.spec.vlan_id: 100 is in use by logicalBridges/blue; choose another [FAILED_PRECONDITION]
+  logical_bridge.spec.vlan_id: 100 is in use by logicalBridges/blue
+  reason: VALUE_IN_USE (network.opiproject.org) field=logical_bridge.spec.vlan_id holder=logicalBridges/blue value=100
+  next: change what is named above first, then try again
 ",
     );
 }
 
 #[test]
-fn error_info_is_told() {
-    let agent = FakeAgent::start();
+fn who_refers_and_what_is_referred_to_is_told() {
+    let agent = ServedAgent::start();
     succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
-    let gateway = "--mac 02:00:00:00:00:01 --gateway 10.1.0.1/24";
-    succeed(
+    let svi = "create svi gw-a --vrf prod --lb blue --mac 02:00:00:00:00:01 --gateway 10.1.0.1/24";
+    refused(
         &agent,
-        &format!("create svi gw-a --vrf prod --lb blue {gateway}"),
+        svi,
+        "\
+xpuctl: can't create svis/gw-a: svi.spec.logical_bridge: logicalBridges/blue does not exist; create it first [FAILED_PRECONDITION]
+  svi.spec.logical_bridge: logicalBridges/blue does not exist
+  reason: REFERENCE_NOT_FOUND (network.opiproject.org) field=svi.spec.logical_bridge name=logicalBridges/blue
+  next: change what is named above first, then try again
+",
     );
+    succeed(&agent, "create lb blue --vlan 100");
+    succeed(&agent, svi);
     refused(
         &agent,
         "delete vrf prod",
         "\
-xpuctl: can't delete vrfs/prod: vrfs/prod is in use by svis/gw-a [FAILED_PRECONDITION]
-  reason: IN_USE (xpu-agent) referrers=svis/gw-a
+xpuctl: can't delete vrfs/prod: vrfs/prod is in use by svis/gw-a; delete or change them first [FAILED_PRECONDITION]
+  reason: OBJECT_IN_USE (network.opiproject.org) name=vrfs/prod referrers=svis/gw-a
   next: change what is named above first, then try again
 ",
     );
@@ -55,13 +64,14 @@ xpuctl: can't delete vrfs/prod: vrfs/prod is in use by svis/gw-a [FAILED_PRECOND
 
 #[test]
 fn plain_refusals_have_a_next_step() {
-    let agent = FakeAgent::start();
+    let agent = ServedAgent::start();
     succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
     refused(
         &agent,
         "create vrf prod --loopback 10.0.0.2/32",
         "\
-xpuctl: can't create vrfs/prod: vrfs/prod exists with another spec [ALREADY_EXISTS]
+xpuctl: can't create vrfs/prod: vrfs/prod exists with another spec; update it, or choose another id [ALREADY_EXISTS]
+  reason: OBJECT_EXISTS (network.opiproject.org) name=vrfs/prod
   next: `xpuctl describe vrf NAME` shows the one there is; `xpuctl update vrf` changes it, or choose another id
 ",
     );
@@ -70,15 +80,24 @@ xpuctl: can't create vrfs/prod: vrfs/prod exists with another spec [ALREADY_EXIS
         "describe lb none",
         "\
 xpuctl: can't get logicalBridges/none: logicalBridges/none does not exist [NOT_FOUND]
+  reason: OBJECT_NOT_FOUND (network.opiproject.org) name=logicalBridges/none
   next: `xpuctl list logical-bridge` shows what there is
 ",
     );
+}
+
+/// What the command line checks itself, an agent may see otherwise.
+#[test]
+fn a_field_that_is_wrong_in_itself_is_told_with_the_flags() {
+    let agent = FakeAgent::start();
+    agent.state().troubles = [Code::InvalidArgument].into();
     refused(
         &agent,
-        "create svi gw-a --vrf none --lb blue --mac 02:00:00:00:00:01 --gateway 10.1.0.1/24",
+        "list vrf",
         "\
-xpuctl: can't create svis/gw-a: svi.spec.vrf: vrfs/none does not exist [NOT_FOUND]
-  next: create what is named above first
+xpuctl: can't list vrfs: page_size: 250 is too much [INVALID_ARGUMENT]
+  page_size: 250 is too much
+  next: correct what is named above; `xpuctl list vrf --help` lists the flags
 ",
     );
 }
