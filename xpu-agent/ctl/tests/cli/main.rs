@@ -12,6 +12,7 @@ mod fake_agent;
 mod manifests;
 mod objects;
 mod output;
+mod pages;
 mod refusals;
 mod served;
 mod settings;

@@ -144,6 +144,80 @@ fn who_has_the_right_certificate_gets_in_and_nobody_else() {
     assert_eq!(agent.state().vrfs.len(), 1);
 }
 
+/// What a context says of files is beside its own file, wherever xpuctl is run.
+#[test]
+fn certificates_come_from_flags_the_environment_and_the_context() {
+    let ours = Authority::new("ours");
+    let agent = agent(&ours, "localhost", FAR);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir_all(folder.path().join("xpuctl/lab")).expect("a directory");
+    let own = ours.sign("operator", FAR);
+    for (name, text) in [
+        ("ca.pem", &ours.pem()),
+        ("cert.pem", &own.cert),
+        ("key.pem", &own.key),
+    ] {
+        write(&folder, &format!("xpuctl/lab/{name}"), text);
+    }
+    let config = |directory: &str| {
+        let text = format!(
+            "current = \"lab\"\n[contexts.lab]\nendpoint = \"{}\"\nca = \"{directory}/ca.pem\"\n\
+             cert = \"{directory}/cert.pem\"\nkey = \"{directory}/key.pem\"\n",
+            agent.endpoint
+        );
+        write(&folder, "xpuctl/config.toml", &text);
+    };
+    let ran = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut xpuctl = command("list vrf");
+        xpuctl
+            .current_dir("/")
+            .env("XDG_CONFIG_HOME", folder.path())
+            .args(flags)
+            .envs(variables.iter().copied());
+        run(&mut xpuctl)
+    };
+    config("lab");
+    assert_eq!(ran(&[], &[]).code, 0);
+    // Each can be named in another way, and that wins.
+    config("none");
+    for missing in ["ca", "cert", "key"] {
+        let place = |name: &str| {
+            let path = folder.path().join(format!("xpuctl/lab/{name}.pem"));
+            path.into_os_string().into_string().expect("text")
+        };
+        let names = ["ca", "cert", "key"];
+        let paths = names.map(place);
+        let flag_names = names.map(|name| format!("--{name}"));
+        let variable_names = names.map(|name| format!("XPUCTL_{}", name.to_uppercase()));
+        let named = |name: &&usize| names[**name] != missing;
+        let flags = |which: &[usize]| -> Vec<&str> {
+            let pairs = which.iter().map(|it| [&*flag_names[*it], &*paths[*it]]);
+            pairs.flatten().collect()
+        };
+        let variables = |which: &[usize]| -> Vec<(&str, &str)> {
+            let pairs = which.iter().map(|it| (&*variable_names[*it], &*paths[*it]));
+            pairs.collect()
+        };
+        let all = [0, 1, 2];
+        let some: Vec<_> = all.iter().filter(named).copied().collect();
+        assert_eq!(ran(&flags(&all), &[]).code, 0);
+        assert_eq!(ran(&[], &variables(&all)).code, 0);
+        for ran in [ran(&flags(&some), &[]), ran(&[], &variables(&some))] {
+            assert_eq!(ran.code, 3);
+            let wrong = folder.path().join(format!("xpuctl/none/{missing}.pem"));
+            let told = format!("--{missing} {} has no ", wrong.display());
+            assert!(ran.stderr.contains(&told), "{} lacks {told}", ran.stderr);
+        }
+        // A flag wins over the environment.
+        let nowhere: Vec<_> = variable_names
+            .iter()
+            .map(|it| (&**it, "/nowhere"))
+            .collect();
+        assert_eq!(ran(&flags(&all), &nowhere).code, 0);
+        assert_eq!(ran(&flags(&some), &nowhere).code, 3);
+    }
+}
+
 #[test]
 fn an_agent_with_a_wrong_certificate_is_not_spoken_to() {
     let ours = Authority::new("ours");
