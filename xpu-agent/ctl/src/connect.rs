@@ -141,10 +141,25 @@ async fn handshake(
 ) -> io::Result<TlsStream<TcpStream>> {
     let host = uri.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or_default();
+    let port = uri.port_u16().unwrap_or(443);
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
     connector.connect(name, stream).await
+}
+
+/// A connection for HTTP/1.1 over TLS, to `https://HOST[:PORT]`.
+///
+/// # Errors
+/// Where nobody is there, or the certificates can't be used, or don't hold.
+pub async fn https(
+    uri: &Uri,
+    files: &TlsFiles,
+) -> Result<TlsStream<TcpStream>, Box<dyn Error + Send + Sync>> {
+    let (connector, name) = tls(&uri.to_string(), uri, files)?;
+    let mut config = ClientConfig::clone(connector.config());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    Ok(handshake(&connector, name, uri).await?)
 }
 
 /// The certificates that the agent shows: its own and those between it and the CA. None where

@@ -8,7 +8,7 @@
 //! ca = "lab/ca.pem"              # relative to this file
 //! cert = "lab/operator.pem"
 //! key = "lab/operator.key"
-//! http = "http://127.0.0.1:8082" # where doctor asks /readyz of this endpoint
+//! http = "https://xpu7.example.net:8082" # where doctor asks /readyz of this endpoint
 //! ```
 
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ struct Context {
 pub struct Settings {
     /// The agent's address.
     pub address: Address,
-    /// For `https`.
+    /// For `https`, of the HTTP side too.
     pub tls: TlsFiles,
     /// Where `/readyz` is, if it is known.
     pub http: Option<String>,

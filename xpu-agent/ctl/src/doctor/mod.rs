@@ -121,6 +121,7 @@ impl Doctor {
         }
         let local = settings.address.is_local();
         let http = self.http.or_else(|| settings.http.clone());
+        let files = settings.tls.clone();
         let objects = match Session::open(settings, timeout, When::Now).await {
             Ok(session) => match session.objects(&Kind::ALL).await {
                 Ok(objects) => {
@@ -141,7 +142,9 @@ impl Doctor {
             }
         };
         if let Some(url) = http {
-            tell(vec![ready::finding(&url, timeout, objects.is_some()).await])?;
+            tell(vec![
+                ready::finding(&url, &files, timeout, objects.is_some()).await,
+            ])?;
         }
         if local {
             let root = std::path::Path::new("/");

@@ -7,13 +7,17 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
+use hyper::http::uri::Authority;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tonic::transport::Uri;
 
 use super::Finding;
+use crate::connect::https;
 use crate::failure::chain;
+use crate::settings::TlsFiles;
 
 const WHAT: &str = "readiness";
 
@@ -36,9 +40,10 @@ struct Waiting {
     reason: String,
 }
 
-/// Asks; `answers` is whether the agent's API does.
-pub async fn finding(url: &str, timeout: Duration, answers: bool) -> Finding {
-    let asked = tokio::time::timeout(timeout, ask(url)).await;
+/// Asks, over TLS with these files where the URL says so; `answers` is whether the agent's API
+/// does.
+pub async fn finding(url: &str, files: &TlsFiles, timeout: Duration, answers: bool) -> Finding {
+    let asked = tokio::time::timeout(timeout, ask(url, files)).await;
     let answer = asked.unwrap_or_else(|_| Err("no answer in time".into()));
     match answer {
         Ok(answer) => judge(url, &answer),
@@ -71,17 +76,28 @@ fn judge(url: &str, answer: &Answer) -> Finding {
     }
 }
 
-async fn ask(url: &str) -> Result<Answer, Any> {
+async fn ask(url: &str, files: &TlsFiles) -> Result<Answer, Any> {
     let uri: Uri = url.parse()?;
-    if uri.scheme_str() != Some("http") {
-        return Err("only http:// can be asked".into());
-    }
     let authority = uri.authority().ok_or("there is no host in it")?;
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
+    match uri.scheme_str() {
+        Some("http") => {
+            let host = authority
+                .host()
+                .trim_start_matches('[')
+                .trim_end_matches(']');
+            let port = authority.port_u16().unwrap_or(80);
+            exchange(TcpStream::connect((host, port)).await?, authority).await
+        }
+        Some("https") => exchange(https(&uri, files).await?, authority).await,
+        _ => Err("only http:// and https:// can be asked".into()),
+    }
+}
+
+/// One request and its answer.
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    authority: &Authority,
+) -> Result<Answer, Any> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get("/readyz")
         .header("host", authority.as_str())

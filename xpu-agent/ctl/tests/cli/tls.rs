@@ -1,14 +1,21 @@
 //! TLS to an agent: who gets in, and what who doesn't is told.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use pretty_assertions::assert_eq;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
@@ -255,6 +262,69 @@ fn doctor_looks_at_certificates() {
     assert_eq!(ran.code, 1);
     for part in ["is over since", "chmod 600", "--ca", "wrong   agent"] {
         assert!(ran.stdout.contains(part), "{} lacks {part}", ran.stdout);
+    }
+}
+
+/// Answers one request for /readyz, over TLS as the agent's HTTP side speaks it.
+fn readyz(authority: &Authority, name: &str) -> String {
+    let own = authority.sign(name, FAR);
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let certificates = |pem: &str| {
+        let all = CertificateDer::pem_slice_iter(pem.as_bytes());
+        all.collect::<Result<Vec<_>, _>>().expect("certificates")
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(&authority.pem()));
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&ring));
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+    let mut config = ServerConfig::builder_with_provider(ring)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("a version")
+        .with_client_cert_verifier(verifier.build().expect("a verifier"))
+        .with_single_cert(certificates(&own.cert), key)
+        .expect("a pair");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("is bound").port();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a connection");
+        let session = ServerConnection::new(Arc::new(config)).expect("a session");
+        let mut stream = StreamOwned::new(session, stream);
+        let mut asked = [0; 1024];
+        // Who does not like the certificate goes without asking.
+        let Ok(read @ 1..) = stream.read(&mut asked) else {
+            return;
+        };
+        assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert!(asked[..read].starts_with(b"GET /readyz HTTP/1.1\r\n"));
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 27\r\n\r\n{\"ready\":true,\"waiting\":[]}";
+        stream.write_all(answer.as_bytes()).expect("is read");
+        stream.flush().expect("is read");
+    });
+    format!("https://localhost:{port}")
+}
+
+#[test]
+fn doctor_asks_readyz_over_tls() {
+    let ours = Authority::new("ours");
+    let agent = agent(&ours, "localhost", FAR);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let ca = write(&folder, "ca.pem", &ours.pem());
+    let own = ours.sign("operator", FAR);
+    let cert = write(&folder, "c.pem", &own.cert);
+    let key = write(&folder, "c.key", &own.key);
+    for (name, told) in [
+        ("localhost", "ok      readiness"),
+        ("elsewhere.example", "notice  readiness"),
+    ] {
+        let url = readyz(&ours, name);
+        let ran = ask(&agent, &format!("doctor --http {url}"), &ca, &cert, &key);
+        assert!(ran.stdout.contains(told), "{} lacks {told}", ran.stdout);
+        assert!(
+            ran.stdout.contains(&format!("{url}/readyz")),
+            "{}",
+            ran.stdout
+        );
     }
 }
 
