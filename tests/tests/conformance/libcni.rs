@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use xpu_tests::guest::{command, pod::Pod, runtime::INTERFACE, vf::Vf};
+use xpu_tests::guest::{command, operator, pod::Pod, runtime::INTERFACE, vf::Vf};
 
 use crate::{
     CNI_PATH, FILES, MAC, Node, addresses, interface, nothing_left, plugin, plugin_log, write,
@@ -310,6 +310,52 @@ fn errors_are_errors_of_the_specification() -> Result<()> {
             nothing_left(vf)?;
         }
     }
+    Ok(())
+}
+
+/// What a runtime is told of a pod that has lost its port, and of a node that has lost its agent.
+#[test]
+fn check_and_status_tell_what_is_lost() -> Result<()> {
+    // In this order, so that the right to the network goes last.
+    let Node {
+        _topology,
+        agent,
+        vfs,
+    } = Node::start()?;
+    let vf = vfs.first().context("the lab has no VF")?;
+    let config = write("lost.json", &plugin(vf))?;
+    let pod = Pod::create("lost")?;
+    let client = Client {
+        version: "1.1.0",
+        config: &config,
+        pod: &pod,
+    };
+    client.succeeds("status,add,check,status")?;
+    for port in operator::names("bridge-port")? {
+        operator::xpuctl(&format!("delete bridge-port {port}"))?;
+    }
+    let reports = client.verbs("check,status,del,del")?;
+    is_error(&reports[0], 104, "port cni-")?;
+    is_error(&reports[1], 51, "missing at the agent")?;
+    ensure!(
+        reports[2..].iter().all(|it| it["ok"] == true),
+        "{reports:?}"
+    );
+    nothing_left(vf)?;
+    agent.stop()?;
+    let reports = client.verbs("status")?;
+    is_error(&reports[0], 50, "can't be reached")
+}
+
+/// Asserts that a verb failed with a code, and with these words.
+fn is_error(report: &Value, code: u32, words: &str) -> Result<()> {
+    let error = &report["error"];
+    let told = error["msg"].as_str().unwrap_or_default();
+    ensure!(
+        report["ok"] == false && error["code"] == code && told.contains(words),
+        "{report}, not {code} with `{words}`; {}",
+        plugin_log()
+    );
     Ok(())
 }
 

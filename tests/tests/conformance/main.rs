@@ -41,7 +41,7 @@ const MAC: &str = "02:c0:ff:ee:00:02";
 /// A node of the lab: the agent runs, the LogicalBridge `net-blue` is there.
 struct Node {
     vfs: Vec<Vf>,
-    _agent: Agent,
+    agent: Agent,
     /// Last, since it holds the right to the network.
     _topology: Topology,
 }
@@ -74,7 +74,7 @@ impl Node {
         ))?;
         Ok(Self {
             vfs,
-            _agent: agent,
+            agent,
             _topology: topology,
         })
     }
