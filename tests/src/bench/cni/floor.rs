@@ -20,7 +20,17 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns},
+    time::{ClockId, clock_gettime},
 };
+
+/// What a request took.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// Until the kernel has acknowledged it.
+    pub wall: Duration,
+    /// Processor time of this thread, nearly all of it the kernel's.
+    pub cpu: Duration,
+}
 
 /// A network namespace with a netlink socket in it.
 #[derive(Debug)]
@@ -69,11 +79,11 @@ impl Namespace {
     }
 
     /// Moves a link to another namespace with a new name, and up there if that is wanted: one
-    /// message. Gives the time until the kernel has acknowledged it.
+    /// message.
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn move_link(&mut self, index: u32, to: &Self, name: &str, up: bool) -> Result<Duration> {
+    pub fn move_link(&mut self, index: u32, to: &Self, name: &str, up: bool) -> Result<Cost> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         if up {
@@ -111,7 +121,7 @@ impl Namespace {
             message.header.index = 1; // lo, everywhere
             message.header.flags = LinkFlags::Up;
             message.header.change_mask = LinkFlags::Up;
-            quiet = if self.ask(message)? < QUIET {
+            quiet = if self.ask(message)?.wall < QUIET {
                 quiet + 1
             } else {
                 0
@@ -120,7 +130,7 @@ impl Namespace {
         Ok(())
     }
 
-    fn ask(&mut self, message: LinkMessage) -> Result<Duration> {
+    fn ask(&mut self, message: LinkMessage) -> Result<Cost> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | NLM_F_ACK;
         let payload = NetlinkPayload::from(RouteNetlinkMessage::SetLink(message));
@@ -128,10 +138,13 @@ impl Namespace {
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), thread_cpu()?);
         self.socket.send(&bytes, 0)?;
         let (answer, _) = self.socket.recv_from_full()?;
-        let took = start.elapsed();
+        let took = Cost {
+            wall: start.elapsed(),
+            cpu: thread_cpu()?.saturating_sub(cpu),
+        };
         let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)?;
         match answer.payload {
             NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io().into()),
@@ -139,6 +152,11 @@ impl Namespace {
             other => anyhow::bail!("unexpected answer {other:?}"),
         }
     }
+}
+
+/// The processor time that this thread has had.
+fn thread_cpu() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// Does something inside a namespace, on a thread of its own.
