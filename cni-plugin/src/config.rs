@@ -345,7 +345,7 @@ impl Raw {
         })
     }
 
-    fn peer(&self) -> Result<Peer, ConfigError> {
+    pub(crate) fn peer(&self) -> Result<Peer, ConfigError> {
         const KEY: &str = "tls";
         let addr = self.agent()?;
         let asked: Option<TlsFiles> = self.net(KEY)?;

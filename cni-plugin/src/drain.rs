@@ -121,11 +121,9 @@ fn delete(
     deadline: Instant,
     deleted: &mut usize,
 ) -> Result<(), Error> {
-    let Some(first) = of_one.first() else {
+    let Some(mut agent) = connect(call, of_one, deadline)? else {
         return Ok(());
     };
-    let trace = call.vars.traceparent.as_deref();
-    let mut agent = Agent::connect(&first.peer()?, trace, deadline)?;
     let mut refused = Ok(());
     for tombstone in of_one {
         let id = tombstone.port_id();
@@ -141,4 +139,20 @@ fn delete(
         }
     }
     Ok(refused?)
+}
+
+/// Connects to the agent of all these, by the first of their certificates that can be used.
+fn connect(
+    call: &Call<'_>,
+    of_one: &[Tombstone],
+    deadline: Instant,
+) -> Result<Option<Agent>, AgentError> {
+    let mut unusable = Ok(None);
+    for alike in of_one.chunk_by(|a, b| a.peer().ok() == b.peer().ok()) {
+        match call.connect(&alike[0].agent, alike[0].peer(), deadline) {
+            Err(error @ AgentError::Unusable { .. }) => unusable = Err(error),
+            connected => return connected.map(Some),
+        }
+    }
+    unusable
 }

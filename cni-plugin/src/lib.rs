@@ -46,6 +46,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    agent::{Agent, AgentError, Peer},
     config::Raw,
     env::{Command, Vars},
     error::Error,
@@ -74,6 +75,8 @@ pub struct Call<'a> {
     pub vars: &'a Vars,
     /// The configuration's bytes, for delegates.
     pub stdin: &'a [u8],
+    /// The agent of this call's network, as far as its configuration can be used.
+    pub peer: Option<Peer>,
     /// The log.
     pub log: Log,
     /// When the call must have answered.
@@ -92,6 +95,29 @@ impl Call<'_> {
     /// Opens the attachment's namespace; our own only where the runtime allows that.
     fn sandbox(&self, path: &Path) -> Result<Sandbox, Error> {
         Sandbox::open_as(path, self.vars.netns_override, false)
+    }
+
+    /// Connects to an agent that the journal knows, as it `kept` it; to this call's own agent first
+    /// by what this call has: files move, and what is kept may be of long ago.
+    fn connect(
+        &self,
+        addr: &str,
+        kept: Result<Peer, AgentError>,
+        deadline: Instant,
+    ) -> Result<Agent, AgentError> {
+        let trace = self.vars.traceparent.as_deref();
+        let own = self.peer.as_ref();
+        let own = own.filter(|own| own.addr().to_string() == addr);
+        let Some(own) = own else {
+            return Agent::connect(&kept?, trace, deadline);
+        };
+        match (Agent::connect(own, trace, deadline), kept) {
+            (Err(error @ AgentError::Unusable { .. }), Ok(kept)) if kept != *own => {
+                // Of two that can't be used the configuration's is the one to mend.
+                Agent::connect(&kept, trace, deadline).map_err(|_| error)
+            }
+            (connected, _) => connected,
+        }
     }
 
     /// The journal's record of an attachment. One that can't be read is told in the log
@@ -236,6 +262,7 @@ fn dispatch(
         host,
         vars,
         stdin,
+        peer: raw.peer().ok(),
         log,
         deadline,
         grace: UNDO_GRACE,

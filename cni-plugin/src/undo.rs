@@ -258,9 +258,9 @@ fn undo_port(
     }
     let start = Instant::now();
     let deadline = deadline.min(start + PORT);
-    let deleted = record
-        .peer()
-        .and_then(|agent| delete_port(call, &agent, &record.port.id, deadline));
+    let deleted = call
+        .connect(&record.agent, record.peer(), deadline)
+        .and_then(|mut agent| agent.delete(&record.port.id, deadline));
     if let Err(error) = deleted {
         // The agent will be back; this attachment won't. Whatever it said, the port is
         // not known to be gone, so it isn't forgotten.

@@ -158,7 +158,12 @@ struct Files(PathBuf);
 impl Files {
     fn of(node: &Node) -> Self {
         run("ip", &["-n", &node.host, "link", "set", "lo", "up"]);
-        let folder = node.root.path().join("pki");
+        Self::at(node, "pki")
+    }
+
+    /// Where the host-wide file says from now on.
+    fn at(node: &Node, name: &str) -> Self {
+        let folder = node.root.path().join(name);
         fs::create_dir_all(&folder).unwrap();
         let file = |name: &str| folder.join(name).display().to_string();
         let tls = json!({"ca": file("ca.pem"), "cert": file("cert.pem"), "key": file("key.pem")});
@@ -214,6 +219,82 @@ fn a_tombstone_at_an_agent_by_tls_is_drained_by_its_own_files() {
     fs::rename(files.0.join("away"), files.0.join("key.pem")).unwrap();
     node.call("DEL", "c9", &pod, &config).ok();
     node.assert_clean();
+}
+
+/// Certificates move to another folder while pods run. What the journal knows of the old one keeps
+/// neither port nor VF.
+#[test]
+fn a_port_outlives_the_place_of_its_certificate() {
+    let mut node = Node::new();
+    let (pod, ca, old) = (node.pod(), Authority::new("ours"), Files::of(&node));
+    let front = Front::start(&node, &ca.server(), &ca);
+    let config = network(&node, &front.address());
+    let elsewhere = node.config(json!({}));
+    let mut files = old;
+    for (drains, new) in ["ADD", "DEL"].into_iter().zip(["pki-2", "pki-3"]) {
+        files.write(&ca, &ca.client());
+        node.call("ADD", "c1", &pod, &config).ok();
+        // The files are away, and this call's configuration names others' at best.
+        fs::remove_dir_all(&files.0).unwrap();
+        node.call("DEL", "c1", &pod, &elsewhere).ok();
+        assert_eq!(node.state("tombstones").len(), 1);
+        files = Files::at(&node, new);
+        files.write(&ca, &ca.client());
+        match drains {
+            "ADD" => {
+                node.call("ADD", "c2", &pod, &config).ok();
+                assert_eq!(node.state("tombstones"), Vec::<String>::new());
+                node.call("DEL", "c2", &pod, &config).ok();
+            }
+            _ => {
+                node.call("DEL", "c9", &pod, &config).ok();
+            }
+        }
+        node.assert_clean();
+    }
+
+    // The port of a pod that has run all the while.
+    node.call("ADD", "c1", &pod, &config).ok();
+    fs::remove_dir_all(&files.0).unwrap();
+    Files::at(&node, "pki-4").write(&ca, &ca.client());
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
+
+/// Of many ports at one agent each is as good as known by the certificate of another.
+#[test]
+fn a_port_whose_certificate_is_gone_goes_with_the_others_of_its_agent() {
+    for gone in 0..2 {
+        let mut node = Node::new();
+        let (pods, ca) = ([node.pod(), node.pod()], Authority::new("ours"));
+        let front = Front::start(&node, &ca.server(), &ca);
+        let first = network(&node, &front.address());
+        let mut second = first.clone();
+        second["deviceID"] = node.make_vf(1).into();
+        let mut folders = Vec::new();
+        for (number, config) in [first, second].iter().enumerate() {
+            Files::of(&node);
+            let files = Files::at(&node, &format!("pki-{number}"));
+            files.write(&ca, &ca.client());
+            let container = format!("c{number}");
+            node.call("ADD", &container, &pods[number], config).ok();
+            folders.push(files.0);
+        }
+        // Neither can be read when the pods go, and one never again.
+        for folder in &folders {
+            fs::rename(folder, folder.with_extension("away")).unwrap();
+        }
+        let elsewhere = node.config(json!({}));
+        for (number, pod) in pods.iter().enumerate() {
+            node.call("DEL", &format!("c{number}"), pod, &elsewhere)
+                .ok();
+        }
+        assert_eq!(node.state("tombstones").len(), 2);
+        let back = &folders[1 - gone];
+        fs::rename(back.with_extension("away"), back).unwrap();
+        node.call("DEL", "c9", &pods[0], &elsewhere).ok();
+        node.assert_clean();
+    }
 }
 
 #[test]
