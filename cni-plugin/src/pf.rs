@@ -235,7 +235,8 @@ fn kept<'a>(
 /// Tells the PF what it had before, last change first. Goes on past refusals.
 ///
 /// # Errors
-/// The first refusal, where the VF is not as it was nevertheless.
+/// A refusal, where the VF is not as it was nevertheless: one that [another try](is_final) may
+/// mend if there is any, else the first.
 pub fn restore(host: &Host, home: &mut Rtnl, pci: &PciAddr, side: &PfSide) -> Result<(), Error> {
     // The PF may have another name by now, and its old one may be another device's.
     let parent = host.sysfs.parent(pci)?.and_then(|parent| parent.netdev);
@@ -244,26 +245,50 @@ pub fn restore(host: &Host, home: &mut Rtnl, pci: &PciAddr, side: &PfSide) -> Re
         ..side.clone()
     };
     let index = index(home, side)?;
-    let requests: Vec<_> = side
-        .changes
-        .iter()
-        .rev()
+    let changes = || side.changes.iter().rev();
+    let requests: Vec<_> = changes()
         .map(|change| request(index, side, change.back))
         .collect();
     let verdicts = home.apply_each(&requests)?;
-    let Some(refusal) = verdicts.into_iter().find_map(Result::err) else {
+    let mut refused = changes()
+        .zip(verdicts)
+        .filter_map(|(change, verdict)| Some((change, verdict.err()?)))
+        .peekable();
+    if refused.peek().is_none() {
         return Ok(());
-    };
-    // What can't be set was not set either.
-    let now = vf_side::read(home, index, side.vf)?.unwrap_or_default();
-    match side
-        .changes
-        .iter()
-        .all(|change| change.back.now(&now) == change.back)
-    {
-        true => Ok(()),
-        false => Err(refusal.into()),
     }
+    // What can't be set was not set either. A driver that is busy may not tell.
+    let now = vf_side::read(home, index, side.vf)?;
+    let is_back = |change: &PfChange| {
+        let now = now.as_ref();
+        now.is_some_and(|now| change.back.now(now) == change.back)
+    };
+    let left = refused
+        .filter(|(change, _)| !is_back(change))
+        .map(|(_, error)| Error::from(error));
+    gravest(left.collect()).map_or(Ok(()), Err)
+}
+
+/// Whether a setting stays as it is however often its PF is asked to put it back: the PF is gone,
+/// or its driver doesn't do such a thing. One that is at a reset, as i40e's, says otherwise.
+#[must_use]
+pub fn is_final(error: &Error) -> bool {
+    let errno = match error {
+        Error::Rtnl(error) => error.errno(),
+        Error::Io { source, .. } => source.raw_os_error().map(Errno::from_raw),
+        _ => None,
+    };
+    matches!(
+        errno,
+        Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPERM | Errno::ENODEV)
+    )
+}
+
+/// The first that is worth another try, else the first.
+fn gravest(mut errors: Vec<Error>) -> Option<Error> {
+    let at = errors.iter().position(|error| !is_final(error));
+    let at = at.unwrap_or_default();
+    (at < errors.len()).then(|| errors.swap_remove(at))
 }
 
 fn index(home: &Rtnl, side: &PfSide) -> Result<IfIndex, Error> {

@@ -165,23 +165,46 @@ fn undo_device(
         device::returned(call.host, &mut home, &vf.pci())?;
     }
     let _turn = lock(&journal.admission_lock(), deadline)?;
-    if entry.has_begun(Step::Pf)
-        && let Some(side) = &vf.pf
-    {
-        (call.host.checkpoint)("undo: pf");
-        // Before the move: a VF that comes up at home takes the MAC of this moment. What its
-        // driver refuses now it will refuse again: told, but in nobody's way.
-        if let Err(error) = pf::restore(call.host, &mut home, &vf.pci(), side) {
-            call.log.warn(chain(&error));
-        }
-    }
+    // Before the move: a VF that comes up at home takes the MAC of this moment.
+    let restored = undo_pf(call, entry, &mut home);
     if let Some(netdev) = moved {
         (call.host.checkpoint)("undo: move");
-        for remark in device::send_home(call.host, &mut home, pod, &vf.pci(), netdev)? {
-            call.log.warn(remark);
+        match device::send_home(call.host, &mut home, pod, &vf.pci(), netdev) {
+            Ok(remarks) => {
+                for remark in remarks {
+                    call.log.warn(remark);
+                }
+            }
+            Err(error) => {
+                // Both are kept for the next call; one is told.
+                if let Err(setting) = restored {
+                    call.log.warn(chain(&setting));
+                }
+                return Err(error);
+            }
         }
     }
-    Ok(())
+    restored
+}
+
+/// Puts the PF's settings back.
+///
+/// # Errors
+/// What another try may mend. The VF's next owner must not have what this one was allowed, so it
+/// waits for that. What the PF refuses now and ever is told, but in nobody's way.
+fn undo_pf(call: &Call<'_>, entry: &Entry, home: &mut Rtnl) -> Result<(), Error> {
+    let vf = &entry.record.vf;
+    let Some(side) = vf.pf.as_ref().filter(|_| entry.has_begun(Step::Pf)) else {
+        return Ok(());
+    };
+    (call.host.checkpoint)("undo: pf");
+    match pf::restore(call.host, home, &vf.pci(), side) {
+        Err(error) if pf::is_final(&error) => {
+            call.log.warn(chain(&error));
+            Ok(())
+        }
+        restored => restored,
+    }
 }
 
 fn undo_ipam(

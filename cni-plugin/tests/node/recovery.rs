@@ -3,7 +3,7 @@
 
 use crate::{
     agent::Mood,
-    harness::{Node, PCI, VF, name_of, run},
+    harness::{MAC, Node, PCI, VF, name_of, run},
 };
 use serde_json::{Value, json};
 
@@ -316,6 +316,58 @@ fn an_add_or_del_killed_anywhere_is_finished_by_any_later_call_without_del() {
             node.assert_clean();
         }
     }
+}
+
+/// A VF goes to nobody with what the last pod was allowed: what its PF can't be told now, the next
+/// call tells it.
+#[test]
+fn settings_that_cannot_be_put_back_now_keep_the_vf_from_its_next_owner() {
+    let mut node = Node::new();
+    let (old, new, config) = (node.pod(), node.pod(), node.config(ipam()));
+    node.call("ADD", "c1", &old, &config).ok();
+    // As if a PF had taken a setting. A veth is none: it is asked to no avail, which is final.
+    let record = node.state("attachments").remove(0);
+    let record = node.root.path().join("state/attachments").join(record);
+    let text = std::fs::read_to_string(&record).unwrap();
+    let (first, steps) = text.split_once('\n').unwrap();
+    let mut first: Value = serde_json::from_str(first).unwrap();
+    first["vf"]["pf"] = json!({"netdev": "wire0", "vf": 0, "changes": [
+        {"key": "trust", "set": {"trust": true}, "back": {"trust": false}}]});
+    let text = format!("{first}\n{steps}{}\n", json!({"step": "pf"}));
+    std::fs::write(&record, text).unwrap();
+    // A PF that can't even be looked for.
+    let net = node
+        .root
+        .path()
+        .join("sys/bus/pci/devices/0000:af:00.0/net");
+    std::fs::write(&net, "").unwrap();
+
+    let (_, msg) = node.call("DEL", "c1", &old, &config).error();
+    assert!(msg.starts_with("VF: ") && msg.contains("net"), "{msg}");
+    // All else is undone, and a further try changes nothing.
+    let (_, again) = node.call("DEL", "c1", &old, &config).error();
+    assert_eq!(msg, again);
+    assert_eq!(Node::link(&node.host, VF)["address"], MAC);
+    assert_eq!(node.agent.ports(), Vec::<String>::new());
+    assert!(!node.root.path().join("leases/c1").exists());
+    assert_eq!(node.state("vf"), [PCI]);
+    let claimed = node.call("ADD", "c2", &new, &config).error();
+    assert_eq!(claimed.0, 11, "{claimed:?}");
+    run("ip", &["netns", "del", name_of(&old)]);
+    let (code, msg) = node.call("ADD", "c2", &new, &config).error();
+    assert_eq!(code, 11, "{msg}");
+    assert!(msg.contains("left of net1 of container c1"), "{msg}");
+
+    std::fs::remove_file(&net).unwrap();
+    let answer = node.call("ADD", "c2", &new, &config);
+    answer.ok();
+    assert!(
+        answer.stderr.contains("set trust off on VF 0"),
+        "{answer:?}"
+    );
+    assert_eq!(node.state("attachments").len(), 1);
+    node.call("DEL", "c2", &new, &config).ok();
+    node.assert_undone();
 }
 
 /// All that can be asked for where no PF is: every step but the PF's.

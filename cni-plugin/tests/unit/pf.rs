@@ -113,6 +113,42 @@ fn an_address_alone_needs_no_pf() {
     );
 }
 
+/// A VF that keeps what the last pod was allowed has no next owner before that is put right.
+#[test]
+fn a_pf_that_is_busy_is_asked_again_and_one_that_cannot_is_not() {
+    let refused = |errno| {
+        Error::from(RtnlError::Refused {
+            what: format!("{errno}"),
+            errno,
+            reason: None,
+        })
+    };
+    let told = |errnos: &[Errno]| {
+        let told = gravest(errnos.iter().copied().map(refused).collect());
+        told.map(|error| (error.to_string(), is_final(&error)))
+    };
+    assert_eq!(told(&[]), None);
+    for never in [
+        Errno::EOPNOTSUPP,
+        Errno::EINVAL,
+        Errno::EPERM,
+        Errno::ENODEV,
+    ] {
+        assert_eq!(told(&[never]), Some((format!("{never}"), true)));
+    }
+    for busy in [Errno::EAGAIN, Errno::EBUSY, Errno::EIO, Errno::ETIMEDOUT] {
+        assert_eq!(told(&[busy]), Some((format!("{busy}"), false)));
+        let among = [Errno::EOPNOTSUPP, busy, Errno::EINVAL];
+        assert_eq!(told(&among), Some((format!("{busy}"), false)));
+    }
+    let gone = |code| Error::Io {
+        what: "find the PF ens1".to_owned(),
+        source: std::io::Error::from_raw_os_error(code),
+    };
+    assert!(is_final(&gone(libc::ENODEV)));
+    assert!(!is_final(&gone(libc::EINTR)));
+}
+
 #[test]
 fn settings_read_back_from_the_journals_text() {
     for (setting, text) in [
