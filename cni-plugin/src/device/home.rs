@@ -92,6 +92,7 @@ fn bring_home(
         };
         seen.index = (!in_pod).then_some(facts.index);
         let change = plan_home(&facts, in_pod.then_some(&ns), origin, &name, mac_by);
+        let tells_mac = change.mac.is_some();
         let sent = if change.is_empty() {
             Ok(())
         } else {
@@ -135,9 +136,30 @@ fn bring_home(
                 // owner finds it by its PCI address.
                 name = format!("{FALLBACK}%d").parse().map_err(|_| error)?;
             }
+            // Drivers have many words for it, and the kernel stays where it was refused: after the
+            // move, before the name.
+            (Err(_), MacBy::Message)
+                if tells_mac && is_home_unlike(host, home, pod.as_deref_mut(), pci, origin)? =>
+            {
+                mac_by = MacBy::Reset;
+            }
+            // One that can't reset goes without.
+            (Err(_), MacBy::Reset) => mac_by = MacBy::Nobody,
             (Err(error), _) => return Err(error.into()),
         }
     }
+}
+
+/// Whether the VF is at home, but with another MAC than it had.
+fn is_home_unlike(
+    host: &Host,
+    home: &mut Rtnl,
+    pod: Option<&mut Sandbox>,
+    pci: &PciAddr,
+    origin: &Netdev,
+) -> Result<bool, Error> {
+    let found = locate(host, home, pod, pci)?;
+    Ok(found.is_some_and(|(facts, in_pod)| !in_pod && facts.mac != Some(origin.mac)))
 }
 
 /// A device's further names: its own, and what others gave it as far as its own are known.
@@ -205,8 +227,8 @@ fn restore_names(
 enum MacBy {
     /// It is told, in the message that moves it.
     Message,
-    /// The PF has given it one, so the driver refuses; it takes that one when it resets, which
-    /// coming up or another MTU does.
+    /// The driver refuses, as where the PF has given it one; it takes that one when it resets,
+    /// which coming up or another MTU does.
     Reset,
     /// It has it, or never will; only the admin state is left.
     Nobody,

@@ -458,6 +458,47 @@ fn a_refused_mtu_is_told_by_its_key_and_leaves_nothing() {
     node.assert_clean();
 }
 
+/// Not every driver takes every MAC, nor says so in the same way. The kernel has moved the VF by
+/// then: it is home, and gets all else that it had.
+#[test]
+fn a_vf_that_refuses_its_mac_comes_home_without_it() {
+    let mut node = Node::new();
+    let (pod, host) = (node.pod(), node.host.clone());
+    let pci = node.make_vf(1);
+    run("ip", &["-n", &host, "link", "del", "vf1"]);
+    // As a VF: a device that can't be told a MAC at all.
+    run("ip", &["-n", &host, "link", "add", "vf1", "type", "ifb"]);
+    for words in [["alias", pci.as_str()], ["mtu", "1450"]] {
+        let line = [["-n", &host, "link", "set", "vf1"].as_slice(), &words].concat();
+        run("ip", &line);
+    }
+    for (up, mtu) in [(false, json!({})), (true, json!({"mtu": 1400}))] {
+        let state = if up { "up" } else { "down" };
+        run("ip", &["-n", &host, "link", "set", "vf1", state]);
+        let before = Node::link(&host, "vf1");
+        let mut config = node.config(mtu);
+        config["deviceID"] = pci.clone().into();
+        node.call("ADD", "c1", &pod, &config).ok();
+        // As if it had come with another one.
+        let record = node.state("attachments").remove(0);
+        let record = node.root.path().join("state/attachments").join(record);
+        let text = std::fs::read_to_string(&record).unwrap();
+        let (own, other) = (before["address"].as_str().unwrap(), "02:00:00:00:00:77");
+        std::fs::write(&record, text.replace(own, other)).unwrap();
+
+        let answer = node.call("DEL", "c1", &pod, &config);
+        answer.ok();
+        let told = format!("vf1 is home, but keeps the MAC {own} instead of {other}");
+        assert!(answer.stderr.contains(&told), "{answer:?}");
+        let after = Node::link(&host, "vf1");
+        for key in ["address", "mtu", "ifalias"] {
+            assert_eq!(before[key], after[key], "{after}");
+        }
+        assert_eq!(is_up(&after), up, "{after}");
+        node.assert_clean();
+    }
+}
+
 #[test]
 fn a_name_taken_at_home_does_not_keep_the_vf_away() {
     let mut node = Node::new();
