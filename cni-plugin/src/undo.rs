@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use xpu_linux::{sync::Rtnl, sysfs::SysfsError};
+use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError};
 
 use crate::{
     Call,
@@ -158,7 +158,15 @@ fn undo_device(
     }
     let mut home = Rtnl::open()?;
     // A VF whose pod is the host is home already.
-    let pod = pod.filter(|pod| !pod.is_own());
+    let (stays, pod) = match pod {
+        Some(pod) if pod.is_own() => (true, None),
+        Some(pod) => (false, Some(pod)),
+        // Nor does everybody open the host as a pod.
+        None => {
+            let own = NetNs::own_id();
+            (own.is_ok_and(|own| entry.record.netns.is(own)), None)
+        }
+    };
     let moved = vf.netdev.as_ref().filter(|_| entry.has_begun(Step::Move));
     if moved.is_some() && pod.is_none() {
         // The kernel brings it home when it gets to it; nobody else waits for that.
@@ -169,7 +177,15 @@ fn undo_device(
     let restored = undo_pf(call, entry, &mut home);
     if let Some(netdev) = moved {
         (call.host.checkpoint)("undo: move");
-        match device::send_home(call.host, &mut home, pod, &vf.pci(), netdev) {
+        let stripped = if stays {
+            let name = &entry.record.ifname;
+            device::strip(call.host, &mut home, &vf.pci(), netdev, name)
+        } else {
+            Ok(())
+        };
+        let sent =
+            stripped.and_then(|()| device::send_home(call.host, &mut home, pod, &vf.pci(), netdev));
+        match sent {
             Ok(remarks) => {
                 for remark in remarks {
                     call.log.warn(remark);

@@ -236,7 +236,7 @@ enum MacBy {
 
 /// The VF's netdev and whether it is in the pod; `None`: the PCI device is gone, or has no netdev
 /// because somebody took it from its driver.
-fn locate(
+pub(super) fn locate(
     host: &Host,
     home: &mut Rtnl,
     pod: Option<&mut Sandbox>,

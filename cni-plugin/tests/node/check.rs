@@ -272,3 +272,75 @@ fn the_hosts_namespace_is_a_pods_only_where_the_runtime_says_so() {
     node.assert_clean();
     assert_ne!(Node::link(&node.host, VF), Value::Null);
 }
+
+/// A device that moves leaves its addresses and routes behind; one that stays is rid of them.
+#[test]
+fn a_vf_whose_pod_was_the_host_keeps_nothing_of_it() {
+    let node = Node::new();
+    node.ipam_gives(&json!({
+        "ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}, {"address": "10.1.2.4/24"},
+                {"address": "fd00::3/64", "gateway": "fd00::1"}],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}, {"dst": "10.8.0.0/16", "table": 7}],
+    }));
+    let host = Path::new("/run/netns").join(&node.host);
+    let config = node.config(ipam());
+    let (env, none) = ([("CNI_NETNS_OVERRIDE", "1")], [].as_slice());
+    let ip = |line: &str| {
+        let words: Vec<_> = ["-n", &node.host]
+            .into_iter()
+            .chain(line.split(' '))
+            .collect();
+        run("ip", &words)
+    };
+    let kept = || {
+        let told: Value = serde_json::from_str(&ip(&format!("-j addr show dev {VF}"))).unwrap();
+        let all = told[0]["addr_info"].as_array().unwrap();
+        let all = all.iter().filter(|addr| addr["scope"] != "link");
+        all.map(|addr| addr["local"].clone()).collect::<Vec<_>>()
+    };
+    for state in ["down", "up"] {
+        ip(&format!("link set {VF} {state}"));
+        let add = || node.call_with("ADD", "c1", &host, &config.to_string(), &env);
+        add().ok();
+        assert!(ip("-o addr show dev net1").contains("10.1.2.4/24"));
+        // By a runtime that says so again, or not, and by whoever needs the name.
+        for (command, env) in [("DEL", none), ("DEL", &env[..]), ("GC", none)] {
+            let mut config = config.clone();
+            config["cni.dev/valid-attachments"] = json!([]);
+            let stdin = config.to_string();
+            node.call_with(command, "c1", &host, &stdin, env).ok();
+            assert_eq!(kept(), Vec::<Value>::new(), "{state} {command}");
+            assert_eq!(
+                ip("route show table all dev vf0 proto static"),
+                "",
+                "{state} {command}"
+            );
+            let six = ip("-6 route show table all dev vf0 proto static");
+            assert_eq!(six, "", "{state} {command}");
+            let up = crate::harness::is_up(&Node::link(&node.host, VF));
+            assert_eq!(up, state == "up", "{command}");
+            assert_eq!(node.state("attachments"), Vec::<String>::new());
+            add().ok();
+        }
+        node.call_with("DEL", "c1", &host, &config.to_string(), &[])
+            .ok();
+    }
+    // What it has before ADD does anything is the host's own.
+    ip(&format!("addr add 192.0.2.7/24 dev {VF}"));
+    let mut point = 0;
+    while Node::link(&node.host, "net1") == Value::Null {
+        point += 1;
+        let at = point.to_string();
+        let kill = [env[0], ("XPU_TESTBED_KILL_AT", at.as_str())];
+        node.call_with("ADD", "c1", &host, &config.to_string(), &kill);
+        if Node::link(&node.host, VF) != Value::Null {
+            node.call_with("DEL", "c1", &host, &config.to_string(), &[])
+                .ok();
+            assert_eq!(kept(), ["192.0.2.7"], "{point}");
+        }
+    }
+    assert!(point > 4, "{point}");
+    node.call_with("DEL", "c1", &host, &config.to_string(), &[])
+        .ok();
+    assert_eq!(kept(), Vec::<Value>::new());
+}

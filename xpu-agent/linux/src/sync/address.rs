@@ -67,6 +67,31 @@ pub fn add_address(index: IfIndex, addr: IfAddr, dad: Dad, what: String) -> Requ
     }
 }
 
+/// Takes an address away.
+#[must_use]
+pub fn del_address(index: IfIndex, addr: IfAddr, what: String) -> Request {
+    let mut message = AddressMessage::default();
+    message.header.index = index.get();
+    message.header.prefix_len = addr.len();
+    let own = match addr.addr() {
+        addr @ IpAddr::V4(_) => {
+            message.header.family = AddressFamily::Inet;
+            // Without the other end's, which an address may have as well.
+            AddressAttribute::Local(addr)
+        }
+        addr @ IpAddr::V6(_) => {
+            message.header.family = AddressFamily::Inet6;
+            AddressAttribute::Address(addr)
+        }
+    };
+    message.attributes.push(own);
+    Request {
+        what,
+        message: RouteNetlinkMessage::DelAddress(message),
+        flags: 0,
+    }
+}
+
 /// A route by one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {

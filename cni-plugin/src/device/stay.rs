@@ -1,0 +1,49 @@
+//! A VF whose pod is the host: it never moves, so nothing is taken from it that a move takes.
+
+use nix::errno::Errno;
+use xpu_linux::{
+    sync::{Rtnl, address::del_address, link::Change, look},
+    sysfs::PciAddr,
+};
+use xpu_model::IfName;
+
+use super::home::locate;
+use crate::{error::Error, host::Host, journal::Netdev};
+
+/// Takes all addresses and routes from a VF that ADD made `name` of.
+///
+/// # Errors
+/// Those of [`send_home`](super::send_home), which comes next.
+pub fn strip(
+    host: &Host,
+    home: &mut Rtnl,
+    pci: &PciAddr,
+    origin: &Netdev,
+    name: &IfName,
+) -> Result<(), Error> {
+    let Some((facts, _)) = locate(host, home, None, pci)? else {
+        return Ok(());
+    };
+    if facts.name == origin.name.as_str() && *name != origin.name {
+        return Ok(()); // ADD didn't come that far: whatever it has is the host's
+    }
+    // Routes go with the state. What it was, it gets back with its name.
+    let down = Change {
+        up: Some(false),
+        ..Change::of(facts.index)
+    };
+    let mut requests = vec![down.request(format!("take {} down", facts.name))];
+    let addresses = look::addresses(home, facts.index)?;
+    requests.extend(addresses.into_iter().map(|addr| {
+        let what = format!("take {addr} from {}", facts.name);
+        del_address(facts.index, addr, what)
+    }));
+    for verdict in home.apply_each(&requests)? {
+        match verdict {
+            // It went with the state, or with the first one of its subnet.
+            Err(error) if error.errno() == Some(Errno::EADDRNOTAVAIL) => {}
+            verdict => verdict?,
+        }
+    }
+    Ok(())
+}
