@@ -337,8 +337,8 @@ impl Journal {
         write_durably(&self.tombstone_path(tombstone.key()), &tombstone.line()).map(drop)
     }
 
-    /// The ports that are still to be deleted. What can't be read is set aside; what a newer plugin
-    /// wrote is left to it.
+    /// The ports that are still to be deleted. What is none is set aside; what a newer plugin wrote
+    /// is left to it.
     ///
     /// # Errors
     /// [`JournalError::File`].
@@ -356,14 +356,17 @@ impl Journal {
             if known.is_none() {
                 continue; // a temporary file of a writer at work
             }
-            let text = fs::read_to_string(&path);
-            if text.as_ref().is_ok_and(|text| newer_format(text).is_some()) {
-                continue;
-            }
-            match text.map(|text| Tombstone::parse(&text)) {
-                Ok(Ok(tombstone)) => found.push(tombstone),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Ok(Err(_)) | Err(_) => {
+            let text = match fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
+                // What it says isn't known, and the next reader may be luckier.
+                Err(source) => return Err(file_error("read", &path, source)),
+            };
+            match Tombstone::parse(&text) {
+                Ok(tombstone) => found.push(tombstone),
+                Err(_) if newer_format(&text).is_some() => {}
+                Err(_) => {
                     // The file is kept for people; an error would make every call fail.
                     let _kept = self.set_aside(&path, String::new());
                 }

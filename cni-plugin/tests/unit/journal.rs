@@ -176,6 +176,39 @@ fn tombstones_are_kept_until_exhumed() {
     assert!(journal.tombstones().unwrap().is_empty());
 }
 
+/// A port is not given up for a disk or a memory that failed once.
+#[test]
+fn a_tombstone_that_cannot_be_read_now_is_not_set_aside() {
+    let (dir, journal) = journal();
+    let (kept, other) = (Tombstone::of(&record("a")), Tombstone::of(&record("b")));
+    journal.bury(&kept).unwrap();
+    journal.bury(&other).unwrap();
+    let tombstones = dir.path().join("state/tombstones");
+    let path = tombstones.join(kept.key().as_str());
+    let away = dir.path().join("away");
+    fs::rename(&path, &away).unwrap();
+    // As root reads every file, one that is a folder.
+    fs::create_dir(&path).unwrap();
+    for _ in 0..2 {
+        let told = journal.tombstones();
+        assert!(matches!(told, Err(JournalError::File { .. })), "{told:?}");
+    }
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(journal.tombstones().unwrap().len(), 2);
+    // The same with a record.
+    let key = record("a").key();
+    fs::create_dir(dir.path().join("state/attachments").join(key.as_str())).unwrap();
+    for _ in 0..2 {
+        let told = journal.load(&key);
+        assert!(matches!(told, Err(JournalError::File { .. })), "{told:?}");
+    }
+    // What can be read, and is no text, is no tombstone.
+    fs::write(&path, b"\xff\xfe").unwrap();
+    assert_eq!(journal.tombstones().unwrap(), [other]);
+    assert!(!path.exists());
+}
+
 /// A delegate's DEL must see the configuration that its ADD saw.
 #[test]
 fn numbers_of_a_configuration_survive_the_journal() {
