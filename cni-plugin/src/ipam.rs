@@ -5,9 +5,12 @@ use std::{
     fs::File,
     io::{self, Read, Seek, Write},
     net::IpAddr,
-    os::{fd::AsFd, unix::process::CommandExt},
+    os::{
+        fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Instant,
 };
 
@@ -418,8 +421,15 @@ fn run(call: &Run<'_>) -> Result<Vec<u8>, IpamError> {
         .stderr(Stdio::inherit())
         .spawn()
         .map_err(failed)?;
-    let answer = match read_answer(&mut child, call.deadline) {
-        Ok(Some(answer)) => answer,
+    let ended = read_answer(&mut child, call.deadline).and_then(|answer| {
+        let status = match answer {
+            Some(_) => wait(&mut child, call.deadline)?,
+            None => None,
+        };
+        Ok(answer.zip(status))
+    });
+    let (answer, status) = match ended {
+        Ok(Some(ended)) => ended,
         Ok(None) => {
             reap(&mut child);
             return Err(IpamError::Deadline { program });
@@ -429,7 +439,6 @@ fn run(call: &Run<'_>) -> Result<Vec<u8>, IpamError> {
             return Err(IpamError::Run { program, source });
         }
     };
-    let status = child.wait().map_err(failed)?;
     if status.success() {
         Ok(answer)
     } else {
@@ -471,11 +480,10 @@ fn read_answer(child: &mut Child, deadline: Instant) -> io::Result<Option<Vec<u8
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .as_millis();
-        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], left) {
+        match poll(
+            &mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)],
+            left(deadline),
+        ) {
             Ok(0) => return Ok(None),
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
@@ -493,6 +501,44 @@ fn read_answer(child: &mut Child, deadline: Instant) -> io::Result<Option<Vec<u8
             ));
         }
     }
+}
+
+/// Waits for the end of a process that has closed its stdout, which need not be the same; `None`
+/// when that doesn't come by the deadline.
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    // Most are done by now.
+    if let Some(status) = child.try_wait()? {
+        return Ok(Some(status));
+    }
+    let process = pidfd(child)?;
+    loop {
+        match poll(
+            &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],
+            left(deadline),
+        ) {
+            Ok(0) => return Ok(None),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(_) => return child.wait().map(Some),
+        }
+    }
+}
+
+/// A descriptor that becomes readable when the process ends.
+fn pidfd(child: &Child) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes two numbers; the process is our child and not reaped yet, so the
+    // id is still its own.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    let fd = Errno::result(fd)?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The time until a deadline, as `poll` takes it.
+fn left(deadline: Instant) -> PollTimeout {
+    let left = deadline.saturating_duration_since(Instant::now());
+    PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX)
 }
 
 fn reap(child: &mut Child) {

@@ -128,7 +128,7 @@ fn a_failing_sweep_fails_no_call_and_holds_none_up() {
     let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
     lose(&node, &pods[0]);
     // An IPAM plugin that hangs, for the lost pod's sake alone.
-    ipam_hangs_but_for(&node, "c1");
+    ipam_hangs_but_for(&node, "c1", "exec sleep 30");
     let start = Instant::now();
     node.call("DEL", "c1", &pods[1], &configs[1]).ok();
     let elapsed = start.elapsed();
@@ -140,12 +140,36 @@ fn a_failing_sweep_fails_no_call_and_holds_none_up() {
     assert_eq!(node.state("attachments").len(), 1);
 }
 
+/// One that has answered is done when it ends, and not before.
+#[test]
+fn an_ipam_that_hangs_with_its_answer_given_holds_no_call_up_either() {
+    let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
+    lose(&node, &pods[0]);
+    let root = node.root.path().display();
+    let sleep = format!("echo $$ > {root}/pid; exec sleep 30 >&-");
+    ipam_hangs_but_for(&node, "c1", &sleep);
+    let start = Instant::now();
+    let answer = node.call("DEL", "c1", &pods[1], &configs[1]);
+    answer.ok();
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
+    assert!(answer.stderr.contains("did not end in time"), "{answer:?}");
+    assert_eq!(node.state("attachments").len(), 1, "kept for another time");
+    let pid = fs::read_to_string(node.root.path().join("pid")).unwrap();
+    let process = PathBuf::from("/proc").join(pid.trim_end());
+    assert!(!process.exists(), "it is killed and reaped");
+    assert_eq!(hung(&node), ["c0"]);
+    // It is left alone for a while.
+    node.call("DEL", "c1", &pods[1], &configs[1]).ok();
+    assert_eq!(hung(&node), ["c0"]);
+}
+
 /// An IPAM plugin that hangs, unless it is for one container.
-fn ipam_hangs_but_for(node: &Node, container: &str) {
+fn ipam_hangs_but_for(node: &Node, container: &str, hang: &str) {
     let root = node.root.path().display();
     let script = format!(
         "#!/bin/sh\n[ \"$CNI_CONTAINERID\" = {container} ] && exit 0\n\
-         echo \"$CNI_CONTAINERID\" >> {root}/hung\nexec sleep 30\n"
+         echo \"$CNI_CONTAINERID\" >> {root}/hung\n{hang}\n"
     );
     fs::write(node.root.path().join("bin/fake-ipam"), script).unwrap();
 }
@@ -164,7 +188,7 @@ fn an_ipam_that_hangs_costs_one_call_and_not_each_and_keeps_no_vf() {
     for number in 0..8 {
         copy_record(&node, "c0", &format!("lost{number}"));
     }
-    ipam_hangs_but_for(&node, "c1");
+    ipam_hangs_but_for(&node, "c1", "exec sleep 30");
     for _ in 0..8 {
         node.call("DEL", "c1", &pods[1], &configs[1]).ok();
     }
