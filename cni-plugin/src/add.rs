@@ -148,7 +148,7 @@ fn attach(
             let notes = undone
                 .failures
                 .into_iter()
-                .map(|text| format!("undo: {text}"))
+                .map(|error| format!("undo: {}", chain(&error)))
                 .collect();
             Err(Failure { error, notes })
         }
@@ -232,11 +232,12 @@ fn finish(
     let undone = undo(call, journal, entry, pod.as_mut());
     if enough(&undone) {
         for failure in undone.failures {
-            call.log.warn(format_args!("{failure} (left of {name})"));
+            call.log
+                .warn(format_args!("{} (left of {name})", chain(&failure)));
         }
         return Ok(());
     }
-    let why = undone.failures.first().cloned();
+    let why = undone.failures.first().map(|error| chain(error));
     let why = why.unwrap_or_else(|| "its VF has not come home yet".to_owned());
     Err(Error::Busy(format!("{why} (left of {name})")))
 }

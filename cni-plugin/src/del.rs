@@ -56,7 +56,10 @@ fn detach(
         // Only here does the configuration count: the journal knows better. One that ADD refuses
         // has made nothing.
         return match raw.common(version) {
-            Ok(common) => finish(without_journal(call, attachment, &common, &key)),
+            Ok(common) => {
+                let undone = without_journal(call, attachment, &common, &key);
+                Failure::first_of(undone.failures)
+            }
             Err(error) => {
                 call.log.warn(chain(&error));
                 Ok(())
@@ -69,7 +72,8 @@ fn detach(
         return Ok(());
     };
     let mut pod = open_pod(attachment, &entry)?;
-    finish(undo(call, journal, entry, pod.as_mut()))
+    let undone = undo(call, journal, entry, pod.as_mut());
+    Failure::first_of(undone.failures)
 }
 
 /// The pod's namespace as the runtime names it, else as the journal does.
@@ -104,7 +108,7 @@ fn without_journal(call: &Call<'_>, attachment: &Attachment, common: &Common, ke
             deadline: call.deadline,
         };
         if let Err(error) = release_or_forget(call, &release) {
-            undone.failures.push(format!("IPAM: {}", chain(&error)));
+            undone.fail("IPAM", error);
         }
     }
     if let Err(error) = delete_port(call, &common.agent, &key.port_id(), deadline) {
@@ -114,15 +118,4 @@ fn without_journal(call: &Call<'_>, attachment: &Attachment, common: &Common, ke
         ));
     }
     undone
-}
-
-fn finish(undone: Undone) -> Result<(), Failure> {
-    let mut failures = undone.failures.into_iter();
-    match failures.next() {
-        None => Ok(()),
-        Some(first) => Err(Failure {
-            error: Error::Device(first),
-            notes: failures.collect(),
-        }),
-    }
 }

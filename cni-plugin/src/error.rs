@@ -73,6 +73,17 @@ pub enum Error {
     /// Somebody else is at work on the device, or holds it.
     #[error("{0}")]
     Busy(String),
+    /// A part of an attachment that couldn't be undone. It has its cause's code, and its words
+    /// among its own.
+    #[error("{part}: {}{}", chain(&**cause), of(owner.as_deref()))]
+    Left {
+        /// Which part.
+        part: &'static str,
+        /// Whose, where that isn't the caller's.
+        owner: Option<String>,
+        /// Why.
+        cause: Box<Self>,
+    },
     /// CHECK found something else than ADD had answered, or left.
     #[error("{what}: expected {expected}, found {found}")]
     Mismatch {
@@ -101,6 +112,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same of another attachment than the caller's, whose name is told with it.
+    #[must_use]
+    pub fn left_of(self, name: String) -> Self {
+        match self {
+            Self::Left { part, cause, .. } => Self::Left {
+                part,
+                owner: Some(name),
+                cause,
+            },
+            other => other,
+        }
+    }
+
     /// The code in the error document.
     #[must_use]
     pub fn code(&self) -> u32 {
@@ -133,6 +157,7 @@ impl Error {
                 IpamError::Run { .. } | IpamError::Answer { .. } => 103,
             },
             Self::Mismatch { .. } => 104,
+            Self::Left { cause, .. } => cause.code(),
         }
     }
 
@@ -159,9 +184,16 @@ impl Error {
     fn hint(&self) -> Option<&str> {
         match self {
             Self::Ipam(IpamError::Failed { details, .. }) if !details.is_empty() => Some(details),
+            Self::Left { cause, .. } => cause.hint(),
             _ => None,
         }
     }
+}
+
+fn of(owner: Option<&str>) -> String {
+    owner
+        .map(|owner| format!(" (left of {owner})"))
+        .unwrap_or_default()
 }
 
 /// A text for people's terminals, some of whose words are from configurations and from other
@@ -207,6 +239,30 @@ mod tests {
         assert_eq!(document["code"], 11);
         assert_eq!(document["msg"], "0000:af:06.0 is at work");
         assert_eq!(document["details"], "undo: port left");
+    }
+
+    #[test]
+    fn what_is_left_of_an_attachment_has_its_causes_code() {
+        let failed = || {
+            Box::new(Error::Ipam(IpamError::Failed {
+                name: "host-local".to_owned(),
+                code: 110,
+                msg: "the store is away".to_owned(),
+                details: "since noon".to_owned(),
+            }))
+        };
+        let left = |owner: Option<&str>| Error::Left {
+            part: "IPAM",
+            owner: owner.map(str::to_owned),
+            cause: failed(),
+        };
+        let document = left(None).document(Version::LATEST, &[]);
+        assert_eq!(document["code"], 110);
+        let told = "IPAM: the store is away (IPAM plugin host-local)";
+        assert_eq!(document["msg"], told);
+        assert_eq!(document["details"], "since noon");
+        let told = format!("{told} (left of net1 of container c1)");
+        assert_eq!(chain(&left(Some("net1 of container c1"))), told);
     }
 
     #[test]

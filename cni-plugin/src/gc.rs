@@ -178,7 +178,7 @@ impl Network<'_> {
         // A VF that is still on its way home is the sweep's.
         match undone.failures.into_iter().next() {
             None => Ok(()),
-            Some(first) => Err(Error::Device(format!("{first} (left of {name})"))),
+            Some(first) => Err(first.left_of(name)),
         }
     }
 }

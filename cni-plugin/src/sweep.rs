@@ -137,7 +137,7 @@ fn finish_if_left(
     ));
     let undone = undo(call, journal, entry, None);
     for failure in &undone.failures {
-        call.log.warn(format_args!("sweep: {failure}"));
+        call.log.warn(format_args!("sweep: {}", chain(failure)));
     }
     // That an IPAM was left alone is no failure of this attachment's.
     if undone.failures.is_empty() || (undone.frees_vf && hung.is_none()) {

@@ -26,8 +26,8 @@ use crate::{
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Undone {
-    /// What couldn't be undone, in words. The journal keeps the record then.
-    pub failures: Vec<String>,
+    /// What couldn't be undone. The journal keeps the record then.
+    pub failures: Vec<Error>,
     /// The VF will come home by itself, but hasn't yet. Kept in the journal as well.
     pub awaited: bool,
     /// Whether the VF is free for its next owner, whatever else is left.
@@ -41,8 +41,13 @@ impl Undone {
         self.failures.is_empty() && !self.awaited
     }
 
-    fn fail(&mut self, what: &str, error: &Error) {
-        self.failures.push(format!("{what}: {}", chain(error)));
+    /// Adds what couldn't be undone.
+    pub fn fail(&mut self, part: &'static str, cause: impl Into<Error>) {
+        self.failures.push(Error::Left {
+            part,
+            owner: None,
+            cause: Box::new(cause.into()),
+        });
     }
 }
 
@@ -78,7 +83,7 @@ pub fn undo(
         // It may hang; the VF needs some of the time.
         let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         if let Err(error) = undo_ipam(call, journal, &entry, ipam, half) {
-            undone.fail("IPAM", &error);
+            undone.fail("IPAM", error);
         }
     }
     if same_boot && ours {
@@ -90,7 +95,7 @@ pub fn undo(
                 frees_vf = false;
             }
             Err(error) => {
-                undone.fail("VF", &error);
+                undone.fail("VF", error);
                 frees_vf = false;
             }
         }
@@ -100,20 +105,20 @@ pub fn undo(
     {
         (call.host.checkpoint)("undo: device-info");
         if let Err(error) = deviceinfo::remove(path) {
-            undone.fail("device info", &error);
+            undone.fail("device info", error);
         }
     }
     if entry.has_begun(Step::Port)
         && let Err(error) = undo_port(call, journal, &entry, deadline)
     {
-        undone.fail("port", &error);
+        undone.fail("port", error);
         frees_vf = false;
     }
     // An IPAM that fails, for hours or for ever, keeps its addresses and this record, but no VF.
     if frees_vf && ours {
         (call.host.checkpoint)("undo: claim");
         if let Err(error) = journal.release(&entry) {
-            undone.fail("journal", &error.into());
+            undone.fail("journal", error);
             frees_vf = false;
         }
     }
@@ -121,12 +126,12 @@ pub fn undo(
     if let Some(ipam) = late
         && let Err(error) = undo_ipam(call, journal, &entry, ipam, deadline)
     {
-        undone.fail("IPAM", &error);
+        undone.fail("IPAM", error);
     }
     if undone.is_clean() {
         (call.host.checkpoint)("undo: forget");
         if let Err(error) = journal.forget(&entry) {
-            undone.fail("journal", &error.into());
+            undone.fail("journal", error);
         }
     }
     undone

@@ -491,10 +491,11 @@ fn an_ipam_that_fails_keeps_no_vf_and_is_asked_again() {
     let (old, new, config) = (node.pod(), node.pod(), node.config(ipam()));
     node.call("ADD", "c1", &old, &config).ok();
     let away = node.root.path().join("ipam.error.DEL");
-    let told = json!({"code": 100, "msg": "the store is away"});
+    let told = json!({"code": 110, "msg": "the store is away"});
     std::fs::write(&away, told.to_string()).unwrap();
-    let (_, msg) = node.call("DEL", "c1", &old, &config).error();
-    assert!(msg.contains("the store is away"), "{msg}");
+    let (code, msg) = node.call("DEL", "c1", &old, &config).error();
+    let words = "IPAM: the store is away (IPAM plugin fake-ipam)";
+    assert_eq!((code, msg.as_str()), (110, words));
     assert_ne!(Node::link(&node.host, VF), Value::Null);
 
     let plain = node.config(json!({}));
