@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use nix::errno::Errno;
 use xpu_linux::{
     sync::{
-        Rtnl, ioctl,
+        Request, Rtnl, RtnlError, ioctl,
+        link::Change,
         vf_side::{self, VfSide},
     },
     sysfs::{Parent, PciAddr},
@@ -176,6 +178,39 @@ fn mac_from_file(file: &Path, pci: &PciAddr) -> Result<Mac, Error> {
         serde_json::from_slice(&text).map_err(|error| unknown(format!("is wrong ({error})")))?;
     let mac = macs.get(pci.as_str()).copied();
     mac.ok_or_else(|| unknown("doesn't list it".to_owned()))
+}
+
+/// Changes a device that stays in its namespace, by `send`. Kernels before 6.2 rename none that is
+/// up, and some drivers take no MAC then: those say that it is busy, and it goes down for it.
+///
+/// # Errors
+/// The kernel's refusal.
+fn change_in_place(
+    change: &Change<'_>,
+    what: String,
+    is_up: impl FnOnce() -> bool,
+    mut send: impl FnMut(&[Request]) -> Result<(), RtnlError>,
+) -> Result<(), RtnlError> {
+    let request = change.request(what);
+    match send(std::slice::from_ref(&request)) {
+        Err(error) if error.errno() == Some(Errno::EBUSY) && is_up() => {}
+        sent => return sent,
+    }
+    let [down, again] = by_way_of_down(change);
+    send(&[
+        down.request(format!("take link {} down", change.index)),
+        again.request(request.what),
+    ])
+}
+
+/// The same change to a device that is up, in two steps.
+fn by_way_of_down<'a>(change: &Change<'a>) -> [Change<'a>; 2] {
+    let down = Change {
+        up: Some(false),
+        ..Change::of(change.index)
+    };
+    let up = change.up.or(Some(true));
+    [down, Change { up, ..*change }]
 }
 
 /// An MTU beside another.

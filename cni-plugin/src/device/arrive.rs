@@ -8,7 +8,7 @@ use xpu_linux::sync::{
 };
 use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
-use super::{other_mtu, taken_by};
+use super::{change_in_place, other_mtu, taken_by};
 use crate::{
     error::Error,
     journal::{JournalError, Netdev},
@@ -93,8 +93,11 @@ pub fn move_in(
         up: Some(true),
         ..Change::of(index)
     };
-    let request = change.request(format!("move {} into the pod as {name}", netdev.name));
-    let mut moved = home.apply(std::slice::from_ref(&request));
+    let what = format!("move {} into the pod as {name}", netdev.name);
+    let request = change.request(what.clone());
+    // The move takes it down, unless the pod is where it is.
+    let is_up = || netdev.up && pod.is_own();
+    let mut moved = change_in_place(&change, what, is_up, |all| home.apply(all));
     let mut known = None;
     if moved.as_ref().is_err_and(is_taken) {
         // The kernel takes every name along, and refuses all for one that is taken.

@@ -19,7 +19,7 @@ use xpu_linux::{
 };
 use xpu_model::{IfIndex, IfName};
 
-use super::{is_userspace, other_mtu, taken_by};
+use super::{change_in_place, is_userspace, other_mtu, taken_by};
 use crate::{
     error::{Error, chain},
     host::Host,
@@ -96,9 +96,11 @@ fn bring_home(
         let sent = if change.is_empty() {
             Ok(())
         } else {
-            let request = change.request(format!("bring {} home as {name}", facts.name));
+            let what = format!("bring {} home as {name}", facts.name);
             match (&mut pod, in_pod) {
                 (Some(pod), true) => {
+                    // The move takes it down.
+                    let request = change.request(what);
                     // A name that the pod gave it would stand in the way of its next owner.
                     let (own, strange) = split_names(&facts, origin);
                     seen.names = Some(own);
@@ -107,7 +109,7 @@ fn bring_home(
                     let verdicts = pod.rtnl.apply_each(&requests)?;
                     verdicts.into_iter().next_back().unwrap_or(Ok(()))
                 }
-                _ => home.apply(&[request]),
+                _ => change_in_place(&change, what, || facts.up, |all| home.apply(all)),
             }
         };
         match (sent, mac_by) {

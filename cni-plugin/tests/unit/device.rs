@@ -1,6 +1,9 @@
 //! Going home, as pure plans.
 
+use xpu_linux::sync::RtnlError;
+
 use super::*;
+use crate::device::by_way_of_down;
 
 fn origin(up: bool) -> Netdev {
     Netdev {
@@ -112,6 +115,51 @@ fn a_refused_mac_costs_one_reset_and_then_the_admin_state_returns() {
     let kept = LinkFacts { up: true, ..wrong };
     let settled = plan_home(&kept, None, &origin, &origin.name, MacBy::Nobody);
     assert_eq!((settled.mac, settled.up), (None, Some(false)));
+}
+
+/// As kernels before 6.2 have it.
+#[test]
+fn a_device_that_may_not_be_renamed_while_it_is_up_goes_down_for_it() {
+    for up in [false, true] {
+        let origin = origin(up);
+        let home = LinkFacts {
+            name: "net1".to_owned(),
+            up: true,
+            ..facts(&origin)
+        };
+        let change = plan_home(&home, None, &origin, &origin.name, MacBy::Message);
+        let [down, again] = by_way_of_down(&change);
+        assert_eq!((down.name, down.up), (None, Some(false)));
+        assert_eq!((again.name, again.up), (Some(&origin.name), Some(up)));
+
+        // How many requests are sent at a time to a kernel that refuses the first with `errno`.
+        let sent = |errno: Errno, is_up: bool| {
+            let mut sent = Vec::new();
+            let told = change_in_place(
+                &change,
+                "rename".to_owned(),
+                || is_up,
+                |requests| {
+                    sent.push(requests.len());
+                    match sent.len() {
+                        1 => Err(RtnlError::Refused {
+                            what: requests[0].what.clone(),
+                            errno,
+                            reason: None,
+                        }),
+                        _ => Ok(()),
+                    }
+                },
+            );
+            (told.map_err(|error| error.errno()), sent)
+        };
+        assert_eq!(sent(Errno::EBUSY, true), (Ok(()), vec![1, 2]));
+        // What else is busy is no matter of the state.
+        let busy = (Err(Some(Errno::EBUSY)), vec![1]);
+        assert_eq!(sent(Errno::EBUSY, false), busy);
+        let taken = (Err(Some(Errno::EEXIST)), vec![1]);
+        assert_eq!(sent(Errno::EEXIST, true), taken);
+    }
 }
 
 #[test]
