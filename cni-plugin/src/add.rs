@@ -6,7 +6,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -29,7 +29,7 @@ use crate::{
     result::{self, Interface},
     sandbox::Sandbox,
     sweep::pod_lives,
-    undo::{Undone, is_this_boot, undo},
+    undo::{Undone, is_this_boot, undo, undo_without_agent},
     version::Version,
 };
 
@@ -132,6 +132,7 @@ fn attach(
         entry,
         home,
         agent,
+        agent_hung: false,
         alt_names: None,
     };
     match attach.steps(pod) {
@@ -144,6 +145,11 @@ fn attach(
             Ok(answer)
         }
         Err(error) => {
+            let undo = if attach.agent_hung {
+                undo_without_agent
+            } else {
+                undo
+            };
             let undone = undo(call, journal, attach.entry, Some(pod));
             let notes = undone
                 .failures
@@ -310,6 +316,8 @@ struct Attach<'a> {
     entry: Entry,
     home: Rtnl,
     agent: Agent,
+    /// Whether it was waited for in vain until its time was up.
+    agent_hung: bool,
     /// The further names that the VF came into the pod with.
     alt_names: Option<Vec<String>>,
 }
@@ -387,7 +395,15 @@ impl Attach<'_> {
             .deadline
             .checked_sub(AFTER_AGENT)
             .unwrap_or(self.call.deadline);
-        Ok(self.agent.create(&self.entry.record.port, deadline)?)
+        let start = Instant::now();
+        let created = self.agent.create(&self.entry.record.port, deadline);
+        // One that ended meanwhile may be back already.
+        let failed = created
+            .as_ref()
+            .err()
+            .filter(|_| Instant::now() >= deadline);
+        self.agent_hung = failed.is_some_and(|error| drain::hung(error, start));
+        Ok(created?)
     }
 
     fn lease(&mut self) -> Result<Lease, Error> {

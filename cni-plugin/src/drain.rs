@@ -88,8 +88,8 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
             Ok(()) => {}
             Err(Error::Agent(error)) => {
                 call.log.warn(format_args!("tombstones: {}", chain(&error)));
-                if deleted == 0 {
-                    note(call, journal, addr, &error, start);
+                if deleted == 0 && hung(&error, start) {
+                    note(call, journal, addr);
                 }
             }
             Err(error) => return Err(error),
@@ -98,17 +98,19 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
     Ok(())
 }
 
-/// Notes of an agent that it was waited for in vain. One that refuses, be it the connection, costs
-/// no time. A note that can't be written costs one try more.
-pub fn note(call: &Call<'_>, journal: &Journal, agent: &str, error: &AgentError, start: Instant) {
+/// Whether an agent was waited for in vain. One that refuses, be it the connection, costs no time.
+#[must_use]
+pub fn hung(error: &AgentError, start: Instant) -> bool {
     let in_vain = matches!(
         error,
         AgentError::Unreachable { .. } | AgentError::Deadline { .. }
     );
-    if in_vain
-        && start.elapsed() >= SLOW
-        && let Err(error) = journal.failed(Subject::Agent(agent))
-    {
+    in_vain && start.elapsed() >= SLOW
+}
+
+/// Notes of an agent that it [hung](hung). A note that can't be written costs one try more.
+pub fn note(call: &Call<'_>, journal: &Journal, agent: &str) {
+    if let Err(error) = journal.failed(Subject::Agent(agent)) {
         call.log.warn(chain(&error));
     }
 }

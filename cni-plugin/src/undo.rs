@@ -17,7 +17,7 @@ use crate::{
     error::{Error, chain},
     host::Host,
     ipam::{self, IpamError},
-    journal::{Entry, Ipam, Journal, Step, Subject, Tombstone},
+    journal::{Entry, Ipam, Journal, JournalError, Step, Subject, Tombstone},
     lock::lock,
     pf,
     sandbox::Sandbox,
@@ -53,11 +53,28 @@ impl Undone {
 
 /// Undoes an attachment. The caller holds its VF's lock. `pod` is its namespace,
 /// where that still exists.
-pub fn undo(
+pub fn undo(call: &Call<'_>, journal: &Journal, entry: Entry, pod: Option<&mut Sandbox>) -> Undone {
+    undo_with(call, journal, entry, pod, true)
+}
+
+/// The same where the agent has just [hung](drain::hung), which has cost the call its time: its
+/// port is left for later at once.
+pub fn undo_without_agent(
+    call: &Call<'_>,
+    journal: &Journal,
+    entry: Entry,
+    pod: Option<&mut Sandbox>,
+) -> Undone {
+    drain::note(call, journal, &entry.record.agent);
+    undo_with(call, journal, entry, pod, false)
+}
+
+fn undo_with(
     call: &Call<'_>,
     journal: &Journal,
     mut entry: Entry,
     pod: Option<&mut Sandbox>,
+    asks_agent: bool,
 ) -> Undone {
     let mut undone = Undone::default();
     let deadline = call.deadline.max(Instant::now() + call.grace);
@@ -108,11 +125,17 @@ pub fn undo(
             undone.fail("device info", error);
         }
     }
-    if entry.has_begun(Step::Port)
-        && let Err(error) = undo_port(call, journal, &entry, deadline)
-    {
-        undone.fail("port", error);
-        frees_vf = false;
+    if entry.has_begun(Step::Port) {
+        (call.host.checkpoint)("undo: port");
+        let left = if asks_agent {
+            undo_port(call, journal, &entry, deadline)
+        } else {
+            journal.bury(&Tombstone::of(&entry.record))
+        };
+        if let Err(error) = left {
+            undone.fail("port", error);
+            frees_vf = false;
+        }
     }
     // An IPAM that fails, for hours or for ever, keeps its addresses and this record, but no VF.
     if frees_vf && ours {
@@ -294,11 +317,10 @@ fn undo_port(
     journal: &Journal,
     entry: &Entry,
     deadline: Instant,
-) -> Result<(), Error> {
-    (call.host.checkpoint)("undo: port");
+) -> Result<(), JournalError> {
     let record = &entry.record;
     if call.in_passing && journal.failures(Subject::Agent(&record.agent)).is_none() {
-        return Ok(journal.bury(&Tombstone::of(record))?);
+        return journal.bury(&Tombstone::of(record));
     }
     let start = Instant::now();
     let deadline = deadline.min(start + PORT);
@@ -314,7 +336,9 @@ fn undo_port(
             chain(&error)
         ));
         journal.bury(&Tombstone::of(record))?;
-        drain::note(call, journal, &record.agent, &error, start);
+        if drain::hung(&error, start) {
+            drain::note(call, journal, &record.agent);
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! a call fails fast and clearly, or succeeds with a tombstone, and nothing is left in the end.
 
 use std::{
+    os::unix::net::UnixListener,
     path::Path,
     time::{Duration, Instant},
 };
@@ -173,6 +174,55 @@ fn an_agent_that_hangs_at_del_keeps_neither_pod_nor_vf() {
     assert_eq!(node.agent.ports().len(), 1);
     assert_eq!(node.state("tombstones"), Vec::<String>::new());
     node.call("DEL", "c2", &pod, &config).ok();
+    node.assert_clean();
+}
+
+/// It has the time that the call has, and no more for what the call undoes.
+#[test]
+fn an_agent_that_hangs_at_add_costs_its_deadline_once() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    // Whoever connects is heard by nobody.
+    let socket = node.root.path().join("silent.sock");
+    let silent = UnixListener::bind(&socket).unwrap();
+    let agent = format!("unix://{}", socket.display());
+    let config = node.config(json!({ "agent": agent }));
+    let start = Instant::now();
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    let elapsed = start.elapsed();
+    assert_eq!(code, 11, "{msg}");
+    assert!(msg.contains(&agent), "{msg}");
+    // 8 s for the agent; 3 s more if it were asked again.
+    assert!(elapsed < Duration::from_millis(10_500), "{elapsed:?}");
+    // Its port may be there, and is in nobody's way but the VF's next owner's.
+    assert_eq!(node.state("tombstones").len(), 1);
+    assert_eq!(node.state("attachments"), Vec::<String>::new());
+    assert_eq!(node.state("vf"), Vec::<String>::new());
+    drop(silent);
+    std::fs::remove_file(&socket).unwrap();
+    std::os::unix::fs::symlink(node.agent.socket(), &socket).unwrap();
+    node.call("ADD", "c2", &pod, &config).ok();
+    assert_eq!(node.state("tombstones"), Vec::<String>::new());
+    node.call("DEL", "c2", &pod, &config).ok();
+    node.assert_clean();
+}
+
+/// The same by what it is asked, and not by the clock.
+#[test]
+fn an_agent_that_hangs_at_add_is_not_asked_to_undo() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let held = node.agent.hold();
+    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+    assert_eq!(code, 11, "{msg}");
+    held.entered.recv().unwrap();
+    held.release();
+    // It would delete at once.
+    assert_eq!(node.agent.ports().len(), 1);
+    assert_eq!(node.state("tombstones").len(), 1);
+    node.call("ADD", "c1", &pod, &config).ok();
+    assert_eq!(node.state("tombstones"), Vec::<String>::new());
+    node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
 }
 
