@@ -469,7 +469,13 @@ impl Attach<'_> {
             tell_vf,
             mtu: self.config.mtu,
         };
-        let keep = |names| self.entry.begin_with(Step::Move, names);
+        let checkpoint = self.call.host.checkpoint;
+        let keep = |names| {
+            checkpoint("names");
+            self.entry.begin_with(Step::Move, names)?;
+            checkpoint("names");
+            Ok(())
+        };
         let arrived = device::move_in(&mut self.home, pod, (&netdev, index), &wanted, keep)?;
         self.alt_names = arrived.alt_names;
         (self.call.host.checkpoint)("moved");

@@ -34,7 +34,8 @@ pub fn strip(
     };
     let mut requests = vec![down.request(format!("take {} down", facts.name))];
     let addresses = look::addresses(home, facts.index)?;
-    requests.extend(addresses.into_iter().map(|addr| {
+    requests.extend(addresses.into_iter().map(|found| {
+        let addr = found.addr;
         let what = format!("take {addr} from {}", facts.name);
         del_address(facts.index, addr, what)
     }));

@@ -119,12 +119,7 @@ fn first(vfs: &[Vf]) -> Result<&Vf> {
     vfs.first().context("no VF")
 }
 
-fn one_by_one(
-    site: &dyn Site,
-    size: Size,
-    slowness: Slowness,
-    rows: &mut Vec<Row>,
-) -> Result<()> {
+fn one_by_one(site: &dyn Site, size: Size, slowness: Slowness, rows: &mut Vec<Row>) -> Result<()> {
     let mut host = Namespace::own()?;
     let pod = Pod::create("one")?;
     let mut inside = Namespace::open(&pod.path())?;
