@@ -42,11 +42,12 @@ pub fn differs(
     wrong.extend(link_differs(&link, told, record));
 
     let found = look::addresses(&mut pod.rtnl, link.index)?;
-    let usable = |addr: &IfAddr| {
+    // One that is still looked at is as ADD left it, on kernels without optimistic DAD.
+    let serves = |addr: &IfAddr| {
         let mut found = found.iter();
-        found.any(|found| found.addr == *addr && found.dad == DadState::Usable)
+        found.any(|found| found.addr == *addr && found.dad != DadState::Failed)
     };
-    let missing = told.addresses.iter().filter(|addr| !usable(addr));
+    let missing = told.addresses.iter().filter(|addr| !serves(addr));
     let what = format!("addresses of {}", told.name);
     wrong.extend(missing.map(|addr| mismatch(&what, addr, list(found.iter().map(address)))));
 

@@ -1,7 +1,11 @@
 //! CHECK on a node of namespaces: it passes while all is as ADD left it, and finds each
 //! thing that isn't.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use crate::{
     harness::{MAC, Node, PCI, VF, name_of, run},
@@ -141,11 +145,33 @@ fn check_finds_what_is_there_and_does_not_serve() {
     ip(&pod, &[&default[..], &["net1"]].concat());
     ok();
 
-    // Without carrier nobody looks whether it is a duplicate, so it stays as it is.
-    run("ip", &["-n", &node.host, "link", "set", "wire0", "down"]);
+    // Somebody on the wire has the address already.
+    let wire = [
+        "-n",
+        &node.host,
+        "addr",
+        "add",
+        "fd00::3/64",
+        "dev",
+        "wire0",
+    ];
+    run("ip", &[&wire[..], &["nodad"]].concat());
     ip(&pod, &["addr", "del", "fd00::3/64", "dev", "net1"]);
     ip(&pod, &["addr", "add", "fd00::3/64", "dev", "net1"]);
-    check(&["expected fd00::3/64, found ", "fd00::3/64 (tentative)"]);
+    let failed = [
+        "-n",
+        name_of(&pod),
+        "addr",
+        "show",
+        "dev",
+        "net1",
+        "dadfailed",
+    ];
+    let start = Instant::now();
+    while run("ip", &failed).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(20), "no duplicate");
+    }
+    check(&["expected fd00::3/64, found ", "fd00::3/64 (a duplicate)"]);
     ip(&pod, &["addr", "del", "fd00::3/64", "dev", "net1"]);
     ip(&pod, &["addr", "add", "fd00::3/64", "dev", "net1", "nodad"]);
     ok();
