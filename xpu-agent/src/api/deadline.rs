@@ -9,15 +9,15 @@ const HEADER: &str = "grpc-timeout";
 
 /// The time to wait, from the call's `grpc-timeout`.
 ///
-/// A tenth is kept back (50 ms at least), so that the answer, which says how far things are,
-/// reaches the client before it gives up.
+/// A tenth is kept back (50 ms at least, but never more than half), so that the answer, which
+/// says how far things are, reaches the client before it gives up.
 pub(super) fn of(metadata: &MetadataMap, bound: Duration) -> Duration {
     let header = metadata.get(HEADER).and_then(|value| value.to_str().ok());
     match header.and_then(parse) {
         None => bound,
         Some(timeout) => {
             let reserve = (timeout / 10).max(Duration::from_millis(50));
-            timeout.saturating_sub(reserve).min(bound)
+            (timeout - reserve.min(timeout / 2)).min(bound)
         }
     }
 }
@@ -67,6 +67,6 @@ mod tests {
         metadata.insert(HEADER, "60S".parse().unwrap());
         assert_eq!(of(&metadata, bound), bound);
         metadata.insert(HEADER, "10m".parse().unwrap());
-        assert_eq!(of(&metadata, bound), Duration::ZERO);
+        assert_eq!(of(&metadata, bound), Duration::from_millis(5));
     }
 }

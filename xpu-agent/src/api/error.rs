@@ -11,6 +11,7 @@
 //! | a range is used up | `RESOURCE_EXHAUSTED` | `ErrorInfo RANGE_EXHAUSTED` |
 //! | too many changes wait | `UNAVAILABLE` | `ErrorInfo STORE_BUSY` |
 //! | the agent stops | `UNAVAILABLE` | `ErrorInfo AGENT_STOPPING` |
+//! | the store has not answered in time | `DEADLINE_EXCEEDED` | `ErrorInfo NOT_STORED_YET` |
 //! | the disk refuses | `INTERNAL` | `ErrorInfo DISK_FAILED` |
 //!
 //! Fields are paths in the request, as `google.rpc.BadRequest` asks: `vrf.spec.vni`. All of it
@@ -46,6 +47,12 @@ pub(super) enum ApiError {
         resource: &'static str,
         rule: RuleError,
     },
+    /// The change is with the store, which makes it or refuses it after the call's end.
+    #[error(
+        "{key} is not stored yet, and the time for it is over; the change goes on: get {key}, or \
+         make the same call again. If this goes on, the disk of the agent's store is slow"
+    )]
+    Late { key: ObjectKey },
     #[error("{message}")]
     Store {
         code: Code,
@@ -78,6 +85,16 @@ impl ApiError {
 
     pub(super) const fn not_found<R: Resource>(key: ObjectKey) -> Self {
         Self::rule::<R>(RuleError::NotFound { key })
+    }
+
+    pub(super) const fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::Rule {
+                rule: RuleError::NotFound { .. },
+                ..
+            }
+        )
     }
 }
 
@@ -140,6 +157,10 @@ impl From<ApiError> for Status {
                 (Code::InvalidArgument, ErrorDetails::with_bad_request(wire))
             }
             ApiError::Rule { resource, rule } => rule_details(resource, &rule),
+            ApiError::Late { key } => {
+                let details = info("NOT_STORED_YET", &[("name", &key)]);
+                (Code::DeadlineExceeded, details)
+            }
             ApiError::Store { code, reason, .. } => (code, info(reason, &[])),
         };
         Self::with_error_details(code, message, details)

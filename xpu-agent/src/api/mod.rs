@@ -15,8 +15,8 @@ pub mod service;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
-use xpu_model::{FieldViolation, Generation, Id, Intent, Object, ObjectKey, RuleError};
+use tokio::time::{Instant, timeout_at};
+use xpu_model::{FieldViolation, Generation, Id, Intent, Object, ObjectKey};
 use xpu_proto::FieldMask;
 
 use crate::{
@@ -32,7 +32,7 @@ pub use resource::{Field, Resource};
 pub struct Api {
     store: Store,
     board: Board,
-    /// The longest a change waits for the machine.
+    /// The longest a change waits, for the store and for the machine.
     deadline: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Api {
         &self,
         id: &str,
         message: Option<R::Message>,
-        wait: Duration,
+        end: Instant,
     ) -> Result<R::Message, ApiError> {
         let id = match id {
             "" => Id::server(uuid::Uuid::new_v4()),
@@ -59,9 +59,9 @@ impl Api {
         };
         let message = message.ok_or_else(|| missing(R::MESSAGE_FIELD))?;
         let spec = parse_spec::<R>(R::spec(&message))?;
-        let stored = self.store.create(id.clone(), spec).await;
-        let intent = stored.map_err(ApiError::store::<R>)?;
-        self.answer::<R>(&intent, &id, wait).await
+        let stored = stored::<R, _>(&id, end, self.store.create(id.clone(), spec));
+        let intent = stored.await?;
+        self.answer::<R>(&intent, &id, end).await
     }
 
     fn get<R: Resource>(&self, name: &str) -> Result<R::Message, ApiError> {
@@ -96,7 +96,7 @@ impl Api {
         message: Option<R::Message>,
         mask: Option<FieldMask>,
         allow_missing: bool,
-        wait: Duration,
+        end: Instant,
     ) -> Result<R::Message, ApiError> {
         let message = message.ok_or_else(|| missing(R::MESSAGE_FIELD))?;
         let field = format!("{}.name", R::MESSAGE_FIELD);
@@ -123,21 +123,22 @@ impl Api {
         } else {
             Missing::Refuse
         };
-        let stored = self.store.update(id.clone(), missing, edit).await;
-        let intent = stored.map_err(ApiError::store::<R>)??;
-        self.answer::<R>(&intent, &id, wait).await
+        let stored = stored::<R, _>(&id, end, self.store.update(id.clone(), missing, edit));
+        let intent = stored.await??;
+        self.answer::<R>(&intent, &id, end).await
     }
 
     async fn delete<R: Resource>(
         &self,
         name: &str,
         allow_missing: bool,
-        wait: Duration,
+        end: Instant,
     ) -> Result<(), ApiError> {
         let key = parse_name::<R>("name", name)?;
-        let generation = match self.store.delete::<R>(key.id.clone()).await {
+        let deleted = self.store.delete::<R>(key.id.clone());
+        let generation = match stored::<R, _>(&key.id, end, deleted).await {
             Ok(intent) => intent.generation,
-            Err(StoreError::Rule(RuleError::NotFound { .. })) => {
+            Err(error) if error.is_not_found() => {
                 let intent = self.store.intent();
                 match R::objects(&intent).get(&key.id) {
                     // A tombstone: deleted already, which is what a retry of Delete finds.
@@ -146,18 +147,18 @@ impl Api {
                     None => return Err(ApiError::not_found::<R>(key)),
                 }
             }
-            Err(error) => return Err(ApiError::store::<R>(error)),
+            Err(error) => return Err(error),
         };
-        self.wait_gone::<R>(&key, generation, wait).await;
+        self.wait_gone::<R>(&key, generation, end).await;
         Ok(())
     }
 
-    /// Waits until the machine is as asked, or `wait` is over, and shows the object as it stands.
+    /// Waits until the machine is as asked, or the time is over, and shows the object as it stands.
     async fn answer<R: Resource>(
         &self,
         intent: &Arc<Intent>,
         id: &Id,
-        wait: Duration,
+        end: Instant,
     ) -> Result<R::Message, ApiError> {
         let key = R::key(id);
         let Some(object) = R::objects(intent).get(id) else {
@@ -165,19 +166,14 @@ impl Api {
         };
         let mut board = self.board.clone();
         let settled = board.wait(&key, object.generation, ObjectStatus::is_settled);
-        let status = match timeout(wait, settled).await {
+        let status = match timeout_at(end, settled).await {
             Ok(status) => status,
             Err(_) => self.board.status(&key, object.generation),
         };
         Ok(R::message(object, &status))
     }
 
-    async fn wait_gone<R: Resource>(
-        &self,
-        key: &ObjectKey,
-        generation: Generation,
-        wait: Duration,
-    ) {
+    async fn wait_gone<R: Resource>(&self, key: &ObjectKey, generation: Generation, end: Instant) {
         let mut intent = self.store.watch();
         let gone = intent.wait_for(|intent| {
             R::objects(intent)
@@ -185,21 +181,35 @@ impl Api {
                 .is_none_or(|object| object.generation > generation)
         });
         // At the deadline the deletion stands and goes on; Get shows how far it is.
-        let _ = timeout(wait, gone).await;
+        let _ = timeout_at(end, gone).await;
     }
 
     fn show<R: Resource>(&self, object: &Object<R>) -> R::Message {
         R::message(object, &self.board.status(&object.key(), object.generation))
     }
 
-    /// Runs a change with the time its caller gives it, the agent's own bound at most.
+    /// Runs a change until the time its caller gives it is over, the agent's own bound at most.
+    /// The time runs from here: what the store takes of it is not there for the machine.
     async fn within<T, F: Future<Output = Result<T, ApiError>>>(
         &self,
         metadata: &tonic::metadata::MetadataMap,
-        change: impl FnOnce(Duration) -> F,
+        change: impl FnOnce(Instant) -> F,
     ) -> Result<tonic::Response<T>, tonic::Status> {
-        let wait = deadline::of(metadata, self.deadline);
-        Ok(tonic::Response::new(change(wait).await?))
+        let end = Instant::now() + deadline::of(metadata, self.deadline);
+        Ok(tonic::Response::new(change(end).await?))
+    }
+}
+
+/// Waits until the store has made a change of an `R`, or `end`: the store has the request by then
+/// and makes the change all the same.
+async fn stored<R: Resource, T>(
+    id: &Id,
+    end: Instant,
+    change: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, ApiError> {
+    match timeout_at(end, change).await {
+        Ok(stored) => stored.map_err(ApiError::store::<R>),
+        Err(_) => Err(ApiError::Late { key: R::key(id) }),
     }
 }
 
@@ -231,3 +241,6 @@ fn invalid(field: &str, error: &impl ToString) -> ApiError {
 fn missing(field: &str) -> ApiError {
     invalid(field, &"is required")
 }
+
+#[cfg(test)]
+mod tests;

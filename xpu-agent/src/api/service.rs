@@ -32,8 +32,8 @@ macro_rules! service {
                         $field: message,
                     },
                 ) = request.into_parts();
-                self.within(&metadata, |wait| async move {
-                    self.create::<$spec>(&id, message, wait).await
+                self.within(&metadata, |end| async move {
+                    self.create::<$spec>(&id, message, end).await
                 })
                 .await
             }
@@ -71,8 +71,8 @@ macro_rules! service {
                     update_mask,
                     allow_missing,
                 } = request;
-                self.within(&metadata, |wait| async move {
-                    self.update::<$spec>(message, update_mask, allow_missing, wait)
+                self.within(&metadata, |end| async move {
+                    self.update::<$spec>(message, update_mask, allow_missing, end)
                         .await
                 })
                 .await
@@ -90,8 +90,8 @@ macro_rules! service {
                         allow_missing,
                     },
                 ) = request.into_parts();
-                self.within(&metadata, |wait| async move {
-                    self.delete::<$spec>(&name, allow_missing, wait).await
+                self.within(&metadata, |end| async move {
+                    self.delete::<$spec>(&name, allow_missing, end).await
                 })
                 .await
             }

@@ -79,7 +79,7 @@ impl Rig {
             kinds: &[],
             reports,
         }]);
-        let api = Api::new(store, board, Duration::from_millis(500));
+        let api = Api::new(store, board, Duration::from_secs(30));
         let (meter, none) = (Metrics::default().rpc, axum::Router::new());
         let faces = app::faces(api, &config.limits, meter, none).await.unwrap();
 

@@ -277,6 +277,7 @@ fn http_code(code: Code) -> StatusCode {
         Code::NotFound => 404,
         Code::AlreadyExists => 409,
         Code::ResourceExhausted => 429,
+        Code::DeadlineExceeded => 504,
         other => panic!("{other:?} is not expected"),
     };
     StatusCode::from_u16(number).unwrap()

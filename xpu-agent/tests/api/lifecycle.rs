@@ -378,7 +378,8 @@ fn stuck() -> Script {
     Script {
         live: State::Pending("netdev eth9 isn't there yet".to_owned()),
         keeps: true,
-        deadline: Duration::from_millis(20),
+        // Enough for the store, on a busy machine, too.
+        deadline: Duration::from_secs(1),
     }
 }
 
@@ -515,5 +516,45 @@ async fn a_range_that_is_used_up_is_told_with_what_to_do() {
              configuration"
         );
         assert_eq!(refused.info.unwrap().0, "RANGE_EXHAUSTED");
+    }
+}
+
+/// Nobody waits for a store that does not come to it: what is known is told, and the change goes
+/// on. The rest of it is in the API's own tests, on a clock that they wind.
+#[tokio::test]
+async fn a_store_that_is_late_is_told_at_the_deadline() {
+    for face in FACES {
+        let rig = Rig::with(Script {
+            deadline: Duration::from_millis(100),
+            ..Script::default()
+        })
+        .await;
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let (go_on, waits) = std::sync::mpsc::channel::<()>();
+        let store = rig.store.clone();
+        tokio::spawn(async move {
+            let hold = move |_: Option<&xpu_model::VrfSpec>| {
+                begins.send(()).unwrap();
+                let _ = waits.recv();
+                Err(())
+            };
+            let id = xpu_model::Id::user("nobody-s").unwrap();
+            let missing = xpu_agent::store::Missing::Create;
+            store.update(id, missing, hold).await
+        });
+        begun.await.unwrap();
+        let call = create(LOGICAL_BRIDGE, "net-blue", bridge(100, None));
+        let late = face.call(&rig, &call).await.unwrap_err();
+        assert_eq!(late.code, Code::DeadlineExceeded, "{late:?}");
+        let (reason, facts) = late.info.unwrap();
+        assert_eq!(reason, "NOT_STORED_YET");
+        assert_eq!(facts["name"], "logicalBridges/net-blue");
+        drop(go_on);
+        assert!(rig.store.answers().await);
+        let get = Call::Get(LOGICAL_BRIDGE, "net-blue".to_owned());
+        assert_eq!(
+            face.call(&rig, &get).await.unwrap()["spec"],
+            json!({"vlanId": 100})
+        );
     }
 }

@@ -34,7 +34,7 @@ pub struct Script {
     pub live: State,
     /// Whether they never let go of a deleted one.
     pub keeps: bool,
-    /// The longest that a change waits for them.
+    /// The longest that a change waits, for the store and for them.
     pub deadline: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Default for Script {
         Self {
             live: State::Success,
             keeps: false,
-            deadline: Duration::from_millis(300),
+            deadline: Duration::from_secs(30),
         }
     }
 }

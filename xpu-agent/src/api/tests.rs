@@ -1,0 +1,176 @@
+//! The time a call has, on a clock that stands still unless it is told to run, or nothing else is
+//! left to do.
+
+use std::sync::mpsc;
+
+use futures::FutureExt;
+use tokio::{
+    sync::{oneshot, watch},
+    time::advance,
+};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt;
+use xpu_model::{
+    Kind, LogicalBridgeSpec,
+    status::{Backend, PassReport},
+};
+use xpu_proto::evpn_gw::v1alpha1::{
+    CreateLogicalBridgeRequest, DeleteLogicalBridgeRequest, LogicalBridge,
+    LogicalBridgeSpec as Message, UpdateLogicalBridgeRequest,
+    logical_bridge_service_server::LogicalBridgeService,
+};
+
+use super::*;
+use crate::reconcile::Source;
+
+/// The API over a store, and a backend that never reports.
+struct Rig {
+    api: Api,
+    store: Store,
+    _reports: watch::Sender<Arc<PassReport>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let none = watch::channel(Default::default()).1;
+        let store = Store::open(directory.path(), 1001..=1003, none, Default::default()).unwrap();
+        let (reports, seen) = watch::channel(Arc::new(PassReport::default()));
+        let board = Board::new(vec![Source {
+            backend: Backend::Linux,
+            kinds: &Kind::ALL,
+            reports: seen,
+        }]);
+        Self {
+            api: Api::new(store.clone(), board, Duration::from_secs(5)),
+            store,
+            _reports: reports,
+            _directory: directory,
+        }
+    }
+
+    /// Holds the store's thread up until the answer is used or dropped.
+    async fn stall(&self) -> mpsc::Sender<()> {
+        let (begins, begun) = oneshot::channel();
+        let (go_on, waits) = mpsc::channel();
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            let hold = move |_: Option<&LogicalBridgeSpec>| {
+                begins.send(()).unwrap();
+                let _ = waits.recv();
+                Err(())
+            };
+            let id = Id::user("nobody-s").unwrap();
+            store.update(id, Missing::Create, hold).await
+        });
+        begun.await.unwrap();
+        go_on
+    }
+
+    /// Waits until the store's thread has done what was asked of it.
+    async fn stored(&self) {
+        assert!(self.store.answers().await);
+    }
+
+    async fn create(&self, timeout: &str) -> Result<Response<LogicalBridge>, Status> {
+        let request = CreateLogicalBridgeRequest {
+            logical_bridge_id: "net-blue".to_owned(),
+            logical_bridge: Some(bridge("", 100)),
+        };
+        self.api
+            .create_logical_bridge(within(request, timeout))
+            .await
+    }
+
+    fn exists(&self) -> bool {
+        let intent = self.store.intent();
+        let found = intent.logical_bridges.values();
+        found.filter(|object| !object.deleting).count() == 1
+    }
+}
+
+fn bridge(name: &str, vlan_id: u32) -> LogicalBridge {
+    LogicalBridge {
+        name: name.to_owned(),
+        spec: Some(Message {
+            vlan_id,
+            ..Default::default()
+        }),
+        status: None,
+    }
+}
+
+fn within<T>(message: T, timeout: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let timeout = timeout.parse().unwrap();
+    request.metadata_mut().insert("grpc-timeout", timeout);
+    request
+}
+
+/// A client that gives a second must hear of its object before the second is over.
+#[tokio::test(start_paused = true)]
+async fn what_the_store_takes_is_not_there_for_the_machine() {
+    let rig = Rig::new();
+    let go_on = rig.stall().await;
+    let begun = Instant::now();
+    let mut call = Box::pin(rig.create("1S"));
+    assert!(call.as_mut().now_or_never().is_none());
+    advance(Duration::from_millis(800)).await;
+    go_on.send(()).unwrap();
+    rig.stored().await;
+    let made = call.await.unwrap().into_inner();
+    assert_eq!(begun.elapsed(), Duration::from_millis(900));
+    assert_eq!(made.name, "logicalBridges/net-blue", "as it stands");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_late_is_told_of_and_goes_on() {
+    let rig = Rig::new();
+    let late = |status: Status| {
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        assert!(status.message().contains("the change goes on"), "{status}");
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "NOT_STORED_YET");
+        assert_eq!(info.metadata["name"], "logicalBridges/net-blue");
+    };
+
+    let go_on = rig.stall().await;
+    let begun = Instant::now();
+    late(rig.create("1S").await.unwrap_err());
+    assert_eq!(begun.elapsed(), Duration::from_millis(900));
+    assert!(!rig.exists());
+    drop(go_on);
+    rig.stored().await;
+    assert!(rig.exists());
+
+    let go_on = rig.stall().await;
+    let request = UpdateLogicalBridgeRequest {
+        logical_bridge: Some(bridge("net-blue", 7)),
+        ..Default::default()
+    };
+    late(
+        rig.api
+            .update_logical_bridge(within(request, "1S"))
+            .await
+            .unwrap_err(),
+    );
+    drop(go_on);
+    rig.stored().await;
+    let id = Id::user("net-blue").unwrap();
+    assert_eq!(rig.store.intent().logical_bridges[&id].spec.vlan.get(), 7);
+
+    let go_on = rig.stall().await;
+    // The agent's own bound holds, too.
+    let begun = Instant::now();
+    let request = Request::new(DeleteLogicalBridgeRequest {
+        name: "net-blue".to_owned(),
+        allow_missing: false,
+    });
+    late(rig.api.delete_logical_bridge(request).await.unwrap_err());
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    assert!(rig.exists());
+    drop(go_on);
+    rig.stored().await;
+    assert!(!rig.exists());
+}
