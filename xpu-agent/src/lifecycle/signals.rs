@@ -6,12 +6,16 @@
 //! | SIGHUP | read again what can be read again |
 //!
 //! The thread does not need the runtime: it ends the process when the deadline is over, be the
-//! runtime ever so stuck.
+//! runtime ever so stuck. Nor does it speak itself, or do anything else that may hang: where the
+//! log goes may be a pipe whose reader has stopped.
 
 use std::{
     io,
     os::fd::AsFd,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender},
+    },
     time::{Duration, Instant},
 };
 
@@ -66,7 +70,7 @@ impl Signals {
     }
 
     /// Starts the thread. `stop` is cancelled by a signal; whoever cancels it, the process ends
-    /// `deadline` later at the latest. `reload` is called at SIGHUP.
+    /// `deadline` later at the latest. `reload` is called after a SIGHUP, on a thread of its own.
     ///
     /// # Errors
     /// The operating system's.
@@ -79,22 +83,33 @@ impl Signals {
         let stopping = Stopping {
             event: self.stopping.clone(),
         };
+        // One that waits is enough: it reads what is there when its turn comes.
+        let (hangup, hangups) = mpsc::sync_channel(1);
+        std::thread::Builder::new()
+            .name("reload".to_owned())
+            .spawn(move || hangups.iter().for_each(|()| reload()))?;
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                self.until_stop(&stop, reload);
+                self.until_stop(&stop, &hangup);
                 self.until_end(deadline);
             })?;
         Ok(stopping)
     }
 
-    fn until_stop(&self, stop: &CancellationToken, reload: impl Fn()) {
+    fn until_stop(&self, stop: &CancellationToken, hangup: &SyncSender<()>) {
         loop {
             match self.next(None) {
-                Wake::Signal(Signal::SIGHUP) => reload(),
+                Wake::Signal(Signal::SIGHUP) => {
+                    // Full: one is due already.
+                    let _ = hangup.try_send(());
+                }
                 Wake::Signal(signal) => {
-                    info!(%signal, "stopping; a second signal ends the agent at once");
                     stop.cancel();
+                    // Not waited for. Without a thread nobody is told; the stop goes on.
+                    let _ = std::thread::Builder::new().spawn(move || {
+                        info!(%signal, "stopping; a second signal ends the agent at once");
+                    });
                     return;
                 }
                 Wake::Stopping | Wake::Deadline => {
