@@ -1,7 +1,14 @@
 //! What systemd is told (`sd_notify(3)`): when the agent is ready, what it waits for, that it
 //! stops, and that it lives. Without systemd nothing of this happens.
+//!
+//! An agent that waits for FRR is not ready, and is not to be killed for it: as long as it lives it
+//! asks for more time to start. Of the agent's own life its start says nothing to systemd, which
+//! looks at the watchdog from READY=1 on.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -10,21 +17,19 @@ use tracing::{info, warn};
 use super::readiness::Readiness;
 use crate::store::Store;
 
+/// How long an agent that was seen alive may be silent, where systemd's watchdog says nothing else.
+const ALIVE: Duration = Duration::from_secs(60);
+
 /// Tells until the agent stops.
 pub async fn run(mut readiness: Readiness, store: Store) {
-    let watchdog = async {
-        match sd_notify::watchdog_enabled() {
-            Some(limit) => watch_over(store, limit).await,
-            None => std::future::pending().await,
-        }
-    };
     let stop = readiness.stop().clone();
+    let started = AtomicBool::new(false);
     let states = async {
         let mut told: Option<String> = None;
         loop {
             let status = status(&readiness);
             if told.as_ref() != Some(&status) {
-                tell_status(&readiness, &status);
+                tell_status(&readiness, &status, &started);
                 told = Some(status);
             }
             readiness.changed().await;
@@ -33,7 +38,7 @@ pub async fn run(mut readiness: Readiness, store: Store) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = states => {}
-        () = watchdog => {}
+        () = watch_over(store, &started) => {}
     }
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
@@ -52,11 +57,12 @@ fn status(readiness: &Readiness) -> String {
     }
 }
 
-fn tell_status(readiness: &Readiness, status: &str) {
+fn tell_status(readiness: &Readiness, status: &str, started: &AtomicBool) {
     if readiness.waiting().is_empty() {
         info!("ready");
         // After the first time systemd takes READY=1 for what it is: nothing new.
         tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        started.store(true, Relaxed);
     } else {
         tell(&[NotifyState::Status(status)]);
     }
@@ -64,13 +70,22 @@ fn tell_status(readiness: &Readiness, status: &str) {
 
 /// Tells that the agent lives, as long as it does: this task runs, so the runtime does, and the
 /// store's thread has answered. A pass that takes long is no failure and is not looked at.
-async fn watch_over(store: Store, limit: Duration) {
+async fn watch_over(store: Store, started: &AtomicBool) {
+    let watchdog = sd_notify::watchdog_enabled();
+    let limit = watchdog.unwrap_or(ALIVE);
     let mut ticks = interval(limit / 3);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if timeout(limit / 3, store.answers()).await == Ok(true) {
+        if timeout(limit / 3, store.answers()).await != Ok(true) {
+            continue;
+        }
+        if watchdog.is_some() {
             tell(&[NotifyState::Watchdog]);
+        }
+        if !started.load(Relaxed) {
+            let more = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
+            tell(&[NotifyState::ExtendTimeoutUsec(more)]);
         }
     }
 }
