@@ -141,10 +141,11 @@ impl Api {
             Err(error) if error.is_not_found() => {
                 let intent = self.store.intent();
                 match R::objects(&intent).get(&key.id) {
-                    // A tombstone: deleted already, which is what a retry of Delete finds.
-                    Some(object) => object.generation,
-                    None if allow_missing => return Ok(()),
-                    None => return Err(ApiError::not_found::<R>(key)),
+                    // A tombstone: deleted already, which is what a retry of Delete finds. One
+                    // that lives was created since, by a call that comes after this one.
+                    Some(object) if object.deleting => object.generation,
+                    _ if allow_missing => return Ok(()),
+                    _ => return Err(ApiError::not_found::<R>(key)),
                 }
             }
             Err(error) => return Err(error),

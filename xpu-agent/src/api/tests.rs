@@ -174,3 +174,36 @@ async fn a_store_that_is_late_is_told_of_and_goes_on() {
     rig.stored().await;
     assert!(!rig.exists());
 }
+
+/// The store finds nothing to delete, and by the time that is looked into somebody has created it.
+#[tokio::test(start_paused = true)]
+async fn a_delete_is_not_answered_for_an_object_that_lives() {
+    for allow_missing in [false, true] {
+        let rig = Rig::new();
+        let go_on = rig.stall().await;
+        let request = Request::new(DeleteLogicalBridgeRequest {
+            name: "net-blue".to_owned(),
+            allow_missing,
+        });
+        let mut delete = Box::pin(rig.api.delete_logical_bridge(request));
+        assert!(delete.as_mut().now_or_never().is_none());
+        let mut create = Box::pin(rig.create("1S"));
+        assert!(create.as_mut().now_or_never().is_none());
+        drop(go_on);
+        rig.stored().await;
+        let begun = Instant::now();
+        let answer = delete.await.map(drop).map_err(|status| status.code());
+        let expected = if allow_missing {
+            Ok(())
+        } else {
+            Err(Code::NotFound)
+        };
+        assert_eq!(answer, expected);
+        assert_eq!(
+            begun.elapsed(),
+            Duration::ZERO,
+            "there is nothing to wait for"
+        );
+        assert!(rig.exists());
+    }
+}
