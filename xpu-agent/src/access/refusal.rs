@@ -5,7 +5,7 @@
 //! | nobody is known to be the caller | `UNAUTHENTICATED` | `CALLER_UNKNOWN` |
 //! | none of the caller's roles may do this | `PERMISSION_DENIED` | `ROLE_REQUIRED` |
 //! | no rule for the method | `UNIMPLEMENTED` | `METHOD_UNKNOWN` |
-//! | a limit is reached | `RESOURCE_EXHAUSTED` | `LIMIT_REACHED`; `RetryInfo` |
+//! | a limit is reached | `RESOURCE_EXHAUSTED` | `LIMIT_REACHED`; `RetryInfo` where a retry helps |
 //! | the request did not come in time | `DEADLINE_EXCEEDED` | `REQUEST_TOO_SLOW` |
 
 use std::{collections::HashMap, time::Duration};
@@ -115,11 +115,17 @@ impl Refusal {
         }
     }
 
-    /// Whether a status tells of a limit that no retry of the same request will be within.
+    /// Whether a status tells of something used up that no retry of the same request mends. What
+    /// passes by itself comes with a `RetryInfo`, the API's own refusals included.
     #[must_use]
     pub fn is_for_good(status: &Status) -> bool {
-        status.code() == Code::ResourceExhausted
-            && status.get_details_retry_info().is_none()
+        status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_none()
+    }
+
+    /// Whether a status tells of a request that is too large for any time.
+    #[must_use]
+    pub fn is_too_large(status: &Status) -> bool {
+        Self::is_for_good(status)
             && status
                 .get_details_error_info()
                 .is_some_and(|info| info.reason == LIMIT_REACHED)

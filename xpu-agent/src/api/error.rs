@@ -14,6 +14,8 @@
 //! | the store has not answered in time | `DEADLINE_EXCEEDED` | `ErrorInfo NOT_STORED_YET` |
 //! | the disk refuses | `INTERNAL` | `ErrorInfo DISK_FAILED` |
 //!
+//! None of these has a `RetryInfo`: a range that is used up is so until an operator widens it.
+//!
 //! Fields are paths in the request, as `google.rpc.BadRequest` asks: `vrf.spec.vni`. All of it
 //! stays short, for it travels in headers: of 16 KiB a client loses the error itself.
 

@@ -121,7 +121,8 @@ pub async fn no_such_method(method: Method, uri: Uri) -> Response {
 }
 
 /// `google/rpc/code.proto`, "HTTP Mapping"; but HTTP clients try again what is answered with 429,
-/// so what is too large for any time is 413.
+/// so what is too large for any time is 413, and what is used up until an operator changes
+/// something is 400, as `FAILED_PRECONDITION` is.
 fn http_status(status: &Status) -> StatusCode {
     match status.code() {
         Code::Ok => StatusCode::OK,
@@ -135,12 +136,57 @@ fn http_status(status: &Status) -> StatusCode {
         Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::ResourceExhausted if access::Refusal::is_for_good(status) => {
+        Code::ResourceExhausted if access::Refusal::is_too_large(status) => {
             StatusCode::PAYLOAD_TOO_LARGE
         }
+        Code::ResourceExhausted if access::Refusal::is_for_good(status) => StatusCode::BAD_REQUEST,
         Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use super::*;
+
+    /// All 17 of them.
+    #[rstest::rstest]
+    #[case(Code::Ok, 200)]
+    #[case(Code::Cancelled, 499)]
+    #[case(Code::Unknown, 500)]
+    #[case(Code::InvalidArgument, 400)]
+    #[case(Code::DeadlineExceeded, 504)]
+    #[case(Code::NotFound, 404)]
+    #[case(Code::AlreadyExists, 409)]
+    #[case(Code::PermissionDenied, 403)]
+    #[case(Code::ResourceExhausted, 400)]
+    #[case(Code::FailedPrecondition, 400)]
+    #[case(Code::Aborted, 409)]
+    #[case(Code::OutOfRange, 400)]
+    #[case(Code::Unimplemented, 501)]
+    #[case(Code::Internal, 500)]
+    #[case(Code::Unavailable, 503)]
+    #[case(Code::DataLoss, 500)]
+    #[case(Code::Unauthenticated, 401)]
+    fn codes(#[case] code: Code, #[case] http: u16) {
+        assert_eq!(http_status(&Status::new(code, "")), http);
+    }
+
+    /// 429 says: come again.
+    #[rstest::rstest]
+    #[case::busy("LIMIT_REACHED", Some(Duration::from_millis(100)), 429)]
+    #[case::too_large("LIMIT_REACHED", None, 413)]
+    #[case::no_table_left("RANGE_EXHAUSTED", None, 400)]
+    fn used_up(#[case] reason: &str, #[case] retry: Option<Duration>, #[case] http: u16) {
+        let mut details = ErrorDetails::with_error_info(reason, "", HashMap::new());
+        if retry.is_some() {
+            details.set_retry_info(retry);
+        }
+        let status = Status::with_error_details(Code::ResourceExhausted, "", details);
+        assert_eq!(http_status(&status), http);
     }
 }

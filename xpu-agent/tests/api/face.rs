@@ -273,10 +273,10 @@ pub fn refusal(answer: &Value) -> Refusal {
 /// `google/rpc/code.proto`, for the codes that the agent uses.
 fn http_code(code: Code) -> StatusCode {
     let number = match code {
-        Code::InvalidArgument | Code::FailedPrecondition => 400,
+        // Of what is used up the API knows only what no retry mends.
+        Code::InvalidArgument | Code::FailedPrecondition | Code::ResourceExhausted => 400,
         Code::NotFound => 404,
         Code::AlreadyExists => 409,
-        Code::ResourceExhausted => 429,
         Code::DeadlineExceeded => 504,
         other => panic!("{other:?} is not expected"),
     };
