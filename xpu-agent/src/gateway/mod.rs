@@ -18,6 +18,7 @@
 mod answer;
 mod call;
 mod fields;
+mod json;
 pub mod openapi;
 mod request;
 mod rule;

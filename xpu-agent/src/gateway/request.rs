@@ -2,10 +2,10 @@
 //! read as the message.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, error::Category};
 use serde_path_to_error::{Path, Segment};
 
-use super::{answer::Refusal, fields, rule::Rule};
+use super::{answer::Refusal, fields, json, rule::Rule};
 
 /// Makes the message of what the rule takes from where ([`Rule::message`]).
 pub(super) fn message(
@@ -18,8 +18,13 @@ pub(super) fn message(
     let mut root = Map::new();
     match &rule.body {
         Some(field) if !body.is_empty() => {
-            let value: Value = serde_json::from_slice(body)
-                .map_err(|error| Refusal::malformed(format!("the body is no JSON: {error}")))?;
+            let value = json::parse(body).map_err(|error| match error.classify() {
+                Category::Data => Refusal::malformed(error.to_string()),
+                _ => Refusal::malformed(format!("the body is no JSON: {error}")),
+            })?;
+            if let Some(path) = json::given_twice(field, &value) {
+                return Err(Refusal::field(&path, "is given twice"));
+            }
             root.insert(field.json_name().to_owned(), value);
         }
         None if !body.is_empty() => {

@@ -25,12 +25,20 @@ fuzz_target!(|data: &[u8]| {
     };
     let rules: Vec<_> = GATEWAY.rules().collect();
     let rule = rules[usize::from(*number) % rules.len()];
-    match rule.message(&[("id".to_owned(), id.to_owned())], query, body) {
+    let path = [("id".to_owned(), id.to_owned())];
+    match rule.message(&path, query, body) {
         Ok(message) => {
             let input = rule.rpc().input();
             assert_eq!(prost_descriptor(&message), input.full_name());
             // The services read the same bytes, whatever came in.
             assert!(message.encoded_len() <= 4 * (id.len() + query.len() + body.len()) + 1_000);
+            // Nothing that a client wrote goes unread.
+            if let Some(body) = with_a_key_twice(body) {
+                assert!(
+                    rule.message(&path, query, body.as_bytes()).is_err(),
+                    "{body}"
+                );
+            }
         }
         Err(refusal) => {
             let status = refusal.status();
@@ -43,4 +51,12 @@ fuzz_target!(|data: &[u8]| {
 fn prost_descriptor(message: &prost_reflect::DynamicMessage) -> String {
     use prost_reflect::ReflectMessage;
     message.descriptor().full_name().to_owned()
+}
+
+/// The JSON object with its first key once more, at its end.
+fn with_a_key_twice(body: &[u8]) -> Option<String> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
+    let key = serde_json::to_string(object.keys().next()?).ok()?;
+    let text = std::str::from_utf8(body).ok()?.trim_end();
+    Some(format!("{}, {key}: null}}", text.strip_suffix('}')?))
 }
