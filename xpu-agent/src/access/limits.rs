@@ -61,6 +61,8 @@ pub enum Reason {
     Connections,
     /// A connection: its peer has `limits.connections_per_peer`.
     ConnectionsPerPeer,
+    /// A connection: to a loopback address, from elsewhere.
+    NotLoopback,
     /// A connection: its TLS handshake failed.
     Handshake,
     /// A connection: handshake or first bytes took longer than `limits.handshake_ms`.
@@ -83,9 +85,10 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Connections,
         Self::ConnectionsPerPeer,
+        Self::NotLoopback,
         Self::Handshake,
         Self::HandshakeSlow,
         Self::ResponseSlow,
@@ -103,6 +106,7 @@ impl Reason {
         match self {
             Self::Connections => "connections",
             Self::ConnectionsPerPeer => "connections_per_peer",
+            Self::NotLoopback => "not_loopback",
             Self::Handshake => "handshake",
             Self::HandshakeSlow => "handshake_slow",
             Self::ResponseSlow => "response_slow",

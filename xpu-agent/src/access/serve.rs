@@ -135,7 +135,8 @@ pub enum Listener {
 /// What protects a TCP listener.
 #[derive(Clone, Debug)]
 pub enum Security {
-    /// Only this machine reaches it.
+    /// A loopback address: for this machine alone. With `route_localnet` on an interface its
+    /// neighbours reach that, too, and are turned away.
     Loopback,
     /// Client certificates.
     Tls(Tls),
@@ -268,6 +269,7 @@ struct Shared<S> {
 struct Told {
     not_accepted: Sparse,
     turned_away: Sparse,
+    not_loopback: Sparse,
     no_handshake: Sparse,
     untrusted: Sparse,
     unread: Sparse,
@@ -294,6 +296,19 @@ where
         }
     }
 
+    fn not_loopback(&self, peer: SocketAddr) {
+        self.gate.limits.count(Reason::NotLoopback);
+        if let Some(more) = self.told.not_loopback.tell() {
+            warn!(
+                %peer,
+                more,
+                "turned away: it reached a listener on a loopback address from another machine; \
+                 set net.ipv4.conf.INTERFACE.route_localnet to 0, or let a firewall drop what \
+                 comes to 127.0.0.0/8 from outside"
+            );
+        }
+    }
+
     async fn connection(self: Arc<Self>, stream: Stream, _slot: Slot) {
         let start = Instant::now();
         match stream {
@@ -312,6 +327,7 @@ where
                 let local = address.ip().to_canonical().is_loopback();
                 match security {
                     Security::Tls(tls) => self.tls(&tls, stream, address, start).await,
+                    Security::Loopback if !local => self.not_loopback(address),
                     // The kernel takes no such address from outside (RFC 1122, 3.2.1.3).
                     Security::None if !local => {
                         let peer = Peer::Clear(address);

@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod load;
 mod log;
+mod neighbour;
 mod peers;
 mod reload;
 mod rig;

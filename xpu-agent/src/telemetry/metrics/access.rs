@@ -47,7 +47,7 @@ impl Collector for Access {
             "refusals",
             "Connections and calls that were refused or ended, by what did it: the key of \
              [limits], NAME_slow for its NAME_ms, rate for its calls_per_second; handshake is one \
-             of TLS that failed",
+             of TLS that failed, not_loopback one to a loopback address from elsewhere",
             None,
             MetricType::Counter,
         )?;
