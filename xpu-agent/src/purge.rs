@@ -4,7 +4,10 @@
 //! first: it must have let go of an L3VNI before its devices go (FRR issues 17342, 19756). The
 //! store stays, so an agent that is started again makes everything anew.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use tokio::{
@@ -13,8 +16,12 @@ use tokio::{
 };
 use xpu_backends::frr::{Frr, Startup};
 use xpu_linux::kernel::Linux;
-use xpu_model::{IfName, Intent, Node};
-use xpu_plan::{FrrFacts, frr, linux};
+use xpu_model::{IfName, Intent, Node, shown::listed};
+use xpu_plan::{
+    FrrFacts,
+    frr::{self, FrrPlan, Line},
+    linux,
+};
 
 use crate::{
     config::Config,
@@ -78,6 +85,22 @@ async fn again() {
     sleep(AGAIN).await;
 }
 
+/// What FRR has after all the time for it, and what it said to that.
+fn still_there(plan: &FrrPlan, refused: &BTreeMap<Line, String>) -> String {
+    let word = |command: &frr::Command| {
+        let said = refused
+            .get(&command.line)
+            .map_or("taken, but nothing came of it", String::as_str);
+        format!("{}: {said}", command.line)
+    };
+    let words: Vec<_> = plan.commands.iter().map(word).collect();
+    format!(
+        "FRR has not let go within {} s, see its log: {}",
+        LIMIT.as_secs(),
+        listed(&words)
+    )
+}
+
 struct Purge<'a> {
     intent: Intent,
     node: Node,
@@ -87,9 +110,12 @@ struct Purge<'a> {
 }
 
 impl Purge<'_> {
-    /// Rounds until FRR has nothing of ours, which it lets go of one after the other.
+    /// Rounds until FRR has nothing of ours, which it lets go of one after the other. What it has
+    /// taken it may have all the same, as far as it shows.
     async fn frr(&mut self, daemons: &mut Frr) -> anyhow::Result<()> {
         let limit = Instant::now() + LIMIT;
+        let mut told = BTreeSet::new();
+        let mut last: Option<BTreeMap<Line, String>> = None;
         loop {
             let observed = daemons.observe().await.context(
                 "FRR cannot be asked; start it, or set frr.enabled to false to leave it alone",
@@ -98,19 +124,27 @@ impl Purge<'_> {
             if plan.is_empty() {
                 return Ok(());
             }
-            let outcomes = daemons.apply(plan).await;
-            let mut refused = Vec::new();
-            for outcome in &outcomes {
-                let text = format!("FRR: {}", outcome.command.text());
-                match &outcome.result {
-                    Ok(()) => (self.tell)(&text),
-                    Err(reason) => refused.push(format!("{text}: {reason}")),
+            if let Some(refused) = &last {
+                ensure!(Instant::now() < limit, "{}", still_there(&plan, refused));
+            }
+            let mut refused = BTreeMap::new();
+            for outcome in daemons.apply(plan).await {
+                let text = outcome.command.text();
+                let line = outcome.command.line;
+                match outcome.result {
+                    Ok(()) => {
+                        if told.insert(line) {
+                            (self.tell)(&format!("FRR: {text}"));
+                        }
+                    }
+                    Err(reason) => drop(refused.insert(line, reason)),
                 }
             }
-            if !refused.is_empty() {
-                ensure!(Instant::now() < limit, "{}", refused.join("; "));
+            // All that there is after a second look may take FRR a while.
+            if last.is_some() || !refused.is_empty() {
                 again().await;
             }
+            last = Some(refused);
         }
     }
 
@@ -172,3 +206,6 @@ impl Purge<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
