@@ -74,10 +74,12 @@ pub(super) fn selected<R: Resource>(
             .filter(|field| (field.populated)(spec))
             .collect());
     };
-    let mut fields = Vec::new();
+    let (mut fields, mut all) = (Vec::new(), false);
     for path in &mask.paths {
         if matches!(path.as_str(), "*" | "spec") {
-            return Ok(R::FIELDS.iter().collect());
+            // The paths after it may be wrong all the same.
+            all = true;
+            continue;
         }
         let name = path.strip_prefix("spec.").unwrap_or(path);
         match R::FIELDS.iter().find(|field| field.name == name) {
@@ -93,5 +95,9 @@ pub(super) fn selected<R: Resource>(
             }
         }
     }
-    Ok(fields)
+    Ok(if all {
+        R::FIELDS.iter().collect()
+    } else {
+        fields
+    })
 }

@@ -559,6 +559,17 @@ async fn masks() {
         let call = update(LOGICAL_BRIDGE, pink, bridge(7, None), &json);
         cases.push(invalid(call, &[(mask, &problem)]));
     }
+    // What takes all fields hides no wrong one, wherever it stands.
+    for json in [
+        "*,spec.vlan",
+        "spec.vlan,*",
+        "spec,spec.vlan",
+        "spec.vni,spec.vlan,*",
+    ] {
+        let problem = format!("`spec.vlan` is no field of the spec; {fields}");
+        let call = update(LOGICAL_BRIDGE, pink, bridge(7, None), json);
+        cases.push(invalid(call, &[(mask, &problem)]));
+    }
     cases.push(invalid(
         update(LOGICAL_BRIDGE, pink, json!({}), "*"),
         &[(
