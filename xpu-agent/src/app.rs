@@ -271,7 +271,9 @@ impl App {
                 ?parts,
                 after = ?ANSWERS,
                 "have calls whose clients do not read the answers, or work that does not end; \
-                 they are dropped"
+                 they are dropped. Nothing is lost: what was changed is stored. A listener here \
+                 that comes again has such a client (ss -tnp, ss -xp while the agent runs); \
+                 another part that does is a fault of the agent's, please report it"
             );
         }
         // Without the store the loops end, so that is what the others' end is about.

@@ -22,6 +22,11 @@ pub fn raise(limits: &LimitsConfig, listeners: u64) {
             "not enough file descriptors for limits.connections on every listener; raise \
              LimitNOFILE of the unit, or lower it"
         ),
-        Err(error) => warn!(%error, "the limit of file descriptors cannot be raised"),
+        Err(error) => warn!(
+            %error,
+            needed,
+            "the limit of file descriptors cannot be raised; set LimitNOFILE of the unit to what is \
+             needed, or lower limits.connections"
+        ),
     }
 }

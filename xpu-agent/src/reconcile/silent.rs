@@ -43,8 +43,13 @@ pub async fn run(
                 let asked = due.len();
                 match linux.probe_neighbours(due).await {
                     Ok(probed) => debug!(asked, probed, "silent neighbours"),
-                    Err(error) => warn!(%error, "silent neighbours cannot be asked; their \
-                                                 routes may be withdrawn"),
+                    Err(error) => warn!(
+                        %error,
+                        asked,
+                        "silent neighbours cannot be asked, and FRR may withdraw their routes until \
+                         they send again; if this goes on, see that the agent has CAP_NET_ADMIN and \
+                         what the kernel's log (dmesg) says"
+                    ),
                 }
             }
         }
@@ -67,7 +72,12 @@ impl Turns {
                     self.one(linux, stale).await;
                 }
             }
-            Err(error) => warn!(%error, "the neighbours cannot be listed"),
+            Err(error) => warn!(
+                %error,
+                "the neighbours cannot be listed: those that are silent now are not asked before \
+                 the kernel tells of them again; if their routes go, restart the agent, which lists \
+                 them anew (systemctl restart xpu-agent, no packet is lost)"
+            ),
         }
     }
 
