@@ -46,6 +46,94 @@ async fn every_form_of_a_name_means_the_canonical_one() {
     }
 }
 
+/// The four forms of a name; HTTP's paths have room for the first two.
+fn forms(kind: Kind, id: &str) -> [String; 4] {
+    let old = match kind {
+        LOGICAL_BRIDGE => "bridges",
+        BRIDGE_PORT => "ports",
+        other => other.collection,
+    };
+    [
+        id.to_owned(),
+        format!("{}/{id}", kind.collection),
+        format!("//network.opiproject.org/{}/{id}", kind.collection),
+        format!("//network.opiproject.org/{old}/{id}"),
+    ]
+}
+
+#[tokio::test]
+async fn every_form_of_a_name_is_changed_and_deleted_by() {
+    for face in FACES {
+        let rig = full().await;
+        let fits = if face == Face::Grpc { 4 } else { 2 };
+        for (kind, id, spec) in [
+            (VRF, "vrf-new", vrf(None)),
+            (LOGICAL_BRIDGE, "net-new", bridge(7, None)),
+            (BRIDGE_PORT, "port-new", access(7, "net-pink")),
+            (SVI, "svi-new", svi("vrf-red", "net-pink", &["10.7.0.1/24"])),
+        ] {
+            let canonical = &forms(kind, id)[1];
+            for name in forms(kind, id).iter().take(fits) {
+                let make = create(kind, id, spec.clone());
+                let made = face.call(&rig, &make).await.unwrap();
+                let nothing = update(kind, name, json!({}), "", false);
+                assert_eq!(face.call(&rig, &nothing).await.unwrap(), made, "{name}");
+                let delete = Call::Delete(kind, name.clone(), false);
+                face.call(&rig, &delete).await.unwrap();
+                let get = Call::Get(kind, canonical.clone());
+                let gone = face.call(&rig, &get).await.unwrap_err();
+                assert_eq!(gone.code, Code::NotFound, "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_a_reference_means_the_canonical_one() {
+    for face in FACES {
+        let rig = full().await;
+        let delete = Call::Delete(BRIDGE_PORT, "port-new".to_owned(), false);
+        for form in forms(LOGICAL_BRIDGE, "net-pink") {
+            for spec in [access(7, &form), trunk(7, &[&form])] {
+                let make = create(BRIDGE_PORT, "port-new", spec);
+                let made = face.call(&rig, &make).await.unwrap();
+                let bridges = json!(["logicalBridges/net-pink"]);
+                assert_eq!(made["spec"]["logicalBridges"], bridges, "{form}");
+                face.call(&rig, &delete).await.unwrap();
+            }
+        }
+        let delete = Call::Delete(SVI, "svi-new".to_owned(), false);
+        for (vrf, bridge) in forms(VRF, "vrf-red")
+            .iter()
+            .zip(forms(LOGICAL_BRIDGE, "net-pink"))
+        {
+            let make = create(SVI, "svi-new", svi(vrf, &bridge, &["10.7.0.1/24"]));
+            let made = face.call(&rig, &make).await.unwrap();
+            assert_eq!(made["spec"]["vrf"], "vrfs/vrf-red", "{vrf}");
+            let canonical = "logicalBridges/net-pink";
+            assert_eq!(made["spec"]["logicalBridge"], canonical, "{bridge}");
+            face.call(&rig, &delete).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_vrf_may_have_an_ipv6_loopback() {
+    for face in FACES {
+        let rig = Rig::start().await;
+        let spec = json!({"loopbackIpPrefix": prefix("fd00:10::1/128")});
+        let make = create(VRF, "vrf-six", spec.clone());
+        let made = face.call(&rig, &make).await.unwrap();
+        assert_eq!(made["spec"], spec);
+        let loopback = json!({"loopbackIpPrefix": prefix("fd00:10::2/64")});
+        let change = update(VRF, "vrf-six", loopback.clone(), "", false);
+        let changed = face.call(&rig, &change).await.unwrap();
+        assert_eq!(changed["spec"], loopback);
+        let vrf = rig.store.intent().vrfs.values().next().unwrap().clone();
+        assert_eq!(vrf.spec.loopback.to_string(), "fd00:10::2/64");
+    }
+}
+
 #[tokio::test]
 async fn references_and_macs_in_every_form_come_back_canonical() {
     for face in FACES {

@@ -132,8 +132,13 @@ fn grpc_only(case: Case) -> Case {
 }
 
 async fn hold(cases: Vec<Case>) {
+    hold_beside(Vec::new(), cases).await;
+}
+
+/// With more objects beside the usual ones.
+async fn hold_beside(more: Vec<Call>, cases: Vec<Case>) {
     let rig = Rig::start().await;
-    for call in everything() {
+    for call in everything().into_iter().chain(more) {
         Face::Grpc.call(&rig, &call).await.unwrap();
     }
     let before = rig.store.intent();
@@ -268,13 +273,6 @@ async fn logical_bridges() {
             "100",
             "logicalBridges/net-blue",
         ),
-        broken(
-            create(LOGICAL_BRIDGE, "net-blue", bridge(7, None)),
-            Code::AlreadyExists,
-            "logicalBridges/net-blue exists with another spec; update it, or choose another id",
-            "OBJECT_EXISTS",
-            &[("name", "logicalBridges/net-blue")],
-        ),
         invalid(
             new(bridge(0, Some(0))),
             &[
@@ -338,7 +336,7 @@ async fn logical_bridges() {
 #[tokio::test]
 async fn vrfs() {
     let new = |spec| create(VRF, "vrf-new", spec);
-    hold(vec![
+    let mut cases = vec![
         invalid(
             new(json!({})),
             &[("vrf.spec.loopback_ip_prefix", "is required")],
@@ -366,7 +364,122 @@ async fn vrfs() {
         ),
         taken(new(vrf(Some(5001))), "vrf.spec.vni", "5001", "vrfs/vrf-red"),
         in_use(delete(VRF, "vrf-red"), "vrfs/vrf-red", "svis/svi-blue"),
+    ];
+    for wrong in [0, 1 << 24, u32::MAX] {
+        let problem = format!("{wrong} is no VNI; it must be from 1 to 16777215");
+        cases.push(invalid(
+            new(vrf(Some(wrong))),
+            &[("vrf.spec.vni", &problem)],
+        ));
+    }
+    hold(cases).await;
+}
+
+/// Each differs in one field from the one there is.
+#[tokio::test]
+async fn ids_that_are_taken() {
+    let exists = |kind: Kind, id: &str, spec| {
+        let name = format!("{}/{id}", kind.collection);
+        let message = format!("{name} exists with another spec; update it, or choose another id");
+        let (code, facts) = (Code::AlreadyExists, [("name", name.as_str())]);
+        broken(
+            create(kind, id, spec),
+            code,
+            &message,
+            "OBJECT_EXISTS",
+            &facts,
+        )
+    };
+    let gateways = |more: &[&'static str]| {
+        let all = [&["10.1.0.1/24"], more].concat();
+        svi("vrf-red", "net-blue", &all)
+    };
+    hold(vec![
+        exists(VRF, "vrf-red", vrf(Some(5002))),
+        exists(VRF, "vrf-red", vrf(None)),
+        exists(LOGICAL_BRIDGE, "net-blue", bridge(7, Some(10100))),
+        exists(LOGICAL_BRIDGE, "net-blue", bridge(100, None)),
+        exists(BRIDGE_PORT, "port-1", access(2, "net-blue")),
+        exists(BRIDGE_PORT, "port-1", access(1, "net-pink")),
+        exists(BRIDGE_PORT, "port-1", trunk(1, &["net-blue"])),
+        exists(SVI, "svi-blue", gateways(&[])),
+        exists(SVI, "svi-blue", gateways(&["fd00::1/64", "10.9.0.1/24"])),
     ])
+    .await;
+}
+
+/// What a Create may not take, an Update may not either.
+#[tokio::test]
+async fn updates_that_meet_others() {
+    let more = vec![
+        create(VRF, "vrf-two", vrf(Some(5002))),
+        create(BRIDGE_PORT, "port-2", access(2, "net-blue")),
+        create(
+            SVI,
+            "svi-pink",
+            svi("vrf-red", "net-pink", &["10.2.0.1/24"]),
+        ),
+    ];
+    let (blue, pink) = ("logicalBridges/net-blue", "net-pink");
+    let (vrf_vni, lb_vni) = ("vrf.spec.vni", "logical_bridge.spec.vni");
+    let to_vrf = |vni| update(VRF, "vrf-two", vrf(Some(vni)), "spec.vni");
+    let to_bridge = |spec, mask| update(LOGICAL_BRIDGE, pink, spec, mask);
+    let to_port = |spec, mask| update(BRIDGE_PORT, "port-2", spec, mask);
+    let to_svi = |spec, mask| update(SVI, "svi-pink", spec, mask);
+    let bridges = "bridge_port.spec.logical_bridges";
+    let none = "logicalBridges/net-none";
+    hold_beside(
+        more,
+        vec![
+            taken(to_vrf(10100), vrf_vni, "10100", blue),
+            taken(to_vrf(5001), vrf_vni, "5001", "vrfs/vrf-red"),
+            taken(
+                to_bridge(bridge(101, Some(5002)), "spec.vni"),
+                lb_vni,
+                "5002",
+                "vrfs/vrf-two",
+            ),
+            taken(
+                to_bridge(bridge(101, Some(10100)), "*"),
+                lb_vni,
+                "10100",
+                blue,
+            ),
+            taken(
+                to_port(access(1, "net-blue"), "spec.macAddress"),
+                "bridge_port.spec.mac_address",
+                "02:00:00:00:00:01",
+                "bridgePorts/port-1",
+            ),
+            dangling(
+                to_port(access(2, "net-none"), "spec.logicalBridges"),
+                bridges,
+                none,
+            ),
+            taken(
+                to_svi(json!({"logicalBridge": "net-blue"}), ""),
+                "svi.spec.logical_bridge",
+                blue,
+                "svis/svi-blue",
+            ),
+            taken(
+                to_svi(json!({"gwIpPrefix": [prefix("fd00::7/96")]}), ""),
+                "svi.spec.gw_ip_prefix",
+                "fd00::7/96",
+                "svis/svi-blue",
+            ),
+            dangling(
+                to_svi(json!({"vrf": "vrf-none"}), ""),
+                "svi.spec.vrf",
+                "vrfs/vrf-none",
+            ),
+            dangling(
+                to_svi(json!({"logicalBridge": "net-none"}), ""),
+                "svi.spec.logical_bridge",
+                none,
+            ),
+        ],
+    )
     .await;
 }
 
