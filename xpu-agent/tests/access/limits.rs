@@ -23,8 +23,9 @@ use xpu_proto::evpn_gw::v1alpha1::{
 };
 
 use crate::{
+    frames::{Frames, HEADERS, RST_STREAM, Sent},
     log::Log,
-    rig::{Rig, Target, call, eventually, is, path},
+    rig::{Rig, Target, call, eventually, is, knock, path},
 };
 
 /// A body of these bytes; after them it ends, or stays open for ever.
@@ -319,5 +320,105 @@ async fn the_rate_is_held_per_caller() {
         "",
     );
     drop(client);
+    rig.stop().await;
+}
+
+/// A stream too many is refused, and its connection lives: what is refused so may be sent again
+/// (RFC 9113, 8.7). Clients that keep to what they are told wait by themselves.
+#[tokio::test]
+async fn streams_of_one_connection_are_bounded() {
+    const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
+    let rig = Rig::new("[limits]\nstreams_per_connection = 2").await;
+    let list = path("Vrf", "ListVrfs");
+    let mut client = Frames::connect(&rig.unix()).await;
+    for stream in [1, 3, 5] {
+        client.begin(stream, &list).await;
+    }
+    let refused = Sent {
+        kind: RST_STREAM,
+        stream: 5,
+        payload: REFUSED_STREAM.to_vec(),
+    };
+    assert_eq!(client.next().await, refused);
+    client.finish(1).await;
+    assert_eq!(client.next_of(HEADERS).await.stream, 1, "it is answered");
+    // The trailers; then its place is free.
+    assert_eq!(client.next_of(HEADERS).await.stream, 1);
+    client.begin(7, &list).await;
+    client.finish(7).await;
+    assert_eq!(client.next_of(HEADERS).await.stream, 7);
+    drop(client);
+    rig.stop().await;
+}
+
+/// A call whose message does not come to its end, and holds its place.
+fn endless(rig: &Rig, sent: &[u8]) -> tokio::task::JoinHandle<Response<Incoming>> {
+    let (socket, body) = (rig.unix(), Script::new(sent, false));
+    let create = path("Vrf", "CreateVrf");
+    tokio::spawn(async move {
+        let mut client = Raw::connect(&socket, 65_535).await;
+        client.call(&create, body).await.unwrap()
+    })
+}
+
+/// The refusal of a limit that passes.
+#[track_caller]
+fn passes(answer: &Response<Incoming>, key: &str) {
+    let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.metadata["config"], key);
+    assert!(status.get_details_retry_info().is_some(), "{status}");
+}
+
+#[tokio::test]
+async fn calls_under_way_are_bounded_over_all_callers() {
+    let rig = Rig::new("[limits]\ncalls = 2").await;
+    let limits = rig.gate.limits().clone();
+    let list = path("Vrf", "ListVrfs");
+    let held = [endless(&rig, &[0, 0]), endless(&rig, &[0, 0])];
+    eventually("two calls", || limits.calls() == 2).await;
+    let mut client = Raw::connect(&rig.unix(), 65_535).await;
+    let answer = client.call(&list, Script::new(&[0; 5], true)).await;
+    passes(&answer.unwrap(), "limits.calls");
+    assert_eq!(limits.refused(Reason::Calls), 1);
+    // Another caller has no place of its own.
+    let refused = knock(&Target::Clear(rig.tcp), &list, None).await;
+    is(&refused, Code::ResourceExhausted, "limits.calls");
+    for call in held {
+        call.abort();
+    }
+    eventually("no call", || limits.calls() == 0).await;
+    let answer = client.call(&list, Script::new(&[0; 5], true)).await;
+    assert_eq!(answer.unwrap().status(), 200);
+    drop(client);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn messages_under_way_are_bounded() {
+    let rig = Rig::new("[limits]\nmessage_bytes = 16384\nrequest_bytes = 32768").await;
+    let limits = rig.gate.limits().clone();
+    // Of 16000 bytes 10000 are there: two such are more than one caller's half.
+    let part = [&[0, 0, 0, 0x3e, 0x80][..], &[0; 10_000]].concat();
+    let (first, second) = (endless(&rig, &part), endless(&rig, &part));
+    let (answer, held) = match futures::future::select(first, second).await {
+        futures::future::Either::Left(ended) => ended,
+        futures::future::Either::Right(ended) => ended,
+    };
+    passes(&answer.unwrap(), "limits.request_bytes");
+    assert_eq!(limits.refused(Reason::RequestBytes), 1);
+    held.abort();
+    eventually("no call", || limits.calls() == 0).await;
+    // Their room is given back.
+    let whole = [&[0, 0, 0, 0x3e, 0x80][..], &[0; 16_000]].concat();
+    let mut client = Raw::connect(&rig.unix(), 65_535).await;
+    let create = path("Vrf", "CreateVrf");
+    let answer = client
+        .call(&create, Script::new(&whole, true))
+        .await
+        .unwrap();
+    assert_ne!(code(&answer), Some(Code::ResourceExhausted), "it was read");
+    drop((answer, client));
     rig.stop().await;
 }

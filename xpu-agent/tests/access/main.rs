@@ -8,6 +8,7 @@
 )]
 
 mod certs;
+mod frames;
 mod http;
 mod limits;
 mod load;

@@ -171,28 +171,31 @@ async fn nobody_else_gets_in() {
     );
     let foreign = Identity::write(agent.files.path(), "foreign", Ca::new().issue(&leaf));
 
-    let cases = [
-        ("no certificate", Target::Tls(agent.with(None, &[]))),
-        ("another CA", Target::Tls(agent.with(Some(&foreign), &[]))),
-        ("expired", Target::Tls(agent.with(Some(&expired), &[]))),
-        ("not yet valid", Target::Tls(agent.with(Some(&early), &[]))),
-        ("revoked", Target::Tls(agent.with(Some(&revoked), &[]))),
-        (
-            "a server's certificate",
-            Target::Tls(agent.with(Some(&server), &[])),
-        ),
-        (
-            "TLS 1.2",
-            Target::Tls(agent.with(Some(&good), &["--tls-max", "1.2"])),
-        ),
-        ("plain HTTP/2", Target::Clear(agent.rig.tcp)),
-    ];
     let list = path("Vrf", "ListVrfs");
     let refused = || agent.rig.gate.limits().refused(Reason::Handshake);
-    for (done, (what, target)) in cases.iter().enumerate() {
-        let answer = call(target, &list, None).await;
-        assert_eq!(answer.code, None, "{what}: {answer:?}");
-        eventually(what, || refused() == done as u64 + 1).await;
+    for address in [agent.rig.tcp, agent.rig.http] {
+        let over = |identity, options| {
+            Target::Tls(Tls {
+                address,
+                ..agent.with(identity, options)
+            })
+        };
+        let cases = [
+            ("no certificate", over(None, &[])),
+            ("another CA", over(Some(&foreign), &[])),
+            ("expired", over(Some(&expired), &[])),
+            ("not yet valid", over(Some(&early), &[])),
+            ("revoked", over(Some(&revoked), &[])),
+            ("a server's certificate", over(Some(&server), &[])),
+            ("TLS 1.2", over(Some(&good), &["--tls-max", "1.2"])),
+            ("plain HTTP/2", Target::Clear(address)),
+        ];
+        for (what, target) in &cases {
+            let before = refused();
+            let answer = call(target, &list, None).await;
+            assert_eq!(answer.code, None, "{what} at {address}: {answer:?}");
+            eventually(what, || refused() == before + 1).await;
+        }
     }
     // The same with what they lack.
     is(

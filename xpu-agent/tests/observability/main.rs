@@ -10,6 +10,7 @@
 
 mod collector;
 mod dashboard;
+mod logs;
 mod manager;
 mod metrics;
 mod readiness;

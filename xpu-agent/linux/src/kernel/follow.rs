@@ -127,3 +127,47 @@ fn drain(socket: &Socket, counts: &FollowCounts) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use nix::{
+        sched::{CloneFlags, unshare},
+        sys::socket::{setsockopt, sockopt::RcvBuf},
+    };
+
+    use super::*;
+
+    fn ip(arguments: &str) {
+        let ran = Command::new("ip").args(arguments.split(' ')).output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success(), "ip {arguments}: {ran:?}");
+    }
+
+    /// In a network namespace of its own, with a queue for a message or two: of ten bridges the
+    /// kernel tells more.
+    #[test]
+    fn what_the_kernel_lost_is_counted_and_wakes_all_the_same() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut follower = Follower::new().unwrap();
+            setsockopt(&follower.socket, RcvBuf, &1).unwrap();
+            for number in 0..10 {
+                ip(&format!("link add lost{number} type bridge"));
+            }
+            let counts = follower.counts();
+            follower.changed().await.unwrap();
+            assert!(counts.overruns() >= 1, "{counts:?}");
+            // The queue is empty, and takes what comes.
+            let (overruns, events) = (counts.overruns(), counts.events());
+            ip("address add 192.0.2.1/32 dev lo");
+            follower.changed().await.unwrap();
+            assert_eq!((counts.overruns(), counts.events()), (overruns, events + 1));
+        });
+    }
+}
