@@ -26,7 +26,8 @@ pub async fn run(mut readiness: Readiness, store: Store) {
     let started = AtomicBool::new(false);
     let states = async {
         let mut told: Option<String> = None;
-        loop {
+        // A stop is a change for good: who went on would never yield again.
+        while !stop.is_cancelled() {
             let status = status(&readiness);
             if told.as_ref() != Some(&status) {
                 tell_status(&readiness, &status, &started);
