@@ -44,6 +44,7 @@ test-native: ## Run the tests that need no lab: unit, property, veth pairs
 
 .PHONY: test-lab
 test-lab: build ## Run the tests that need the lab's machine, in it
+	$(LAB) push $(TARGET)/$(PROFILE)/xpu-cni-testbed
 	$(IN_LAB_TESTS) --test lab_linux --test lab_selftest --test e2e -- $(T)
 
 .PHONY: conformance

@@ -324,6 +324,7 @@ struct Attach<'a> {
 
 impl Attach<'_> {
     fn steps(&mut self, pod: &mut Sandbox) -> Result<Value, Error> {
+        (self.call.host.checkpoint)("claim");
         self.journal
             .claim(&self.config.device, &self.entry.record.key())?;
         self.port()?;
@@ -445,7 +446,7 @@ impl Attach<'_> {
         if tell_vf || netdev.mac == mac {
             return Ok(());
         }
-        device::take_mac(&mut self.home, netdev, mac)
+        device::take_mac(self.call.host, &mut self.home, netdev, mac)
     }
 
     /// Waits for the node's turn at RTNL; a VF without a netdev needs none.
@@ -469,14 +470,9 @@ impl Attach<'_> {
             tell_vf,
             mtu: self.config.mtu,
         };
-        let checkpoint = self.call.host.checkpoint;
-        let keep = |names| {
-            checkpoint("names");
-            self.entry.begin_with(Step::Move, names)?;
-            checkpoint("names");
-            Ok(())
-        };
-        let arrived = device::move_in(&mut self.home, pod, (&netdev, index), &wanted, keep)?;
+        let keep = |names| self.entry.begin_with(Step::Move, names);
+        let vf = (&netdev, index);
+        let arrived = device::move_in(self.call.host, &mut self.home, pod, vf, &wanted, keep)?;
         self.alt_names = arrived.alt_names;
         (self.call.host.checkpoint)("moved");
         Ok(Some((arrived.index, arrived.mtu)))

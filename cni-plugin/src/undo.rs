@@ -204,8 +204,8 @@ fn undo_device(
     // Before the move: a VF that comes up at home takes the MAC of this moment.
     let restored = undo_pf(call, entry, &mut home);
     if let Some(netdev) = moved {
-        (call.host.checkpoint)("undo: move");
         let stripped = if stays {
+            (call.host.checkpoint)("undo: strip");
             let name = &entry.record.ifname;
             device::strip(call.host, &mut home, &vf.pci(), netdev, name)
         } else {

@@ -2,15 +2,19 @@
 //!
 //! `XPU_TESTBED_ROOT` names a folder with `sys/` (a sysfs tree made by the test),
 //! `state/` and, optionally, `host.conf`. A veth passes as a VF if its `ifalias` is the
-//! PCI address. With `XPU_TESTBED_KILL_AT=n` the process kills itself at the n-th
-//! checkpoint, counted from 1; with `XPU_TESTBED_KILL_AFTER_US=n` the kernel kills it after
-//! n microseconds, wherever it is then.
+//! PCI address. `/` stands for the machine itself, as the installed plugin sees it.
+//!
+//! With `XPU_TESTBED_KILL_AT=n` the process kills itself at the n-th checkpoint, counted from 1,
+//! and says which one that is; with `XPU_TESTBED_KILL_AFTER_US=n` the kernel kills it after
+//! n microseconds, wherever it is then. `XPU_TESTBED_NO_VF_MAC`: see [`no_vf_mac`].
 
 #![no_main]
 
+mod no_vf_mac;
+
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -37,14 +41,24 @@ fn run() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let _timer = kill_after();
-    xpu_cni::main(&Host {
+    let host = if root == Path::new("/") {
+        Host::real()
+    } else {
+        made_host(&root)
+    };
+    xpu_cni::main(&Host { checkpoint, ..host })
+}
+
+/// What a test made in a folder, with veth pairs for VFs.
+fn made_host(root: &Path) -> Host {
+    Host {
         sysfs: Sysfs::at(root.join("sys")),
         state: root.join("state"),
         config_files: vec![root.join("host.conf")],
         device_info: root.join("devinfo"),
         proof: |_, link, pci| link.alias.as_deref() == Some(pci.as_str()),
-        checkpoint,
-    })
+        ..Host::real()
+    }
 }
 
 /// A timer whose signal nobody can catch.
@@ -60,13 +74,14 @@ fn kill_after() -> Option<Timer> {
     Some(timer)
 }
 
-fn checkpoint(_name: &'static str) {
+fn checkpoint(name: &'static str) {
     static PASSED: AtomicU32 = AtomicU32::new(0);
     let passed = PASSED.fetch_add(1, Ordering::Relaxed) + 1;
     let kill_at = env::var("XPU_TESTBED_KILL_AT")
         .ok()
         .and_then(|text| text.parse().ok());
     if kill_at == Some(passed) {
+        eprintln!("killed at {name}");
         // SAFETY: kill(2) takes no pointers; the process is our own.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }

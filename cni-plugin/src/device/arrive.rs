@@ -11,6 +11,7 @@ use xpu_model::{IfIndex, IfName, Mac, Mtu};
 use super::{change_in_place, other_mtu, taken_by};
 use crate::{
     error::Error,
+    host::Host,
     journal::{JournalError, Netdev},
     pf,
     sandbox::{Sandbox, is_taken},
@@ -21,7 +22,7 @@ use crate::{
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn take_mac(home: &mut Rtnl, netdev: &Netdev, mac: Mac) -> Result<(), Error> {
+pub fn take_mac(host: &Host, home: &mut Rtnl, netdev: &Netdev, mac: Mac) -> Result<(), Error> {
     let Netdev { name, mtu, .. } = netdev;
     let vanished = |source| Error::Io {
         what: format!("read {name}"),
@@ -40,6 +41,7 @@ pub fn take_mac(home: &mut Rtnl, netdev: &Netdev, mac: Mac) -> Result<(), Error>
     };
     // One that comes up is told in the pod; not every driver takes every MTU.
     let _refused = home.apply_each(&[request(other_mtu(*mtu)), request(*mtu)])?;
+    (host.checkpoint)("reset");
     Ok(())
 }
 
@@ -73,6 +75,7 @@ pub struct Arrived {
 /// # Errors
 /// The kernel's refusal, or `keep`'s.
 pub fn move_in(
+    host: &Host,
     home: &mut Rtnl,
     pod: &mut Sandbox,
     (netdev, index): (&Netdev, IfIndex),
@@ -104,7 +107,9 @@ pub fn move_in(
         let names = alt_names(home, index)?;
         let taken = taken_by(&pod.rtnl, &names);
         if !taken.is_empty() {
+            (host.checkpoint)("names");
             keep(names.clone())?;
+            (host.checkpoint)("names");
             known = Some(names);
             moved = home.apply(&[drop_alt_names(index, taken), request]);
         }
@@ -118,6 +123,7 @@ pub fn move_in(
     let index = ioctl::index(&pod.rtnl, name).map_err(vanished)?;
     let has = ioctl::mac(&pod.rtnl, name).map_err(vanished)?;
     if has != Some(*mac) {
+        (host.checkpoint)("mac");
         // Some drivers take a MAC from the PF only at the next reset of the device.
         let change = Change {
             mac: Some(*mac),

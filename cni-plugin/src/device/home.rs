@@ -97,6 +97,8 @@ fn bring_home(
             Ok(())
         } else {
             let what = format!("bring {} home as {name}", facts.name);
+            // More than one message, where the driver takes its address at a reset only.
+            (host.checkpoint)("undo: move");
             match (&mut pod, in_pod) {
                 (Some(pod), true) => {
                     // The move takes it down.
@@ -221,6 +223,7 @@ fn restore_names(
     }
     let missing = without(had, &has).into_iter();
     requests.extend(missing.map(|name| add_alt_name(index, name)));
+    (host.checkpoint)("undo: names");
     Ok(home.apply(&requests)?)
 }
 
