@@ -30,6 +30,62 @@ fn only_what_differs_is_a_change_and_each_knows_its_way_back() {
 }
 
 #[test]
+fn every_setting_knows_what_it_was() {
+    let has = VfSide {
+        mac: None,
+        vlan: 12,
+        qos: 1,
+        min_tx_rate: 20,
+        max_tx_rate: 100,
+        spoofchk: true,
+        trust: true,
+        link_state: Carrier::Enable,
+    };
+    let asked = Asked {
+        mac: Some(mac()),
+        min_tx_rate: Some(50),
+        max_tx_rate: Some(0),
+        spoofchk: Some(false),
+        trust: Some(false),
+        link_state: Some(Carrier::Disable),
+        vlan_qos: Some(0),
+    };
+    let found = changes(&asked, &has);
+    let keys: Vec<_> = found.iter().map(|change| change.key.as_str()).collect();
+    let all = [
+        "trust",
+        "mac",
+        "vlan_qos",
+        "min_tx_rate",
+        "spoofchk",
+        "link_state",
+    ];
+    assert_eq!(keys, all);
+    let back: Vec<_> = found.iter().map(|change| change.back).collect();
+    let was = [
+        Setting::Trust(true),
+        Setting::Mac(None),
+        Setting::Vlan { vlan: 12, qos: 1 },
+        Setting::Rates { min: 20, max: 100 },
+        Setting::Spoofchk(true),
+        Setting::LinkState(Carrier::Enable),
+    ];
+    assert_eq!(back, was);
+    // What reads back as it was set needs no change any more.
+    let set = VfSide {
+        mac: Some(mac()),
+        vlan: 12,
+        qos: 0,
+        min_tx_rate: 50,
+        max_tx_rate: 0,
+        spoofchk: false,
+        trust: false,
+        link_state: Carrier::Disable,
+    };
+    assert_eq!(changes(&asked, &set), []);
+}
+
+#[test]
 fn a_priority_keeps_the_port_vlan() {
     let has = VfSide {
         vlan: 12,

@@ -214,6 +214,46 @@ mod tests {
         assert_eq!(bytes(carrier), [header(12, 5), words(&[3, 2])].concat());
     }
 
+    /// The kernel lists a VF in the structs that set it. No card that can be emulated takes all.
+    #[test]
+    fn what_is_set_reads_back() {
+        let mac = "02:00:00:00:00:07".parse().unwrap();
+        let listed = |setting| {
+            let request = set(IfIndex::new(7).unwrap(), 3, setting, String::new());
+            let RouteNetlinkMessage::NewLink(link) = request.message else {
+                panic!()
+            };
+            let Some(LinkAttribute::VfInfoList(mut list)) = link.attributes.into_iter().next()
+            else {
+                panic!()
+            };
+            list.remove(0).0.remove(0)
+        };
+        let carriers = [Carrier::Auto, Carrier::Enable, Carrier::Disable];
+        for (number, link_state) in carriers.into_iter().enumerate() {
+            let on = number > 0;
+            let all = [
+                VfSetting::Mac(on.then_some(mac)),
+                VfSetting::Vlan { vlan: 10, qos: 5 },
+                VfSetting::Rates { min: 20, max: 200 },
+                VfSetting::SpoofChk(on),
+                VfSetting::Trust(!on),
+                VfSetting::LinkState(link_state),
+            ];
+            let expected = VfSide {
+                mac: on.then_some(mac),
+                vlan: 10,
+                qos: 5,
+                min_tx_rate: 20,
+                max_tx_rate: 200,
+                spoofchk: on,
+                trust: !on,
+                link_state,
+            };
+            assert_eq!(side(&all.map(listed)), expected);
+        }
+    }
+
     #[test]
     fn a_link_without_vfs_lists_none_and_a_missing_one_is_refused() {
         let mut rtnl = Rtnl::open().unwrap();
