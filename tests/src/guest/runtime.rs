@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use super::{pod::Pod, vf::Vf};
 
 const PLUGIN: &str = "xpu-cni";
+/// The same code with fault points: `cni-plugin/testbed`. `make test-lab` puts it into the guest.
+const TESTBED: &str = "xpu-cni-testbed";
 /// Debian's containernetworking-plugins.
 const CNI_PATH: &str = "/usr/lib/cni";
 /// The interface's name in the pod.
@@ -125,19 +127,39 @@ impl Attachment {
     /// # Errors
     /// Where the plugin can't be run, or prints something else than one JSON document.
     pub fn run(&self, verb: &str) -> Result<Answer> {
-        let output = self.output(&[PLUGIN], verb)?;
+        answer(verb, &self.output(&[PLUGIN], verb)?)
+    }
+
+    /// Any verb of the testbed's build on this machine, with one of its variables set.
+    ///
+    /// # Errors
+    /// As of [`Self::run`].
+    pub fn run_testbed(&self, verb: &str, variable: &str) -> Result<Answer> {
+        answer(verb, &self.testbed(verb, variable)?)
+    }
+
+    /// A verb that is killed at one of its fault points, counted from 1. Answers with the point's
+    /// name; `None`: the call has fewer, and succeeded.
+    ///
+    /// # Errors
+    /// Where it ends in another way.
+    pub fn kill_at(&self, verb: &str, point: u32) -> Result<Option<String>> {
+        let output = self.testbed(verb, &format!("XPU_TESTBED_KILL_AT={point}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.signal() == Some(9) {
+            let names = said
+                .lines()
+                .filter_map(|line| line.strip_prefix("killed at "));
+            let name = names.last().context("it was killed by somebody else")?;
+            return Ok(Some(name.to_owned()));
+        }
         let printed = String::from_utf8_lossy(&output.stdout);
-        let json = match printed.trim() {
-            "" => Value::Null,
-            text => serde_json::from_str(text)
-                .with_context(|| format!("{verb} printed no JSON document: {text:?}"))?,
-        };
-        let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ok(Answer {
-            ok: output.status.success(),
-            json,
-            log,
-        })
+        ensure!(output.status.success(), "{verb}: {printed}; {said}");
+        Ok(None)
+    }
+
+    fn testbed(&self, verb: &str, variable: &str) -> Result<Output> {
+        self.output(&["env", "XPU_TESTBED_ROOT=/", variable, TESTBED], verb)
     }
 
     /// A verb that is killed after a time, wherever it is then, unless it ends before. Answers
@@ -176,6 +198,22 @@ impl Attachment {
         }
         Ok(child.wait_with_output()?)
     }
+}
+
+/// What a call that ended by itself answered.
+fn answer(verb: &str, output: &Output) -> Result<Answer> {
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let json = match printed.trim() {
+        "" => Value::Null,
+        text => serde_json::from_str(text)
+            .with_context(|| format!("{verb} printed no JSON document: {text:?}"))?,
+    };
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(Answer {
+        ok: output.status.success(),
+        json,
+        log,
+    })
 }
 
 /// Asserts that a VF is at home as it was: in the host's namespace, its name, its MAC.

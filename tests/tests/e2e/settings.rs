@@ -1,11 +1,17 @@
 //! VF settings, by what the PF says of the VF; and VFs that a userspace driver has got.
+//!
+//! igb takes `mac`, `max_tx_rate`, `spoofchk`, `trust` and `vlan_qos`, and refuses `min_tx_rate` and
+//! `link_state`. A driver that takes these two, and that no card is needed for, is netdevsim, which
+//! Debian's kernel leaves out (`CONFIG_NETDEVSIM`). So of these two it is seen that a refusal is
+//! told; how they are sent, read back and put back, `vf_side` and `unit/pf` say.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xpu_tests::guest::{
     agent::OTHER_MAC,
+    capture::Capture,
     command, operator,
     operator::create,
     pod::Pod,
@@ -14,6 +20,9 @@ use xpu_tests::guest::{
 };
 
 use crate::Lab;
+
+/// A frame's way through two emulated cards.
+const FRAME: Duration = Duration::from_secs(20);
 
 /// A lab with a network, and a pod to attach VFs to.
 fn lab() -> Result<(Lab, Pod)> {
@@ -86,6 +95,96 @@ fn a_mac_alone_is_taken_and_given_back() -> Result<()> {
     ensure!(has == (&json!(OTHER_MAC), &json!(1500)), "{link}");
     attachment.del()?;
     is_home(vf)
+}
+
+/// A priority goes with a port VLAN, or with none: igb then tags the VF's frames for VLAN 0.
+#[test]
+fn a_priority_is_on_the_wire_while_the_pod_lives() -> Result<()> {
+    let (lab, pod) = lab()?;
+    let vf = &lab.vfs[0];
+    let before = vf.as_pf_has_it()?;
+    let frame = || -> Result<String> {
+        let mut wire = Capture::start(&lab.topology.xpu, &vf.representor, "")?;
+        // Nobody answers.
+        let ask = ["arping", "-c", "1", "-w", "1", "-I", "net1", "10.100.0.99"];
+        command::outcome(&pod.netns().words(&ask))?;
+        wire.expect(&["who-has 10.100.0.99", &vf.mac], FRAME)
+    };
+    let plain = with(&pod, vf, json!({})).addresses(&["10.100.0.11/24"], &[]);
+    let attachment = plain.clone().with(json!({ "vlan_qos": 5 }));
+    attachment.add()?;
+    let during = vf.as_pf_has_it()?;
+    // `ip` leaves out a VLAN of 0.
+    ensure!(during["vlan_list"] == json!([{ "qos": 5 }]), "{during}");
+    let told = frame()?;
+    ensure!(told.contains("vlan 0, p 5"), "{told}");
+
+    attachment.del()?;
+    let after = vf.as_pf_has_it()?;
+    ensure!(before == after, "before: {before}, after: {after}");
+    plain.add()?;
+    let told = frame()?;
+    ensure!(!told.contains("vlan"), "the next pod's: {told}");
+    plain.del()?;
+    is_home(vf)
+}
+
+/// A driver may know nothing of its VFs' addresses (`ndo_set_vf_mac`). Then the VF is told itself;
+/// one that is a program's can't be, and that is an error. igb's answer is another driver's here.
+#[test]
+fn a_pf_that_gives_no_address_leaves_it_to_the_vf() -> Result<()> {
+    const NO_VF_MAC: &str = "XPU_TESTBED_NO_VF_MAC=1";
+    let (lab, pod) = lab()?;
+    let vf = &lab.vfs[0];
+    let given = |mac: &str| {
+        let (pf, number) = (vf.pf(), vf.number);
+        command::run(&format!("ip link set {pf} vf {number} mac {mac}"))
+    };
+    let keys = json!({ "mac": OTHER_MAC, "max_tx_rate": 100 });
+    let attachment = with(&pod, vf, keys);
+    let by_netdev = || -> Result<()> {
+        let set = |name: &str, mac: &str| format!("ip link set {name} address {mac}");
+        command::run(&set(&vf.name, OTHER_MAC))?;
+        command::run(&set(&vf.name, &vf.mac))?;
+        let before = vf.as_pf_has_it()?;
+        let added = attachment.run_testbed("ADD", NO_VF_MAC)?;
+        ensure!(added.ok, "{}; {}", added.json, added.log);
+        ensure!(
+            added.json["interfaces"][0]["mac"] == OTHER_MAC,
+            "{}",
+            added.json
+        );
+        let link = pod.netns().json("ip -j link show net1")?;
+        ensure!(link[0]["address"] == OTHER_MAC, "{link}");
+        ensure!(vf.as_pf_has_it()?["rate"]["max_tx"] == 100);
+        // An address that its PF had given it, a VF could not change.
+        pod.run(&set("net1", "02:00:00:00:77:08"))?;
+
+        let deleted = attachment.run_testbed("DEL", NO_VF_MAC)?;
+        ensure!(deleted.ok, "{}; {}", deleted.json, deleted.log);
+        is_home(vf)?;
+        let after = vf.as_pf_has_it()?;
+        ensure!(before == after, "before: {before}, after: {after}");
+        ensure!(operator::names("bridge-port")?.is_empty(), "a port is left");
+        Ok(())
+    };
+    given("00:00:00:00:00:00")?;
+    let done = by_netdev();
+    given(&vf.mac)?;
+    done?;
+
+    command::run("modprobe vfio-pci")?;
+    vf.bind(Some("vfio-pci"))?;
+    let before = vf.as_pf_has_it()?;
+    let answer = attachment.run_testbed("ADD", NO_VF_MAC)?;
+    let said = answer.json.to_string();
+    ensure!(!answer.ok && answer.json["code"] == 2, "{said}");
+    for part in ["`mac`", OTHER_MAC, "not supported"] {
+        ensure!(said.contains(part), "it does not say {part}: {said}");
+    }
+    let after = vf.as_pf_has_it()?;
+    ensure!(before == after, "before: {before}, after: {after}");
+    Ok(())
 }
 
 #[test]
