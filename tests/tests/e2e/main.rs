@@ -18,6 +18,7 @@ mod purge;
 mod races;
 mod settings;
 mod silent;
+mod steps;
 mod traces;
 
 use std::time::Duration;
