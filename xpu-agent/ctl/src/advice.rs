@@ -91,13 +91,28 @@ fn handshake(error: &rustls::Error) -> String {
     match error {
         Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "--ca is not who signed the agent's certificate: take the CA that did",
+        ) => {
+            "--ca is not who signed the agent's certificate: take the CA that did (`xpuctl \
+             doctor` shows who that is)"
+        }
         Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => "the agent's certificate is over: put a new one in its place",
+        ) => {
+            "the agent's certificate is over: put a new one in its place (`xpuctl doctor` shows \
+             since when)"
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => {
+            "the agent's certificate is not good yet: see that the clock is right (timedatectl); \
+             `xpuctl doctor` shows from when it is"
+        }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "the agent's certificate is for another name: use that name as the host",
+        ) => {
+            "the agent's certificate is for another name: use that name as the host (`xpuctl \
+             doctor` shows its names)"
+        }
         Error::AlertReceived(AlertDescription::ProtocolVersion) => {
             "that server has no TLS 1.3; see that it is an xpu-agent"
         }

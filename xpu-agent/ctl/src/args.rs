@@ -95,11 +95,15 @@ impl Address {
             Way::Plain(endpoint) => endpoint.uri().host(),
             Way::Tls(uri) => uri.host(),
         };
-        let host = host.unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let host = bare(host.unwrap_or_default());
         let loopback = |address: IpAddr| address.is_loopback();
-        bare == "localhost" || bare.parse().is_ok_and(loopback)
+        host == "localhost" || host.parse().is_ok_and(loopback)
     }
+}
+
+/// A URI's host as it is written elsewhere: an IPv6 address without its brackets.
+pub fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// `unix:///path`, `http://host:port` or `https://host:port`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper::http::uri::Scheme;
 use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, version};
@@ -20,9 +21,10 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::args::{Address, Way};
+use crate::args::{Address, Way, bare};
 use crate::failure::Failure;
 use crate::settings::{Settings, TlsFiles};
+use crate::shown::{Shown, Witness};
 
 /// Why there can be no TLS: nothing has been sent yet.
 #[derive(Debug, thiserror::Error)]
@@ -94,10 +96,12 @@ pub async fn connect(
         (Way::Plain(_) | Way::Unix(_), When::Now) => endpoint.connect().await,
         (Way::Plain(_) | Way::Unix(_), When::Needed) => Ok(endpoint.connect_lazy()),
         (Way::Tls(uri), when) => {
-            let (connector, host) = tls(text, uri, &settings.tls).map_err(Failure::Tls)?;
+            let Tls { config, name, .. } =
+                Tls::new(text, uri, &settings.tls).map_err(Failure::Tls)?;
+            let connector = TlsConnector::from(Arc::new(config));
             let endpoint = endpoint.origin(uri.clone());
             let connector =
-                service_fn(move |uri: Uri| secured(connector.clone(), host.clone(), uri));
+                service_fn(move |uri: Uri| secured(connector.clone(), name.clone(), uri));
             match when {
                 When::Now => endpoint.connect_with_connector(connector).await,
                 When::Needed => Ok(endpoint.connect_with_connector_lazy(connector)),
@@ -139,8 +143,7 @@ async fn handshake(
     name: ServerName<'static>,
     uri: &Uri,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let host = uri.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(uri.host().unwrap_or_default());
     let port = uri.port_u16().unwrap_or(443);
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
@@ -155,79 +158,90 @@ pub async fn https(
     uri: &Uri,
     files: &TlsFiles,
 ) -> Result<TlsStream<TcpStream>, Box<dyn Error + Send + Sync>> {
-    let (connector, name) = tls(&uri.to_string(), uri, files)?;
-    let mut config = ClientConfig::clone(connector.config());
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let connector = TlsConnector::from(Arc::new(config));
-    Ok(handshake(&connector, name, uri).await?)
+    let mut tls = Tls::new(&uri.to_string(), uri, files)?;
+    tls.config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connector = TlsConnector::from(Arc::new(tls.config));
+    Ok(handshake(&connector, tls.name, uri).await?)
 }
 
-/// The certificates that the agent shows: its own and those between it and the CA. None where
-/// there is no TLS, or no connection: that is for [`connect`] to tell.
-pub async fn shown_certificates(
-    settings: &Settings,
-    patience: Duration,
-) -> Vec<CertificateDer<'static>> {
+/// What the agent shows of itself. None where there is no TLS, or no connection: that is for
+/// [`connect`] to tell.
+pub async fn shown(settings: &Settings, patience: Duration) -> Option<Shown> {
     let Way::Tls(uri) = &settings.address.way else {
-        return Vec::new();
+        return None;
     };
-    let Ok((connector, name)) = tls(&settings.address.text, uri, &settings.tls) else {
-        return Vec::new();
-    };
-    let Ok(Ok(stream)) = timeout(patience, handshake(&connector, name, uri)).await else {
-        return Vec::new();
-    };
-    let shown = stream.get_ref().1.peer_certificates();
-    shown
-        .unwrap_or_default()
-        .iter()
-        .cloned()
-        .map(CertificateDer::into_owned)
-        .collect()
+    let mut tls = Tls::new(&settings.address.text, uri, &settings.tls).ok()?;
+    let witness = Arc::new(Witness::of(tls.verifier));
+    let mut config = tls.config.dangerous();
+    config.set_certificate_verifier(witness.clone());
+    let connector = TlsConnector::from(Arc::new(tls.config));
+    // It ends badly where the certificates do not hold, which the witness knows then.
+    let _ = timeout(patience, handshake(&connector, tls.name, uri)).await;
+    witness.shown()
 }
 
-fn tls(
-    endpoint: &str,
-    uri: &Uri,
-    files: &TlsFiles,
-) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
-    let named = |file: &Option<PathBuf>, flag, what| {
-        file.clone().ok_or_else(|| TlsError::Missing {
-            endpoint: endpoint.to_owned(),
-            flag,
-            what,
+/// What a TLS connection is made of.
+struct Tls {
+    config: ClientConfig,
+    /// The one that is in `config`.
+    verifier: Arc<WebPkiServerVerifier>,
+    /// Whom the agent's certificate must be for.
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    fn new(endpoint: &str, uri: &Uri, files: &TlsFiles) -> Result<Self, TlsError> {
+        let named = |file: &Option<PathBuf>, flag, what| {
+            file.clone().ok_or_else(|| TlsError::Missing {
+                endpoint: endpoint.to_owned(),
+                flag,
+                what,
+            })
+        };
+        let ca = named(&files.ca, "ca", "who signs the agents' certificates")?;
+        let cert = named(&files.cert, "cert", "the certificate to show")?;
+        let key = named(&files.key, "key", "the certificate's key")?;
+
+        let mut roots = RootCertStore::empty();
+        for root in certificates("ca", &ca)? {
+            roots.add(root).map_err(|error| TlsError::File {
+                flag: "ca",
+                path: ca.clone(),
+                what: "usable certificate",
+                source: error.into(),
+            })?;
+        }
+        let pair = (certificates("cert", &cert)?, private_key(&key)?);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = Arc::new(roots);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+            .build()
+            .map_err(|error| TlsError::File {
+                flag: "ca",
+                path: ca,
+                what: "usable certificate",
+                source: error.into(),
+            })?;
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(TlsError::Pair)?
+            .with_webpki_verifier(verifier.clone())
+            .with_client_auth_cert(pair.0, pair.1)
+            .map_err(TlsError::Pair)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+
+        let host = uri.host().unwrap_or_default();
+        let name =
+            ServerName::try_from(bare(host).to_owned()).map_err(|source| TlsError::Host {
+                host: host.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            config,
+            verifier,
+            name,
         })
-    };
-    let ca = named(&files.ca, "ca", "who signs the agents' certificates")?;
-    let cert = named(&files.cert, "cert", "the certificate to show")?;
-    let key = named(&files.key, "key", "the certificate's key")?;
-
-    let mut roots = RootCertStore::empty();
-    for root in certificates("ca", &ca)? {
-        roots.add(root).map_err(|error| TlsError::File {
-            flag: "ca",
-            path: ca.clone(),
-            what: "usable certificate",
-            source: error.into(),
-        })?;
     }
-    let pair = (certificates("cert", &cert)?, private_key(&key)?);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&version::TLS13])
-        .map_err(TlsError::Pair)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(pair.0, pair.1)
-        .map_err(TlsError::Pair)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-
-    let host = uri.host().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let name = ServerName::try_from(bare.to_owned()).map_err(|source| TlsError::Host {
-        host: host.to_owned(),
-        source,
-    })?;
-    Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
 /// The certificates of a PEM file, at least one.

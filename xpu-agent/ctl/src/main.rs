@@ -38,6 +38,7 @@ mod render;
 mod run;
 mod screen;
 mod settings;
+mod shown;
 mod topology;
 mod update;
 mod view;

