@@ -12,17 +12,41 @@ use crate::wire;
 pub type Fact = (&'static str, String);
 
 /// An object as an operator reads it.
-pub trait View: Default {
-    /// The canonical name.
-    fn name(&self) -> &str;
-
+pub trait View: Stated + Default {
     /// What was asked for. The labels are the same for every object of the kind: they head
     /// the table's columns.
     fn facts(&self) -> Vec<Fact>;
+}
+
+/// What is the same of every kind.
+pub trait Stated {
+    /// The canonical name.
+    fn name(&self) -> &str;
 
     /// What has become of it.
     fn state(&self) -> State<'_>;
 }
+
+/// The messages have these fields alike, and no type in common.
+macro_rules! stated {
+    ($($kind:ty),+) => {$(
+        impl Stated for $kind {
+            fn name(&self) -> &str {
+                &self.name
+            }
+
+            fn state(&self) -> State<'_> {
+                let status = self.status.as_ref();
+                State {
+                    oper: Oper::from_number(status.map_or(0, |it| it.oper_status)),
+                    components: status.map_or(&[], |it| &it.components),
+                }
+            }
+        }
+    )+};
+}
+
+stated!(Vrf, LogicalBridge, BridgePort, Svi);
 
 /// An object's status.
 pub struct State<'a> {
@@ -121,10 +145,6 @@ fn reason(component: &Component) -> String {
 }
 
 impl View for Vrf {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
     fn facts(&self) -> Vec<Fact> {
         let spec = self.spec.clone().unwrap_or_default();
         vec![
@@ -133,21 +153,9 @@ impl View for Vrf {
             ("VTEP", prefix_or_dash(spec.vtep_ip_prefix.as_ref())),
         ]
     }
-
-    fn state(&self) -> State<'_> {
-        state(
-            self.status
-                .as_ref()
-                .map(|s| (s.oper_status, s.components.as_slice())),
-        )
-    }
 }
 
 impl View for LogicalBridge {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
     fn facts(&self) -> Vec<Fact> {
         let spec = self.spec.clone().unwrap_or_default();
         vec![
@@ -156,21 +164,9 @@ impl View for LogicalBridge {
             ("VTEP", prefix_or_dash(spec.vtep_ip_prefix.as_ref())),
         ]
     }
-
-    fn state(&self) -> State<'_> {
-        state(
-            self.status
-                .as_ref()
-                .map(|s| (s.oper_status, s.components.as_slice())),
-        )
-    }
 }
 
 impl View for BridgePort {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
     fn facts(&self) -> Vec<Fact> {
         let spec = self.spec.clone().unwrap_or_default();
         let kind = match spec.ptype() {
@@ -193,21 +189,9 @@ impl View for BridgePort {
             ("Logical bridges", bridges),
         ]
     }
-
-    fn state(&self) -> State<'_> {
-        state(
-            self.status
-                .as_ref()
-                .map(|s| (s.oper_status, s.components.as_slice())),
-        )
-    }
 }
 
 impl View for Svi {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
     fn facts(&self) -> Vec<Fact> {
         let spec = self.spec.clone().unwrap_or_default();
         vec![
@@ -226,22 +210,6 @@ impl View for Svi {
                 or_dash(spec.enable_bgp.then_some(spec.remote_as)),
             ),
         ]
-    }
-
-    fn state(&self) -> State<'_> {
-        state(
-            self.status
-                .as_ref()
-                .map(|s| (s.oper_status, s.components.as_slice())),
-        )
-    }
-}
-
-fn state(status: Option<(i32, &[Component])>) -> State<'_> {
-    let (oper, components) = status.unwrap_or_default();
-    State {
-        oper: Oper::from_number(oper),
-        components,
     }
 }
 
