@@ -52,12 +52,8 @@ pub struct VrfChange {
     /// Route on this xPU only
     #[arg(long, group = "change", conflicts_with = "vni")]
     no_vni: bool,
-    /// The local tunnel endpoint, instead of the agent's default
-    #[arg(long, group = "change", value_name = "IP/LEN")]
-    vtep: Option<IfAddr>,
-    /// The agent's default tunnel endpoint again
-    #[arg(long, group = "change", conflicts_with = "vtep")]
-    no_vtep: bool,
+    #[command(flatten)]
+    vtep: VtepChange,
 }
 
 #[derive(Debug, Args)]
@@ -75,12 +71,26 @@ pub struct LogicalBridgeChange {
     /// Keep the network on this xPU
     #[arg(long, group = "change", conflicts_with = "vni")]
     no_vni: bool,
+    #[command(flatten)]
+    vtep: VtepChange,
+}
+
+/// The tunnel endpoint of whatever has a VNI.
+#[derive(Debug, Args)]
+struct VtepChange {
     /// The local tunnel endpoint, instead of the agent's default
     #[arg(long, group = "change", value_name = "IP/LEN")]
     vtep: Option<IfAddr>,
     /// The agent's default tunnel endpoint again
     #[arg(long, group = "change", conflicts_with = "vtep")]
     no_vtep: bool,
+}
+
+impl VtepChange {
+    /// Whether it is named.
+    const fn is_some(&self) -> bool {
+        self.vtep.is_some() || self.no_vtep
+    }
 }
 
 #[derive(Debug, Args)]
@@ -147,12 +157,12 @@ impl From<VrfChange> for Masked<Vrf> {
         let mask = mask([
             ("loopback_ip_prefix", flags.loopback.is_some()),
             ("vni", flags.vni.is_some() || flags.no_vni),
-            ("vtep_ip_prefix", flags.vtep.is_some() || flags.no_vtep),
+            ("vtep_ip_prefix", flags.vtep.is_some()),
         ]);
         let spec = VrfSpec {
             vni: flags.vni.map(u32::from),
             loopback_ip_prefix: flags.loopback.map(wire::prefix),
-            vtep_ip_prefix: flags.vtep.map(wire::prefix),
+            vtep_ip_prefix: flags.vtep.vtep.map(wire::prefix),
         };
         let object = Vrf {
             spec: Some(spec),
@@ -168,12 +178,12 @@ impl From<LogicalBridgeChange> for Masked<LogicalBridge> {
         let mask = mask([
             ("vlan_id", flags.vlan.is_some()),
             ("vni", flags.vni.is_some() || flags.no_vni),
-            ("vtep_ip_prefix", flags.vtep.is_some() || flags.no_vtep),
+            ("vtep_ip_prefix", flags.vtep.is_some()),
         ]);
         let spec = LogicalBridgeSpec {
             vlan_id: flags.vlan.map_or(0, u32::from),
             vni: flags.vni.map(u32::from),
-            vtep_ip_prefix: flags.vtep.map(wire::prefix),
+            vtep_ip_prefix: flags.vtep.vtep.map(wire::prefix),
         };
         let object = LogicalBridge {
             spec: Some(spec),
