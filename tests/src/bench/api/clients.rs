@@ -1,12 +1,11 @@
-//! Callers: those that do as they should, and others.
+//! Callers that do as they should.
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
-use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt, net::UnixStream, time::Instant};
+use tokio::{net::UnixStream, time::Instant};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -113,49 +112,4 @@ pub async fn get(channel: &Channel, times: usize) -> Result<Vec<f64>, Status> {
         samples.push(start.elapsed().as_secs_f64() * 1e6);
     }
     Ok(samples)
-}
-
-/// A connection that begins a large message and does not go on.
-///
-/// # Errors
-/// Where it can't connect.
-pub async fn stuck(socket: PathBuf) -> Result<UnixStream> {
-    let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(&half_a_call()).await?;
-    Ok(stream)
-}
-
-/// HTTP/2 (RFC 9113) by hand: preface, SETTINGS, HEADERS of a CreateBridgePort, and DATA with the
-/// start of a message of 1 MiB less 8 bytes, of which 16,000 come.
-fn half_a_call() -> Bytes {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    let mut frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let length = u32::try_from(payload.len()).unwrap_or_default();
-        bytes.extend(&length.to_be_bytes()[1..]);
-        bytes.extend([kind, flags]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-    };
-    frame(4, 0, 0, &[]);
-    let mut headers = Vec::new();
-    let path = "/opi_api.network.evpn_gw.v1alpha1.BridgePortService/CreateBridgePort";
-    // HPACK (RFC 7541): :method POST and :scheme http by index, the others as literals.
-    headers.extend([0x83, 0x86]);
-    for (name, value) in [
-        (":path", path),
-        (":authority", "agent"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ] {
-        headers.push(0);
-        for text in [name, value] {
-            headers.push(u8::try_from(text.len()).unwrap_or_default());
-            headers.extend(text.bytes());
-        }
-    }
-    frame(1, 4, 1, &headers);
-    let mut data = vec![0, 0, 0x0f, 0xff, 0xf8];
-    data.resize(16_000, 0);
-    frame(0, 0, 1, &data);
-    bytes.into()
 }

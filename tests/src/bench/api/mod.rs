@@ -4,9 +4,14 @@
 //! kernel and FRR: what is measured is what callers can do to each other and to its memory.
 //!
 //! - [`server`] – that process, and what it holds.
-//! - [`clients`] – callers.
+//! - [`clients`] – callers as they should be; [`bad`] – others, some of which speak
+//!   HTTP/2 by hand ([`frames`]).
+//! - [`storm`] – bad ones at a pace, beside a good one.
 //! - [`suite`] – the figures.
 
+pub mod bad;
 pub mod clients;
+pub mod frames;
 pub mod server;
+pub mod storm;
 pub mod suite;

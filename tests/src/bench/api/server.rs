@@ -2,32 +2,34 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Lines, Write},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use tokio::sync::watch;
+use anyhow::{Context, Result, bail};
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::sync::CancellationToken;
 use xpu_agent::{
     access::{
         self, Gate, Listener, Protocol,
-        config::{AccessConfig, LimitsConfig},
-        descriptors, guard,
+        config::{AccessConfig, Grant, LimitsConfig, Transport},
+        descriptors,
     },
     api::Api,
     app, listen,
     reconcile::{Board, Source},
     store::Store,
+    telemetry::metrics::Metrics,
 };
 use xpu_model::status::{Backend, PassReport};
 
-const READY: &str = "ready";
-
-/// Serves in a directory until standard input ends.
+/// Serves in a directory until standard input ends: gRPC on a unix socket, HTTP on a port whose
+/// address is the first line of the output. Each line of the input is answered with the number of
+/// the runtime's tasks.
 ///
 /// # Errors
 /// Where it can't.
@@ -55,19 +57,37 @@ pub fn serve(directory: &Path) -> Result<()> {
             calls_burst: 1_000_000,
             ..LimitsConfig::default()
         };
-        descriptors::raise(&limits, 1);
+        descriptors::raise(&limits, 2);
         let api = Api::new(store, board, Duration::from_secs(5));
-        let routes = guard::around(app::services(api, &limits).await?);
-        let gate = Gate::new(AccessConfig::default(), limits, None);
-        let listener = Listener::Unix(listen::unix(&directory.join("agent.sock"), None)?);
+        let (meter, none) = (Metrics::default().rpc, axum::Router::new());
+        let faces = app::faces(api, &limits, meter, none).await?;
+        let access = AccessConfig {
+            loopback: Grant::Admin,
+            ..AccessConfig::default()
+        };
+        let gate = Gate::new(access, limits, None);
+        let unix = Listener::Unix(listen::unix(&directory.join("agent.sock"), None)?);
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let tcp = gate.tcp(any, Transport::Loopback).await?;
+        let Listener::Tcp(socket, _) = &tcp else {
+            bail!("no TCP");
+        };
+        let address = socket.local_addr()?;
         let stop = CancellationToken::new();
-        let served = access::serve(listener, Protocol::Grpc, routes, gate, stop.clone());
-        println!("{READY}");
+        let serve = |listener, protocol| {
+            let routes = faces.of(protocol).clone();
+            access::serve(listener, protocol, routes, gate.clone(), stop.clone())
+        };
+        let served = (serve(unix, Protocol::Grpc), serve(tcp, Protocol::Http));
+        println!("{address}");
+        let (tasks, stop) = (Handle::current().metrics(), stop.clone());
         std::thread::spawn(move || {
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            for _ in std::io::stdin().lines().map_while(Result::ok) {
+                println!("{}", tasks.num_alive_tasks());
+            }
             stop.cancel();
         });
-        served.await;
+        tokio::join!(served.0, served.1);
         Ok(())
     })
 }
@@ -76,6 +96,9 @@ pub fn serve(directory: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    questions: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    http: SocketAddr,
     directory: tempfile::TempDir,
 }
 
@@ -92,17 +115,32 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let output = child.stdout.take().context("no output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        ensure!(line.trim() == READY, "the server says `{line}`");
-        Ok(Self { child, directory })
+        let questions = child.stdin.take().context("no input")?;
+        let answers = child.stdout.take().context("no output")?;
+        let mut answers = BufReader::new(answers).lines();
+        let ready = answers.next().context("the server did not get ready")??;
+        let http = ready
+            .parse()
+            .with_context(|| format!("the server says `{ready}`"))?;
+        Ok(Self {
+            child,
+            questions,
+            answers,
+            http,
+            directory,
+        })
     }
 
     /// Its socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("agent.sock")
+    }
+
+    /// Where it serves HTTP.
+    #[must_use]
+    pub const fn http(&self) -> SocketAddr {
+        self.http
     }
 
     /// A file beside its store.
@@ -116,10 +154,32 @@ impl Server {
     /// # Errors
     /// Where it has ended.
     pub fn memory(&self) -> Result<f64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory that it has had, in KiB (proc(5), `VmHWM`).
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn memory_at_most(&self) -> Result<f64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, field: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|line| line.split_whitespace().next());
-        Ok(kib.context("no VmRSS")?.parse()?)
+        Ok(kib.with_context(|| format!("no {field}"))?.parse()?)
+    }
+
+    /// Tasks of its runtime that have not ended.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn tasks(&mut self) -> Result<usize> {
+        self.questions.write_all(b"tasks\n")?;
+        let answer = self.answers.next().context("no answer")??;
+        Ok(answer.parse()?)
     }
 
     /// Open file descriptors.

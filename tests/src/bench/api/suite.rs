@@ -1,23 +1,16 @@
 //! The figures.
 
-use std::{
-    fs::File,
-    io::Write,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{fs::File, io::Write, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{net::UnixStream, time::Instant};
 use tonic::transport::Channel;
 
 use super::{
+    bad::{self, Trickle},
     clients::{self, channel},
     server::Server,
+    storm::Storm,
 };
 use crate::bench::{
     row::Row,
@@ -29,17 +22,38 @@ const PORTS: usize = 5_000;
 /// Calls of the bystander in one phase, and how many phases of each kind.
 const PHASE: (usize, usize) = (400, 9);
 
+/// Larger than a message or a body may be.
+const TOO_LARGE: u32 = 2 << 20;
+
 /// All rows.
 ///
 /// # Errors
-/// Where the server or a call fails.
+/// Where the server or a call fails, or a bad client is not treated as one.
 pub async fn run() -> Result<Vec<Row>> {
-    let server = Server::start()?;
+    let mut server = Server::start()?;
     let bystander = channel(server.socket());
     clients::prepare(bystander.clone()).await?;
     let mut rows = Vec::new();
-    let (memory, descriptors) = (server.memory()?, server.descriptors()?);
+    let before = (server.tasks()?, server.descriptors()?);
 
+    many(&server, &bystander, &mut rows).await?;
+    slow(&server, &bystander, &mut rows).await?;
+    oversized(&server, &bystander, &mut rows).await?;
+    malformed(&server, &bystander, &mut rows).await?;
+
+    let most = server.memory_at_most()? / 1024.0;
+    rows.push(Row::new("native: memory at most", 1, most, "MiB").at_most(192.0));
+    let (tasks, descriptors) = left(&mut server, before).await?;
+    for (what, left) in [("tasks", tasks), ("descriptors", descriptors)] {
+        let metric = format!("native: {what} left by clients that are gone");
+        rows.push(Row::new(metric, 1, left as f64, "").at_most(0.0));
+    }
+    Ok(rows)
+}
+
+/// Many clients that are all good.
+async fn many(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Result<()> {
+    let memory = server.memory()?;
     let channels: Vec<_> = (0..CONNECTIONS).map(|_| channel(server.socket())).collect();
     let new = clients::create_all(&channels, PORTS, CONNECTIONS).await?;
     let existing = clients::create_all(&channels, PORTS, CONNECTIONS).await?;
@@ -60,92 +74,179 @@ pub async fn run() -> Result<Vec<Row>> {
         )
         .note("1,000 connections"),
     );
-    let used = server.memory()?;
-    let held = (used - memory) / CONNECTIONS as f64;
+    let held = (server.memory()? - memory) / CONNECTIONS as f64;
     rows.push(
         Row::new("native: memory per connection", CONNECTIONS, held, "KiB")
             .note("5 ports each included")
             .at_most(128.0),
     );
+    let quiet = async || Ok(channels.clone());
+    rows.push(beside("1,000 quiet connections", bystander, quiet).await?);
+    Ok(())
+}
 
-    let quiet = beside("1,000 quiet connections", &bystander, async || {
-        Ok(channels.clone())
-    });
-    rows.push(quiet.await?);
-    drop(channels);
-    let socket = server.socket();
-    let slow = async || {
-        let mut stuck = Vec::new();
-        for _ in 0..500 {
-            stuck.push(clients::stuck(socket.clone()).await?);
-        }
-        Ok(stuck)
+/// Clients that take their time, or go away in the middle.
+async fn slow(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Result<()> {
+    let (socket, http) = (server.socket(), server.http());
+    let stuck = async || held(500, async || bad::stuck(&socket).await).await;
+    rows.push(beside("500 calls that never end", bystander, stuck).await?);
+    let deaf = async || held(500, async || bad::deaf(&socket).await).await;
+    rows.push(beside("1,000 answers that nobody reads", bystander, deaf).await?);
+    let trickle = async || {
+        let socket = socket.clone();
+        Storm::start(Duration::from_micros(500), async move |mut pace| {
+            let mut trickle = Trickle::begin(&socket, http, 100).await?;
+            loop {
+                pace.next().await;
+                trickle.step().await?;
+            }
+        })
+        .await
     };
-    rows.push(beside("500 calls that never end", &bystander, slow).await?);
-    let storm = async || Ok(Storm::start(socket.clone()));
-    rows.push(beside("calls dropped in the middle", &bystander, storm).await?);
+    rows.push(beside("200 requests sent byte by byte", bystander, trickle).await?);
+    let dropped = async || {
+        let socket = socket.clone();
+        Storm::start(Duration::from_millis(2), async move |mut pace| {
+            loop {
+                pace.next().await;
+                drop(bad::stuck(&socket).await?);
+            }
+        })
+        .await
+    };
+    rows.push(beside("calls dropped in the middle", bystander, dropped).await?);
+    Ok(())
+}
 
-    let most = server.memory()?.max(used) / 1024.0;
-    rows.push(Row::new("native: memory at most", 1, most, "MiB").at_most(192.0));
-    let left = left(&server, descriptors).await?;
+/// Clients that send more than they may.
+async fn oversized(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Result<()> {
+    let (socket, http) = (server.socket(), server.http());
+    let message = bad::message(TOO_LARGE);
+    let messages = async || {
+        let (socket, message) = (socket.clone(), message.clone());
+        Storm::start(Duration::from_millis(5), async move |mut pace| {
+            let channel = channel(socket);
+            loop {
+                pace.next().await;
+                bad::oversized(&channel, message.clone()).await?;
+            }
+        })
+        .await
+    };
+    rows.push(beside("messages of 2 MiB", bystander, messages).await?);
+    let bodies = async || {
+        let body = message.clone();
+        Storm::start(Duration::from_millis(5), async move |mut pace| {
+            loop {
+                pace.next().await;
+                bad::post(http, &body, "413").await?;
+            }
+        })
+        .await
+    };
+    rows.push(beside("HTTP bodies of 2 MiB", bystander, bodies).await?);
+    Ok(())
+}
+
+/// Clients that send what can't be understood.
+async fn malformed(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Result<()> {
+    let (socket, http) = (server.socket(), server.http());
+    let noise = async || {
+        let socket = socket.clone();
+        Storm::start(Duration::from_millis(2), async move |mut pace| {
+            for bytes in bad::NO_HTTP2.into_iter().cycle() {
+                pace.next().await;
+                bad::noise(&socket, http, bytes).await?;
+            }
+            Ok(())
+        })
+        .await
+    };
+    rows.push(beside("bytes that are no HTTP", bystander, noise).await?);
+    let undecodable = async || {
+        let socket = socket.clone();
+        Storm::start(Duration::from_millis(2), async move |mut pace| {
+            let channel = channel(socket);
+            loop {
+                pace.next().await;
+                bad::undecodable(&channel).await?;
+                bad::post(http, b"{\"spec\":", "400").await?;
+            }
+        })
+        .await
+    };
     rows.push(
-        Row::new(
-            "native: descriptors left by clients that are gone",
-            1,
-            left,
-            "",
+        beside(
+            "messages and JSON that do not decode",
+            bystander,
+            undecodable,
         )
-        .at_most(0.0),
+        .await?,
     );
-    Ok(rows)
+    Ok(())
+}
+
+/// So many of those that only have to be there.
+async fn held<T>(number: usize, connect: impl AsyncFn() -> Result<T>) -> Result<Vec<T>> {
+    let mut held = Vec::new();
+    for _ in 0..number {
+        held.push(connect().await?);
+    }
+    Ok(held)
+}
+
+/// What is beside the bystander in one phase.
+trait Others {
+    /// Ends it; how many rounds it was, where it is of rounds.
+    fn end(self) -> Result<Option<u32>>;
+}
+
+/// Those that only have to be there.
+impl<T> Others for Vec<T> {
+    fn end(self) -> Result<Option<u32>> {
+        Ok(None)
+    }
+}
+
+impl Others for Storm {
+    fn end(self) -> Result<Option<u32>> {
+        Self::end(self).map(Some)
+    }
 }
 
 /// The bystander's p99 beside others against its p99 alone; the phases take turns.
-async fn beside<T>(
+async fn beside<T: Others>(
     what: &str,
     bystander: &Channel,
     others: impl AsyncFn() -> Result<T>,
 ) -> Result<Row> {
     let (calls, phases) = PHASE;
     let (mut alone, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rounds, mut took) = (None, Duration::ZERO);
     for _ in 0..phases {
         let before = quantile(&clients::get(bystander, calls).await?, 0.99);
-        let held = others().await?;
+        let held = others().await.with_context(|| format!("beside {what}"))?;
+        let start = Instant::now();
         let during = quantile(&clients::get(bystander, calls).await?, 0.99);
-        drop(held);
+        took += start.elapsed();
+        let ended = held.end().with_context(|| format!("beside {what}"))?;
+        rounds = ended.map(|number| number + rounds.unwrap_or(0));
         alone.push(before);
         with.push(during);
         ratios.push(during / before);
     }
     let metric = format!("native: Get p99 beside {what}");
-    Ok(Row::new(metric, calls * phases, median(&with), "µs")
+    let row = Row::new(metric, calls * phases, median(&with), "µs")
         .peer(median(&alone), "the same client alone")
         .ratio(median(&ratios))
-        .ratio_at_most(2.0))
-}
-
-/// Connects, begins a call and vanishes, 500 times a second, until dropped.
-struct Storm(Arc<AtomicBool>);
-
-impl Storm {
-    fn start(socket: std::path::PathBuf) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            let mut pace = tokio::time::interval(Duration::from_millis(2));
-            while !stopped.load(Relaxed) {
-                pace.tick().await;
-                drop(clients::stuck(socket.clone()).await);
-            }
-        });
-        Self(stop)
-    }
-}
-
-impl Drop for Storm {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
+        .ratio_at_most(2.0);
+    Ok(match rounds {
+        Some(rounds) => {
+            let rate = f64::from(rounds) / took.as_secs_f64();
+            row.note(&format!("{rate:.0} rounds of the others a second"))
+        }
+        None => row,
+    })
 }
 
 /// µs of one durable write of 4 KiB.
@@ -161,17 +262,18 @@ fn synced(path: &Path) -> Result<f64> {
     Ok(median(&samples))
 }
 
-/// Descriptors more than before, once clients that are gone are noticed.
-async fn left(server: &Server, before: usize) -> Result<f64> {
+/// Tasks and descriptors more than before, once clients that are gone are noticed.
+async fn left(server: &mut Server, before: (usize, usize)) -> Result<(usize, usize)> {
     let limit = Instant::now() + Duration::from_secs(30);
     let mut again = tokio::time::interval(Duration::from_millis(50));
     loop {
         // One that comes and goes, so that the server has seen all that came before.
         drop(UnixStream::connect(server.socket()).await?);
         again.tick().await;
-        let more = server.descriptors()?.saturating_sub(before);
-        if more == 0 || Instant::now() > limit {
-            return Ok(more as f64);
+        let tasks = server.tasks()?.saturating_sub(before.0);
+        let descriptors = server.descriptors()?.saturating_sub(before.1);
+        if (tasks, descriptors) == (0, 0) || Instant::now() > limit {
+            return Ok((tasks, descriptors));
         }
     }
 }
