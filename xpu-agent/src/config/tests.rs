@@ -1,3 +1,7 @@
+use std::net::Ipv4Addr;
+
+use xpu_model::node::{PeerAddress, RemoteAs};
+
 use super::*;
 
 fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
