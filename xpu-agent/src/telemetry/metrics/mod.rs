@@ -22,7 +22,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{prometheus_text, text},
     metrics::{histogram::Histogram, info::Info},
-    registry::Registry,
+    registry::{Metric, Registry, Unit},
 };
 
 pub use access::Access;
@@ -142,6 +142,23 @@ impl Exposition {
         }
         Ok(text)
     }
+}
+
+/// Registers a metric; what comes back counts for it.
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// The same for one in seconds.
+fn registered_seconds<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }
 
 /// Seconds, from what a call on an idle machine takes to the longest that a client waits.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 use xpu_model::status::{Backend, PassReport};
 
-use super::store::as_f64;
+use super::{registered, registered_seconds, store::as_f64};
 use crate::reconcile::Cause;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,60 +46,58 @@ pub struct PassMeters {
 
 impl PassMeters {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let meters = Self {
-            passes: Family::default(),
-            duration: Family::new_with_constructor(super::seconds),
-            plan: Family::new_with_constructor(super::sizes),
-            actions: Family::default(),
-            drift: Family::default(),
-            backoff: Family::default(),
-            under_way: Family::default(),
-            unobserved: Family::default(),
-        };
-        registry.register(
-            "reconcile_passes",
-            "Passes by what caused them: start, intent, event, retry, audit",
-            meters.passes.clone(),
-        );
-        registry.register_with_unit(
-            "reconcile_duration",
-            "How long a pass took, from observing to reporting",
-            Unit::Seconds,
-            meters.duration.clone(),
-        );
-        registry.register(
-            "reconcile_plan_actions",
-            "Actions in a plan; passes that planned nothing do not count",
-            meters.plan.clone(),
-        );
-        registry.register(
-            "reconcile_actions",
-            "Actions applied, by whether kernel or FRR took them",
-            meters.actions.clone(),
-        );
-        registry.register(
-            "reconcile_drift_repaired",
-            "Actions that put right what somebody else had changed: planned for an intent that \
-             the machine had already followed",
-            meters.drift.clone(),
-        );
-        registry.register_with_unit(
-            "reconcile_backoff",
-            "The wait until something that failed or is pending is tried again; 0 when nothing is",
-            Unit::Seconds,
-            meters.backoff.clone(),
-        );
-        registry.register(
-            "reconcile_under_way",
-            "1 while a pass is under way; where it stays 1, kernel or FRR does not answer",
-            meters.under_way.clone(),
-        );
-        registry.register(
-            "reconcile_unobserved",
-            "Passes that could not even observe",
-            meters.unobserved.clone(),
-        );
-        meters
+        Self {
+            passes: registered(
+                registry,
+                "reconcile_passes",
+                "Passes by what caused them: start, intent, event, retry, audit",
+                Family::default(),
+            ),
+            duration: registered_seconds(
+                registry,
+                "reconcile_duration",
+                "How long a pass took, from observing to reporting",
+                Family::new_with_constructor(super::seconds),
+            ),
+            plan: registered(
+                registry,
+                "reconcile_plan_actions",
+                "Actions in a plan; passes that planned nothing do not count",
+                Family::new_with_constructor(super::sizes),
+            ),
+            actions: registered(
+                registry,
+                "reconcile_actions",
+                "Actions applied, by whether kernel or FRR took them",
+                Family::default(),
+            ),
+            drift: registered(
+                registry,
+                "reconcile_drift_repaired",
+                "Actions that put right what somebody else had changed: planned for an intent that \
+                 the machine had already followed",
+                Family::default(),
+            ),
+            backoff: registered_seconds(
+                registry,
+                "reconcile_backoff",
+                "The wait until something that failed or is pending is tried again; 0 when nothing \
+                 is",
+                Family::default(),
+            ),
+            under_way: registered(
+                registry,
+                "reconcile_under_way",
+                "1 while a pass is under way; where it stays 1, kernel or FRR does not answer",
+                Family::default(),
+            ),
+            unobserved: registered(
+                registry,
+                "reconcile_unobserved",
+                "Passes that could not even observe",
+                Family::default(),
+            ),
+        }
     }
 
     /// The meter of one backend.
@@ -197,27 +195,26 @@ pub struct FrrMeter {
 
 impl FrrMeter {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let meter = Self {
-            up: Gauge::default(),
-            version: Family::default(),
-            losses: Counter::default(),
-        };
-        registry.register(
-            "frr_up",
-            "Whether FRR's daemons answered the last pass",
-            meter.up.clone(),
-        );
-        registry.register(
-            "frr_version",
-            "1 for the version that zebra tells",
-            meter.version.clone(),
-        );
-        registry.register(
-            "frr_losses",
-            "How often FRR, having answered, was gone or did not answer",
-            meter.losses.clone(),
-        );
-        meter
+        Self {
+            up: registered(
+                registry,
+                "frr_up",
+                "Whether FRR's daemons answered the last pass",
+                Gauge::default(),
+            ),
+            version: registered(
+                registry,
+                "frr_version",
+                "1 for the version that zebra tells",
+                Family::default(),
+            ),
+            losses: registered(
+                registry,
+                "frr_losses",
+                "How often FRR, having answered, was gone or did not answer",
+                Counter::default(),
+            ),
+        }
     }
 
     /// FRR answered.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 use tonic::Code;
+
+use super::{registered, registered_seconds};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -35,22 +37,20 @@ pub struct Method {
 
 impl RpcMeter {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let meter = Self {
-            duration: Family::new_with_constructor(super::seconds),
-            in_flight: Gauge::default(),
-        };
-        registry.register_with_unit(
-            "rpc_duration",
-            "How long calls took, gRPC and REST, by the code they ended with",
-            Unit::Seconds,
-            meter.duration.clone(),
-        );
-        registry.register(
-            "rpcs_in_flight",
-            "Calls that are being answered",
-            meter.in_flight.clone(),
-        );
-        meter
+        Self {
+            duration: registered_seconds(
+                registry,
+                "rpc_duration",
+                "How long calls took, gRPC and REST, by the code they ended with",
+                Family::new_with_constructor(super::seconds),
+            ),
+            in_flight: registered(
+                registry,
+                "rpcs_in_flight",
+                "Calls that are being answered",
+                Gauge::default(),
+            ),
+        }
     }
 
     /// A call has come.

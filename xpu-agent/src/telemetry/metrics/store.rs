@@ -5,8 +5,10 @@ use std::time::Duration;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
+
+use super::{registered, registered_seconds};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
@@ -25,33 +27,32 @@ pub struct StoreMeter {
 impl StoreMeter {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let meter = Self {
-            changes: Family::default(),
-            commits: Family::default(),
-            duration: super::seconds(),
-            batch: super::sizes(),
+            changes: registered(
+                registry,
+                "store_changes",
+                "Changes asked of the store: made, refused by a rule, or not even queued because \
+                 too many waited",
+                Family::default(),
+            ),
+            commits: registered(
+                registry,
+                "store_commits",
+                "Commits to disk; after one that fails the agent ends",
+                Family::default(),
+            ),
+            duration: registered_seconds(
+                registry,
+                "store_commit_duration",
+                "How long a commit took, fsync included",
+                super::seconds(),
+            ),
+            batch: registered(
+                registry,
+                "store_batch_changes",
+                "Changes that one commit made durable",
+                super::sizes(),
+            ),
         };
-        registry.register(
-            "store_changes",
-            "Changes asked of the store: made, refused by a rule, or not even queued because too \
-             many waited",
-            meter.changes.clone(),
-        );
-        registry.register(
-            "store_commits",
-            "Commits to disk; after one that fails the agent ends",
-            meter.commits.clone(),
-        );
-        registry.register_with_unit(
-            "store_commit_duration",
-            "How long a commit took, fsync included",
-            Unit::Seconds,
-            meter.duration.clone(),
-        );
-        registry.register(
-            "store_batch_changes",
-            "Changes that one commit made durable",
-            meter.batch.clone(),
-        );
         meter.begin();
         meter
     }
