@@ -168,23 +168,13 @@ impl Backend for LinuxBackend {
 
 #[cfg(test)]
 mod tests {
-    use xpu_model::{
-        Mtu,
-        node::{PortResolver, RouteTargets},
-    };
-
     use super::*;
+    use crate::config::Config;
 
     /// Looks at the machine that runs the test and changes nothing.
     #[tokio::test]
     async fn foreign_devices_are_known_once_it_is_open() {
-        let node = Node {
-            vtep: None,
-            underlay_mtu: Mtu::try_from(1500).unwrap(),
-            ports: PortResolver::Name,
-            bgp: None,
-            route_targets: RouteTargets::Auto,
-        };
+        let node = Config::default().node().unwrap();
         let (foreign, seen) = watch::channel(BTreeSet::new());
         let (_facts, facts) = watch::channel(FrrFacts::Unknown);
         let _backend = LinuxBackend::open(Arc::new(node), facts, foreign)

@@ -59,6 +59,16 @@ struct Rig {
     task: tokio::task::JoinHandle<()>,
 }
 
+impl Rig {
+    /// What has become of a Vrf as it is wanted now.
+    async fn settled(&mut self, vrf: &str) -> board::ObjectStatus {
+        let key = ObjectKey::parse(Kind::Vrf, vrf).unwrap();
+        let generation = self.intent.borrow().generation;
+        let settled = board::ObjectStatus::is_settled;
+        self.board.wait(&key, generation, settled).await
+    }
+}
+
 fn source(
     backend: status::Backend,
     kinds: &'static [Kind],
@@ -125,13 +135,7 @@ async fn a_change_of_intent_starts_a_pass_at_once() {
     let changed = Instant::now();
     rig.intent.send_replace(with_vrf("blue"));
     assert_eq!(rig.passes.recv().await.unwrap(), changed);
-    let key = ObjectKey::parse(Kind::Vrf, "blue").unwrap();
-    let generation = rig.intent.borrow().generation;
-    let status = rig
-        .board
-        .wait(&key, generation, board::ObjectStatus::is_settled)
-        .await;
-    assert!(status.is_up());
+    assert!(rig.settled("blue").await.is_up());
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,13 +186,7 @@ async fn a_refusal_is_settled_and_not_tried_again_in_a_hurry() {
     rig.passes.recv().await.unwrap();
     rig.intent.send_replace(with_vrf("blue"));
     let refused = rig.passes.recv().await.unwrap();
-    let key = ObjectKey::parse(Kind::Vrf, "blue").unwrap();
-    let generation = rig.intent.borrow().generation;
-    let status = rig
-        .board
-        .wait(&key, generation, board::ObjectStatus::is_settled)
-        .await;
-    assert!(!status.is_up());
+    assert!(!rig.settled("blue").await.is_up());
     assert!(rig.passes.recv().await.unwrap() - refused >= AUDIT * 3 / 4);
 }
 

@@ -6,14 +6,10 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
 };
-use xpu_model::{
-    Mtu, VrfSpec,
-    alloc::AllocationRules,
-    node::{PortResolver, RouteTargets},
-};
+use xpu_model::{VrfSpec, alloc::AllocationRules};
 
 use super::*;
-use crate::telemetry::metrics::Metrics;
+use crate::{config::Config, telemetry::metrics::Metrics};
 
 fn start(directory: &Path) {
     for daemon in ["mgmtd", "zebra", "bgpd"] {
@@ -56,13 +52,7 @@ impl Rig {
             ledger: Ledger::open(directory.path()).unwrap(),
             startup: Some(Startup::new(directory.path().to_owned())),
         };
-        let node = Node {
-            vtep: None,
-            underlay_mtu: Mtu::try_from(1500).unwrap(),
-            ports: PortResolver::Name,
-            bgp: None,
-            route_targets: RouteTargets::Auto,
-        };
+        let node = Config::default().node().unwrap();
         let (facts, _) = watch::channel(FrrFacts::Unknown);
         let (linux, linux_seen) = watch::channel(0);
         let (foreign, foreign_seen) = watch::channel(BTreeSet::new());
