@@ -1,7 +1,7 @@
 //! Frames as `tcpdump` sees them, one line each.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::netns::Netns;
+use super::{command, netns::Netns};
 
 /// Lines that wait to be read before `tcpdump` has to.
 const QUEUE: usize = 4096;
@@ -40,14 +40,7 @@ impl Capture {
         ];
         words.extend(filter.split_whitespace());
         let words = netns.words(&words);
-        let (program, arguments) = words.split_first().context("no words")?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start tcpdump")?;
+        let mut child = command::start(&words, Stdio::piped())?;
         let what = words.join(" ");
         let mut said = BufReader::new(child.stderr.take().context("no standard error")?);
         wait_listening(&mut said).with_context(|| format!("`{what}`"))?;

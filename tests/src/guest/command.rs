@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -79,19 +79,31 @@ pub fn parse_json(command: &str, text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| format!("`{command}` printed no JSON: {text:?}"))
 }
 
-fn output(words: &[&str], input: Option<&str>) -> Result<Output> {
+/// Starts a program that reads nothing, and whose standard output the caller reads.
+///
+/// # Errors
+/// Where it can't be started.
+pub fn start(words: &[&str], stderr: Stdio) -> Result<Child> {
+    spawn(words, Stdio::null(), stderr)
+}
+
+fn spawn(words: &[&str], stdin: Stdio, stderr: Stdio) -> Result<Child> {
     let (program, arguments) = words.split_first().context("an empty command")?;
-    let mut child = Command::new(program)
+    Command::new(program)
         .args(arguments)
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(stdin)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(stderr)
         .spawn()
-        .with_context(|| format!("cannot start `{}`", words.join(" ")))?;
+        .with_context(|| format!("cannot start `{}`", words.join(" ")))
+}
+
+fn output(words: &[&str], input: Option<&str>) -> Result<Output> {
+    let stdin = match input {
+        Some(_) => Stdio::piped(),
+        None => Stdio::null(),
+    };
+    let mut child = spawn(words, stdin, Stdio::piped())?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         // A program that ends without reading says why by its exit code.
         let _ = stdin.write_all(input.as_bytes());

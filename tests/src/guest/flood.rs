@@ -1,7 +1,7 @@
 //! Requests that go on while something happens, of which none may be lost.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::netns::Netns;
 use super::wait::wait_until;
+use super::{command, netns::Netns};
 
 /// Requests that are sent until somebody stops them. Dropping it stops them too.
 #[derive(Debug)]
@@ -43,14 +43,7 @@ impl Flood {
     pub fn start(netns: &Netns, destination: &str, interval: Duration) -> Result<Self> {
         let interval = interval.as_secs_f64().to_string();
         let words = netns.words(&["ping", "-n", "-i", &interval, destination]);
-        let (program, arguments) = words.split_first().context("no words")?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start ping")?;
+        let mut child = command::start(&words, Stdio::null())?;
         let lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
         let answered = Arc::new(AtomicU32::new(0));
         let count = answered.clone();

@@ -1,12 +1,12 @@
 //! Echo requests: how many came back.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::netns::Netns;
+use super::{command, netns::Netns};
 
 /// What a `ping` is asked to do.
 #[derive(Debug, Clone)]
@@ -105,16 +105,8 @@ impl Ping {
         }
         words.push(&self.destination);
         let words = netns.words(&words);
-        let (program, arguments) = words.split_first().context("no words")?;
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start ping")?;
         Ok(Running {
-            child,
+            child: command::start(&words, Stdio::piped())?,
             what: words.join(" "),
         })
     }
