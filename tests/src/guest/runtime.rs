@@ -147,10 +147,12 @@ impl Attachment {
         let output = self.testbed(verb, &format!("XPU_TESTBED_KILL_AT={point}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         if output.status.signal() == Some(9) {
-            let names = said
+            let mut names = said
                 .lines()
                 .filter_map(|line| line.strip_prefix("killed at "));
-            let name = names.last().context("it was killed by somebody else")?;
+            let name = names
+                .next_back()
+                .context("it was killed by somebody else")?;
             return Ok(Some(name.to_owned()));
         }
         let printed = String::from_utf8_lossy(&output.stdout);
