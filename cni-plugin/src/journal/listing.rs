@@ -43,7 +43,7 @@ impl Journal {
     pub fn set_cursor(&self, key: &Key) -> Result<(), JournalError> {
         let path = self.root.join(CURSOR);
         // Neither synced nor locked: a lost or torn cursor costs a second look. Written over and not
-        // made anew: all keys are of one length, and blocks that change hands cost ten times as much.
+        // made anew, which costs less: all keys are of one length.
         let written = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -5,7 +5,7 @@
 //! attachments/<key>   one record: a first line that never changes, then one line for each
 //!                     step as it begins
 //! vf/<pci>            a symbolic link to the record that owns the VF
-//! locks               an empty file, whose bytes are locked
+//! lock                an empty file, whose bytes are locked
 //! tombstones/<key>    a port that is still to be deleted
 //! corrupt/            records that couldn't be read
 //! backoff/<name>      how often in a row an agent, an IPAM plugin or an attachment's end failed
@@ -192,7 +192,8 @@ impl Journal {
     }
 
     fn place(&self, about: About) -> Place {
-        let file = self.root.join("locks");
+        // Not `locks`: earlier versions have a folder of that name.
+        let file = self.root.join("lock");
         Place { file, about }
     }
 

@@ -233,6 +233,17 @@ fn format_1_is_read_for_ever() {
     assert!(Record::parse(&newer).is_err());
 }
 
+#[test]
+fn an_earlier_versions_folder_of_locks_is_in_nobodys_way() {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["locks", "corrupt"] {
+        fs::create_dir(root.path().join(folder)).unwrap();
+    }
+    let journal = Journal::open(root.path()).unwrap();
+    let turn = journal.admission_lock();
+    crate::lock::lock(&turn, std::time::Instant::now()).unwrap();
+}
+
 proptest! {
     #[test]
     fn a_torn_tail_loses_at_most_the_torn_step(cut in 0usize..60) {
