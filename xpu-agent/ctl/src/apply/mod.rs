@@ -1,7 +1,7 @@
 //! `apply` and `diff`: make the agent's objects what manifests say.
 //!
-//! The difference is shown first; where it can't be made, nothing is. Each change is one call to the agent; one that is refused
-//! does not keep the others from being tried.
+//! The difference is shown first; where it can't be made, nothing is. Each change is one call to
+//! the agent; one that is refused does not keep the others from being tried.
 
 mod diff;
 mod order;
