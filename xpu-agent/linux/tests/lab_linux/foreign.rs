@@ -1,0 +1,133 @@
+//! What is not ours stays as it is, whatever it is called and whatever it says of itself.
+
+use serde_json::Value;
+use xpu_model::{BridgePortSpec, PortMode, Spec};
+
+use crate::{
+    witness::{command, json, link, setting, vlans},
+    world::{World, id, in_namespace},
+};
+
+#[test]
+fn foreign_devices_of_our_names_stay_and_are_told() {
+    in_namespace(|| async {
+        let mut world = World::new();
+        command("ip link add svi-10 type dummy");
+        command("ip link set port1 master docker0");
+        let before = (link("svi-10"), link("port1"), vlans("port1"));
+        world.tenant();
+        let report = world.pass().await;
+        assert_eq!((link("svi-10"), link("port1"), vlans("port1")), before);
+        let errors: Vec<String> = report
+            .objects
+            .values()
+            .filter_map(|component| component.state.reason().map(ToOwned::to_owned))
+            .collect();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(
+            errors.iter().any(|error| error.contains("docker0")),
+            "{errors:?}"
+        );
+        assert!(
+            errors.iter().any(|error| error.contains("svi-10")),
+            "{errors:?}"
+        );
+    });
+}
+
+/// Between the look and the work somebody takes a name, as a name and as an alternative one.
+#[test]
+fn a_device_that_takes_the_name_meanwhile_is_not_touched() {
+    for take in [
+        "ip link set thief name svi-10",
+        "ip link property add dev thief altname svi-10",
+    ] {
+        in_namespace(move || async move {
+            let mut world = World::new();
+            command("ip link add thief type dummy");
+            let before = (link("thief"), setting("ipv4/conf/thief/arp_accept"));
+            world.tenant();
+            let plan = world.plan().await;
+            command(take);
+            let outcomes = world.linux.apply(plan).await;
+            let failed = outcomes.iter().filter(|outcome| outcome.result.is_err());
+            let failed: Vec<_> = failed.map(|it| it.step.action.to_string()).collect();
+            assert!(failed.contains(&"make svi-10".to_owned()), "{failed:#?}");
+            // By its index: that is what stays.
+            let index = &before.0["ifindex"];
+            let links = json("ip -j -d addr show");
+            let mut links = links.as_array().unwrap().iter();
+            let mut after = links
+                .find(|link| link["ifindex"] == *index)
+                .unwrap()
+                .clone();
+            let name = after["ifname"].as_str().unwrap().to_owned();
+            let mode = |link: &Value| link["inet6_addr_gen_mode"].clone();
+            assert_eq!(mode(&after), mode(&before.0), "after `{take}`");
+            assert_eq!(setting(&format!("ipv4/conf/{name}/arp_accept")), before.1);
+            after["ifname"] = "thief".into();
+            after.as_object_mut().unwrap().remove("altnames");
+            assert_eq!(after, before.0, "after `{take}`");
+        });
+    }
+}
+
+#[test]
+fn netdevs_that_the_node_uses_are_no_ports() {
+    in_namespace(|| async {
+        let mut world = World::new();
+        let used: &[(&str, &[&str])] = &[
+            ("used1", &["ip addr add 203.0.113.1/24 dev used1"]),
+            (
+                "used2",
+                &[
+                    "ip link set used2 up",
+                    "ip route add 203.0.113.128/25 dev used2",
+                ],
+            ),
+            (
+                "used3",
+                &["ip link add link used3 name used3.7 type vlan id 7"],
+            ),
+            (
+                "used4",
+                &[
+                    "ip link set used4 up",
+                    "ip -6 route add 2001:db8::/64 dev used4",
+                ],
+            ),
+        ];
+        world.tenant();
+        for (number, (name, lines)) in used.iter().enumerate() {
+            command(&format!("ip link add {name} type dummy"));
+            lines.iter().for_each(|line| drop(command(line)));
+            let spec = BridgePortSpec {
+                mac: format!("02:00:00:00:01:0{number}").parse().unwrap(),
+                mode: PortMode::Access(id("net-a")),
+            };
+            world.put(name, spec);
+        }
+        let report = world.pass().await;
+        for (name, _) in used {
+            assert!(link(name).get("master").is_none(), "{name} was taken");
+            let key = BridgePortSpec::key(&id(name));
+            let reason = report.objects[&key].state.reason().unwrap_or("none");
+            assert!(reason.contains("is in use by the node"), "{name}: {reason}");
+        }
+    });
+}
+
+/// What a pod may write on its VF comes home with it.
+#[test]
+fn an_alias_alone_makes_nothing_ours() {
+    in_namespace(|| async {
+        let mut world = World::new();
+        command("ip link set port1 alias xpu:node");
+        command("ip link add vf0 type dummy");
+        command("ip link set vf0 alias xpu:svis/gone");
+        world.tenant();
+        world.pass().await;
+        assert_eq!(link("vf0")["ifalias"], "xpu:svis/gone");
+        assert_eq!(link("port1")["master"], "br-tenant");
+    });
+}

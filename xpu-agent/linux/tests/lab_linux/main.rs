@@ -1,0 +1,11 @@
+//! The agent's half against a real kernel, in the lab's machine. Each test has a network
+//! namespace of its own; `ip` and `bridge` are the witnesses.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking too")]
+
+mod drift;
+mod foreign;
+mod scale;
+mod tenant;
+mod witness;
+mod world;
