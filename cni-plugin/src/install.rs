@@ -180,7 +180,10 @@ fn link(path: &Path, target: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        os::unix::fs::PermissionsExt,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use super::*;
 
@@ -256,6 +259,33 @@ mod tests {
         assert!(text.contains("unix:///run/a.sock"), "{text}");
         let names = fs::read_dir(&bin).unwrap().count();
         assert_eq!(names, 2, "no temporary file is left");
+    }
+
+    /// A runtime starts the plugin whenever it likes.
+    #[test]
+    fn who_reads_meanwhile_reads_a_whole_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("xpu-cni");
+        let programs = [vec![b'a'; 1 << 20], vec![b'b'; 3 << 20]];
+        replace(&path, &programs[0], 0o755).unwrap();
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut seen = [0; 2];
+                while !is_done.load(Ordering::Relaxed) {
+                    let read = fs::read(&path).unwrap();
+                    let which = programs.iter().position(|program| *program == read);
+                    seen[which.unwrap_or_else(|| panic!("{} bytes", read.len()))] += 1;
+                }
+                seen
+            });
+            for round in 1..=40 {
+                replace(&path, &programs[round % 2], 0o755).unwrap();
+            }
+            is_done.store(true, Ordering::Relaxed);
+            let seen = reader.join().unwrap();
+            assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
+        });
     }
 
     #[test]
