@@ -11,7 +11,7 @@ PRODUCT := xpu-agent xpuctl xpu-cni
 PROGRAMS := $(addprefix $(TARGET)/$(PROFILE)/,$(PRODUCT))
 
 PYTHON_CLIENTS := target/conformance/python
-CLIENTS := cnitool drive kubestub multus grpcurl
+CLIENTS := cnitool drive kubestub manifest multus grpcurl
 
 # A test built with these runs inside the lab's machine.
 IN_LAB := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(LAB) test"

@@ -7,6 +7,7 @@
 mod cnitool;
 mod kubernetes;
 mod libcni;
+mod manifests;
 mod multus;
 
 use std::{
