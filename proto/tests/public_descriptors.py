@@ -7,12 +7,15 @@ Run in a virtual environment that has `pydpu` (PyPI):
     python3 -m venv /tmp/pydpu && /tmp/pydpu/bin/pip install pydpu==0.2.1
     /tmp/pydpu/bin/python proto/tests/public_descriptors.py
 
+With a folder as argument it writes there: `make conformance` holds the fixtures against that.
+
 public_api.txt: every message, field, enum value, method and HTTP rule, one a line.
 public_objects.json: one object of each kind as bytes and as canonical JSON, both
 written by Google's protobuf library, from the public descriptors.
 """
 
 import json
+import sys
 from pathlib import Path
 
 from google.api import annotations_pb2, client_pb2, field_behavior_pb2, resource_pb2
@@ -24,7 +27,6 @@ from pydpu.proto.v1 import (
     networktypes_pb2,
 )
 
-FIXTURES = Path(__file__).parent / "fixtures"
 # networktypes.proto holds many types that the EVPN Gateway does not touch.
 NETWORK_TYPES = {"IPAddress", "IPPrefix", "IpAf"}
 
@@ -177,10 +179,10 @@ def objects():
     yield l3.ListVrfsResponse(vrfs=[l3.Vrf(name="vrfs/red")], next_page_token="bmV4dA")
 
 
-def main():
-    FIXTURES.mkdir(exist_ok=True)
+def main(folder):
+    folder.mkdir(exist_ok=True)
     facts = "\n".join(sorted(api()))
-    (FIXTURES / "public_api.txt").write_text(facts + "\n")
+    (folder / "public_api.txt").write_text(facts + "\n")
     rows = [
         {
             "message": thing.DESCRIPTOR.full_name,
@@ -189,7 +191,7 @@ def main():
         }
         for thing in objects()
     ]
-    (FIXTURES / "public_objects.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (folder / "public_objects.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
-main()
+main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "fixtures")

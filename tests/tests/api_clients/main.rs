@@ -3,6 +3,8 @@
 //!
 //! `make conformance` fetches them (`tests/conformance/api/`) and runs this.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xpu_tests::guest::{
@@ -179,30 +181,51 @@ fn grpcurl_calls_every_method_with_reflection_and_health() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn pydpu_calls_every_method_and_reads_the_same_over_http() -> Result<()> {
-    let served = Served::start()?;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/api");
-    let script = format!("{folder}/every_method.py");
+/// Runs a script with the OPI project's Python client, in the xPU's namespace.
+fn python(xpu: &Netns, script: &str, arguments: &[&str]) -> Result<String> {
     let path = concat!(
         "PYTHONPATH=",
         env!("CARGO_MANIFEST_DIR"),
         "/../target/conformance/python"
     );
+    let words = ["env", path, "PYTHONDONTWRITEBYTECODE=1", "python3", script];
+    command::run_words(&xpu.words(&[&words, arguments].concat()))
+}
+
+#[test]
+fn pydpu_calls_every_method_and_reads_the_same_over_http() -> Result<()> {
+    let served = Served::start()?;
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/conformance/api/every_method.py"
+    );
     let unix = format!("unix://{SOCKET}");
     for target in [TCP, &unix] {
-        let words = [
-            "env",
-            path,
-            "PYTHONDONTWRITEBYTECODE=1",
-            "python3",
-            &script,
-            target,
-            HTTP,
-            "--up",
-        ];
-        let printed = command::run_words(&served.topology.xpu.words(&words))?;
+        let printed = python(&served.topology.xpu, script, &[target, HTTP, "--up"])?;
         ensure!(printed.contains("valid OpenAPI 3.1"), "{printed}");
+    }
+    Ok(())
+}
+
+/// `proto/tests` holds our descriptors against facts that were taken from this client once: they
+/// are still what it says.
+#[test]
+fn the_public_descriptors_are_those_that_ours_are_held_against() -> Result<()> {
+    const WRITTEN: &str = "/run/lab/public";
+    let topology = Topology::ensure()?;
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/tests");
+    python(
+        &topology.host,
+        &format!("{tests}/public_descriptors.py"),
+        &[WRITTEN],
+    )?;
+    for file in ["public_api.txt", "public_objects.json"] {
+        let fixture = fs::read_to_string(format!("{tests}/fixtures/{file}"))?;
+        let written = fs::read_to_string(format!("{WRITTEN}/{file}"))?;
+        ensure!(
+            !fixture.is_empty() && fixture == written,
+            "{file} is now\n{written}"
+        );
     }
     Ok(())
 }
