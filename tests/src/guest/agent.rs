@@ -26,6 +26,8 @@ pub const SOCKET: &str = "/run/xpu-agent/agent.sock";
 pub const STATE: [&str; 2] = ["/var/lib/xpu-agent", "/run/xpu-agent"];
 /// Another MAC that the VF of wire 0 may have, for tests that change it.
 pub const OTHER_MAC: &str = "02:00:00:00:77:07";
+/// The agent with that configuration.
+const CONFIGURED: [&str; 3] = [PROGRAM, "--config", CONFIG];
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -66,7 +68,7 @@ impl Agent {
     /// # Errors
     /// Where it ends instead, or has no socket in time; the message has the end of its log.
     pub fn start(xpu: &Netns, config: &str) -> Result<Self> {
-        Self::launch(xpu, config, &[], &[])
+        Self::start_in(xpu, config, &[])
     }
 
     /// The same, run by a program that takes the agent's words as its last arguments.
@@ -74,7 +76,8 @@ impl Agent {
     /// # Errors
     /// As of [`Self::start`].
     pub fn start_under(xpu: &Netns, config: &str, wrapper: &[&str]) -> Result<Self> {
-        Self::launch(xpu, config, &[], wrapper)
+        write_config(config)?;
+        Self::launch(xpu, &[wrapper, &CONFIGURED].concat(), &[])
     }
 
     /// The same with variables in its environment.
@@ -82,15 +85,22 @@ impl Agent {
     /// # Errors
     /// As of [`Self::start`].
     pub fn start_in(xpu: &Netns, config: &str, env: &[(&str, &str)]) -> Result<Self> {
-        Self::launch(xpu, config, env, &[])
+        write_config(config)?;
+        Self::launch(xpu, &CONFIGURED, env)
     }
 
-    fn launch(xpu: &Netns, config: &str, env: &[(&str, &str)], wrapper: &[&str]) -> Result<Self> {
+    /// The same without a configuration file.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub fn start_bare(xpu: &Netns, env: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(xpu, &[PROGRAM], env)
+    }
+
+    fn launch(xpu: &Netns, words: &[&str], env: &[(&str, &str)]) -> Result<Self> {
         fs::create_dir_all("/run/lab")?;
-        fs::write(CONFIG, config)?;
         let log = File::create(LOG)?;
-        let words = [wrapper, &[PROGRAM, "--config", CONFIG]].concat();
-        let words = xpu.words(&words);
+        let words = xpu.words(words);
         let (program, arguments) = words.split_first().context("no words")?;
         let child = Command::new(program)
             .args(arguments)
@@ -160,6 +170,11 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn write_config(config: &str) -> Result<()> {
+    fs::create_dir_all("/run/lab")?;
+    Ok(fs::write(CONFIG, config)?)
 }
 
 /// The end of the agent's log, for messages.

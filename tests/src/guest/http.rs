@@ -1,4 +1,4 @@
-//! What probes and Prometheus ask the agent, as plain as HTTP gets.
+//! What probes, Prometheus and plain clients ask the agent, as plain as HTTP gets.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,19 +13,40 @@ use super::netns::Netns;
 
 /// Where the agent listens.
 const ADDRESS: &str = "127.0.0.1:8082";
-const LIMIT: Duration = Duration::from_secs(20);
+/// Longer than the agent's own limit in the lab.
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// `GET path` from the agent's own namespace: the status and the body.
 ///
 /// # Errors
 /// Where nobody answers in time, or what comes is no HTTP.
 pub fn get(netns: &Netns, path: &str) -> Result<(u16, String)> {
+    send(netns, "GET", path, None)
+}
+
+/// A request from the agent's own namespace, with JSON in its body: the status and the body of the
+/// answer.
+///
+/// # Errors
+/// As of [`get`].
+pub fn send(
+    netns: &Netns,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(u16, String)> {
+    let (kind, body) = match body {
+        Some(body) => ("Content-Type: application/json\r\n", body.to_string()),
+        None => ("", String::new()),
+    };
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: agent\r\nAccept: */*\r\n{kind}\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
     let answer = netns.within(|| {
         let mut stream = TcpStream::connect(ADDRESS).context(ADDRESS)?;
         stream.set_read_timeout(Some(LIMIT))?;
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: agent\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-        );
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -11,13 +11,17 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{pod::Pod, vf::Vf};
+use super::{
+    command,
+    pod::Pod,
+    vf::{HOME_MTU, Vf},
+};
 
 const PLUGIN: &str = "xpu-cni";
 /// The same code with fault points: `cni-plugin/testbed`. `make test-lab` puts it into the guest.
 const TESTBED: &str = "xpu-cni-testbed";
 /// Debian's containernetworking-plugins.
-const CNI_PATH: &str = "/usr/lib/cni";
+pub const CNI_PATH: &str = "/usr/lib/cni";
 /// The interface's name in the pod.
 pub const INTERFACE: &str = "net1";
 
@@ -218,7 +222,8 @@ fn answer(verb: &str, output: &Output) -> Result<Answer> {
     })
 }
 
-/// Asserts that a VF is at home as it was: in the host's namespace, its name, its MAC.
+/// Asserts that a VF is at home as it was: in the host's namespace with its name, MAC and MTU, down,
+/// without an alias and without addresses.
 ///
 /// # Errors
 /// Where it is not; the message says what it is.
@@ -231,12 +236,17 @@ pub fn is_home(vf: &Vf) -> Result<()> {
     if found != [vf.name.as_str()] {
         bail!("{} is called {found:?}, not {}", vf.pci, vf.name);
     }
-    let mac = fs::read_to_string(format!("{net}/{}/address", vf.name))?;
+    let line = format!("ip -j addr show {}", vf.name);
+    let link = command::json(&line)?[0].take();
+    let is_up = link["flags"].to_string().contains("\"UP\"");
     ensure!(
-        mac.trim() == vf.mac,
-        "{} has {}, not {}",
+        link["address"] == vf.mac.as_str()
+            && link["mtu"] == HOME_MTU
+            && !is_up
+            && link.get("ifalias").is_none()
+            && link["addr_info"] == json!([]),
+        "{} is not as it was, with {} and MTU {HOME_MTU}, down and bare: {link}",
         vf.name,
-        mac.trim(),
         vf.mac
     );
     Ok(())

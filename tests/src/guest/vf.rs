@@ -21,6 +21,8 @@ use crate::lab::machine::{WIRES, pf_mac, representor_mac};
 const DRIVER: &str = "igbvf";
 /// Functions of the last wire's card; the others have one.
 const FUNCTIONS_OF_LAST: u8 = 4;
+/// The MTU of a function at home.
+pub const HOME_MTU: u32 = 1500;
 const CARRIER_LIMIT: Duration = Duration::from_secs(20);
 const HOME_LIMIT: Duration = Duration::from_secs(20);
 
@@ -251,12 +253,17 @@ fn settle(device: &Path, wire: u8, number: u8) -> Result<()> {
     }
     let mac = mac_of(wire, number);
     let read = |file: &str| fs::read_to_string(interfaces.join(&wanted).join(file));
-    if read("address")?.trim() != mac || read("mtu")?.trim() != "1500" {
+    if read("address")?.trim() != mac || read("mtu")?.trim() != HOME_MTU.to_string() {
         command::run(&format!(
             "ip link set {} vf {number} mac {mac}",
             pf_name(wire)
         ))?;
-        command::run(&format!("ip link set {wanted} down address {mac} mtu 1500"))?;
+        command::run(&format!(
+            "ip link set {wanted} down address {mac} mtu {HOME_MTU}"
+        ))?;
+    }
+    if !read("ifalias")?.trim().is_empty() {
+        command::run_words(&["ip", "link", "set", &wanted, "alias", ""])?;
     }
     command::run(&format!("ip link set {wanted} down nomaster"))?;
     command::run(&format!("ip addr flush dev {wanted}"))?;

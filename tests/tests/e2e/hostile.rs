@@ -56,6 +56,38 @@ fn names_marks_and_settings_of_a_pods_stay_in_it() -> Result<()> {
     Ok(())
 }
 
+/// A VF that its PF trusts takes whatever MAC its pod gives it, and the PF keeps that: for the next
+/// pod, if nobody minds.
+#[test]
+fn a_mac_of_a_pods_own_choice_ends_with_it() -> Result<()> {
+    const OWN: &str = "02:00:00:00:66:66";
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let vf = &lab.vfs[0];
+    let before = vf.as_pf_has_it()?;
+    for is_first_to_go in [false, true] {
+        let pod = Pod::create("own-mac")?;
+        let keys = json!({ "logical_bridge": "net-blue", "trust": "on" });
+        let attachment = Attachment::new(&pod, vf, keys);
+        attachment.add()?;
+        pod.netns()
+            .ip_batch(&format!("link set net1 address {OWN}\n"))?;
+        let inside = pod.netns().json("ip -j link show net1")?;
+        ensure!(inside[0]["address"] == OWN, "{inside}");
+        ensure!(vf.as_pf_has_it()?["address"] == OWN, "igb kept its own");
+        if is_first_to_go {
+            pod.netns().delete()?;
+        }
+        wait_until("the VF is home as it was", CONVERGENCE, || {
+            attachment.del()?;
+            is_home(vf)
+        })?;
+        let after = vf.as_pf_has_it()?;
+        ensure!(before == after, "before: {before}, after: {after}");
+    }
+    Ok(())
+}
+
 /// The further names of a device as `ip` tells them.
 fn altnames(link: &Value) -> Vec<String> {
     let names = link["altnames"].as_array().cloned().unwrap_or_default();
