@@ -4,6 +4,8 @@
 //! `bridge -j` and `vtysh … json`.
 
 mod access;
+mod defaults;
+mod dhcp;
 mod edges;
 mod evpn;
 mod examples;
@@ -11,6 +13,7 @@ mod first_hour;
 mod frr;
 mod hostile;
 mod lifecycle;
+mod model;
 mod networks;
 mod operations;
 mod operator;
@@ -19,7 +22,20 @@ mod races;
 mod settings;
 mod silent;
 mod steps;
+mod tls;
 mod traces;
+
+// The model of the API that the agent's own tests have.
+#[expect(dead_code, reason = "the agent's own tests use the rest")]
+#[path = "../../../xpu-agent/tests/api/calls.rs"]
+mod calls;
+#[expect(clippy::unwrap_used, reason = "what the test generated itself")]
+#[path = "../../../xpu-agent/tests/api/reference.rs"]
+mod reference;
+#[expect(dead_code, reason = "the agent's own tests use the rest")]
+#[expect(clippy::unwrap_used, reason = "what the test generated itself")]
+#[path = "../../../xpu-agent/tests/api/world.rs"]
+mod world;
 
 use std::time::Duration;
 

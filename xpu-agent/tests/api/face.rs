@@ -1,10 +1,9 @@
-//! The two faces of the API, to make the same call at each. What HTTP paths there are is written
-//! here by hand, as the public API has them: the gateway must agree.
+//! The two faces of the API, to make the same call at each.
 
 use std::collections::BTreeMap;
 
 use axum::body::Body;
-use http::{Method, Request, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
@@ -17,56 +16,10 @@ use tonic::{
 use tonic_types::StatusExt;
 use tower::ServiceExt;
 
-use crate::rig::Rig;
-
-/// One kind's names in the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// `Vrf`
-    pub message: &'static str,
-    /// `vrf`
-    pub field: &'static str,
-    /// `vrfs`, in names, paths and the JSON of lists.
-    pub collection: &'static str,
-}
-
-pub const VRF: Kind = Kind {
-    message: "Vrf",
-    field: "vrf",
-    collection: "vrfs",
+use crate::{
+    calls::{Call, HttpCall, Kind},
+    rig::Rig,
 };
-pub const LOGICAL_BRIDGE: Kind = Kind {
-    message: "LogicalBridge",
-    field: "logical_bridge",
-    collection: "logicalBridges",
-};
-pub const BRIDGE_PORT: Kind = Kind {
-    message: "BridgePort",
-    field: "bridge_port",
-    collection: "bridgePorts",
-};
-pub const SVI: Kind = Kind {
-    message: "Svi",
-    field: "svi",
-    collection: "svis",
-};
-pub const KINDS: [Kind; 4] = [VRF, LOGICAL_BRIDGE, BRIDGE_PORT, SVI];
-
-/// A call, whatever it is made over.
-#[derive(Clone, Debug)]
-pub enum Call {
-    Create(Kind, String, Value),
-    Get(Kind, String),
-    List(Kind, i32, String),
-    Update {
-        kind: Kind,
-        name: String,
-        spec: Value,
-        mask: Option<String>,
-        allow_missing: bool,
-    },
-    Delete(Kind, String, bool),
-}
 
 /// A refusal as a client sees it.
 #[derive(Debug, PartialEq, Eq)]
@@ -167,54 +120,8 @@ pub async fn unary(rig: &Rig, kind: &Kind, method: &str, request: Value) -> Resu
 }
 
 async fn http(rig: &Rig, call: &Call) -> Result<Value, Refusal> {
-    let query = |pairs: &[(&str, &str)]| {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        let given = pairs.iter().filter(|(_, value)| !value.is_empty());
-        query.extend_pairs(given).finish()
-    };
-    let (method, path, query, body) = match call {
-        Call::Create(kind, id, spec) => {
-            let id_field = format!("{}_id", kind.field);
-            let query = query(&[(&id_field, id)]);
-            (
-                Method::POST,
-                format!("/v1/{}", kind.collection),
-                query,
-                Some(json!({"spec": spec})),
-            )
-        }
-        Call::Get(kind, name) => (Method::GET, at(*kind, name), String::new(), None),
-        Call::List(kind, size, token) => {
-            let query = query(&[("pageSize", &size.to_string()), ("pageToken", token)]);
-            (Method::GET, format!("/v1/{}", kind.collection), query, None)
-        }
-        Call::Update {
-            kind,
-            name,
-            spec,
-            mask,
-            allow_missing,
-        } => {
-            let mask = mask.clone().unwrap_or_default();
-            let pairs = [
-                ("updateMask", mask.as_str()),
-                ("allowMissing", &allow_missing.to_string()),
-            ];
-            (
-                Method::PATCH,
-                at(*kind, name),
-                query(&pairs),
-                Some(json!({"spec": spec})),
-            )
-        }
-        Call::Delete(kind, name, allow_missing) => {
-            let query = query(&[("allow_missing", &allow_missing.to_string())]);
-            (Method::DELETE, at(*kind, name), query, None)
-        }
-    };
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("{path}?{query}"));
+    let HttpCall { method, path, body } = call.http();
+    let mut request = Request::builder().method(method).uri(path);
     if body.is_some() {
         request = request.header("content-type", "application/json");
     }
@@ -226,15 +133,6 @@ async fn http(rig: &Rig, call: &Call) -> Result<Value, Refusal> {
     let refusal = refusal(&answer);
     assert_eq!(status, http_code(refusal.code), "{answer}");
     Err(refusal)
-}
-
-/// The path of an object: a name of the canonical form stands as it is, a bare id after its
-/// collection.
-fn at(kind: Kind, name: &str) -> String {
-    match name.strip_prefix(kind.collection) {
-        Some(rest) if rest.starts_with('/') => format!("/v1/{name}"),
-        _ => format!("/v1/{}/{name}", kind.collection),
-    }
 }
 
 /// Sends any HTTP request; the answer must be JSON.

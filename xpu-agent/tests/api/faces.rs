@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    face::{Call, Face, KINDS, LOGICAL_BRIDGE, Refusal, SVI, VRF},
+    calls::{Call, KINDS, LOGICAL_BRIDGE, SVI, VRF},
+    face::{Face, Refusal},
     rig::Rig,
     world::everything,
 };

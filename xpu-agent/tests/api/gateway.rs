@@ -11,7 +11,8 @@ use xpu_agent::access::config::LimitsConfig;
 use xpu_model::status::State;
 
 use crate::{
-    face::{KINDS, refusal, send},
+    calls::KINDS,
+    face::{refusal, send},
     rig::{Rig, Script},
 };
 

@@ -8,7 +8,8 @@ use tonic::Code;
 use xpu_model::status::State;
 
 use crate::{
-    face::{BRIDGE_PORT, Call, Face, KINDS, Kind, LOGICAL_BRIDGE, SVI, VRF, unary},
+    calls::{BRIDGE_PORT, Call, KINDS, Kind, LOGICAL_BRIDGE, SVI, VRF},
+    face::{Face, unary},
     rig::{Rig, Script},
     world::{access, bridge, bytes, create, everything, prefix, svi, trunk, vrf, with},
 };

@@ -7,11 +7,13 @@
     reason = "a test's helpers fail by panicking too"
 )]
 
+mod calls;
 mod face;
 mod faces;
 mod gateway;
 mod lifecycle;
 mod model;
+mod reference;
 mod rig;
 mod rules;
 mod world;

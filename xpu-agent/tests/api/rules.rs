@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    face::{BRIDGE_PORT, Call, Face, Kind, LOGICAL_BRIDGE, Refusal, SVI, VRF},
+    calls::{BRIDGE_PORT, Call, Kind, LOGICAL_BRIDGE, SVI, VRF},
+    face::{Face, Refusal},
     rig::Rig,
     world::{access, bridge, bytes, create, everything, mac, prefix, svi, trunk, vrf, with},
 };

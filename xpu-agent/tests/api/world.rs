@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use crate::face::{BRIDGE_PORT, Call, LOGICAL_BRIDGE, SVI, VRF};
+use crate::calls::{BRIDGE_PORT, Call, Kind, LOGICAL_BRIDGE, SVI, VRF};
 
 /// `10.0.0.1/24` as an `IPPrefix`.
 pub fn prefix(text: &str) -> Value {
@@ -64,7 +64,7 @@ pub fn with(mut spec: Value, fields: Value) -> Value {
     spec
 }
 
-pub fn create(kind: crate::face::Kind, id: &str, spec: Value) -> Call {
+pub fn create(kind: Kind, id: &str, spec: Value) -> Call {
     Call::Create(kind, id.to_owned(), spec)
 }
 

@@ -7,7 +7,8 @@ use serde_json::json;
 use tonic::Code;
 
 use crate::{
-    face::{Call, Face, LOGICAL_BRIDGE},
+    calls::{Call, LOGICAL_BRIDGE},
+    face::Face,
     rig::Rig,
     world::{bridge, create},
 };
