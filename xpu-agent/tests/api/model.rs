@@ -8,7 +8,7 @@ use proptest::{
 use serde_json::Value;
 
 use crate::{
-    calls::{BRIDGE_PORT, Call, KINDS, Kind, LOGICAL_BRIDGE, SVI, VRF},
+    calls::{BRIDGE_PORT, Call, KINDS, Kind, LOGICAL_BRIDGE, VRF},
     face::Face,
     reference::Reference,
     rig::{Rig, Script},

@@ -1,23 +1,26 @@
 //! Actions as netlink requests. Each is the message that `ip` or `bridge` would send; nothing is
-//! decided here.
+//! decided here. `rtnetlink`'s builders make them; its connection sends one message at a time and
+//! waits for each answer, so that is [`crate::sync`]'s.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkSerializable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
     link::{
-        AfSpecBridge, AfSpecInet6, AfSpecUnspec, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags,
-        BridgeVlanTunnelInfo, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-        InfoPortData, InfoPortKind, InfoVlan, InfoVrf, InfoVxlan, LinkAttribute, LinkFlags,
-        LinkInfo, LinkMessage,
+        AfSpecBridge, AfSpecInet6, AfSpecUnspec, BridgeVlanInfoFlags, BridgeVlanTunnelInfo,
+        In6AddrGenMode, InfoKind, LinkAttribute, LinkMessage,
     },
     neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-    route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    route::{RouteMessage, RouteProtocol, RouteType},
 };
 use nix::errno::Errno;
-use xpu_model::{IfAddr, IfIndex, Mac};
+use rtnetlink::{
+    LinkBridge, LinkBridgePort, LinkBridgeVlan, LinkMessageBuilder, LinkUnspec, LinkVlan, LinkVrf,
+    LinkVxlan, RouteMessageBuilder,
+};
+use xpu_model::{IfAddr, IfIndex, Mac, TableId};
 use xpu_plan::{
     linux::{
         Family, FdbEntry, LinkKind, NewLink, UnreachableDefault, VlanRange, VniRange,
@@ -80,20 +83,10 @@ pub(super) fn set(index: IfIndex, attributes: Vec<LinkAttribute>) -> Packet {
 
 /// Sets a device up or down, with attributes changed in the same message, before.
 pub(super) fn set_up(index: IfIndex, up: bool, attributes: Vec<LinkAttribute>) -> Packet {
-    let mut message = link(index, attributes);
-    message.header.change_mask = LinkFlags::Up;
-    if up {
-        message.header.flags = LinkFlags::Up;
-    }
+    let device = LinkUnspec::new_with_index(index.get());
+    let mut message = if up { device.up() } else { device.down() }.build();
+    message.attributes = attributes;
     route(RouteNetlinkMessage::SetLink(message), 0)
-}
-
-/// Changes parameters of a device's kind, or of it as a port (`RTM_NEWLINK` of one that exists).
-fn change(index: IfIndex, infos: Vec<LinkInfo>) -> Packet {
-    route(
-        RouteNetlinkMessage::NewLink(link(index, vec![LinkAttribute::LinkInfo(infos)])),
-        0,
-    )
 }
 
 pub(super) fn delete(index: IfIndex) -> Packet {
@@ -109,62 +102,53 @@ pub(super) fn create(
     parent: Option<IfIndex>,
     master: Option<IfIndex>,
 ) -> Option<Packet> {
-    let info = match &new.kind {
+    let name = new.name.as_str();
+    let message = match &new.kind {
         LinkKind::Bridge(params) => {
-            vec![
-                LinkInfo::Kind(InfoKind::Bridge),
-                LinkInfo::Data(InfoData::Bridge(bridge(*params))),
-            ]
+            let kind = LinkMessageBuilder::<LinkBridge>::new(name);
+            placed(bridge(kind, *params), new, index, parent, master)
         }
         LinkKind::Vxlan(params) => {
-            vec![
-                LinkInfo::Kind(InfoKind::Vxlan),
-                LinkInfo::Data(InfoData::Vxlan(vxlan(*params))),
-            ]
+            let kind = LinkMessageBuilder::<LinkVxlan>::new(name);
+            placed(vxlan(kind, *params), new, index, parent, master)
         }
         LinkKind::Vrf(table) => {
-            let data = vec![InfoVrf::TableId(table.get())];
-            vec![
-                LinkInfo::Kind(InfoKind::Vrf),
-                LinkInfo::Data(InfoData::Vrf(data)),
-            ]
+            let kind = LinkMessageBuilder::<LinkVrf>::new(name).table_id(table.get());
+            placed(kind, new, index, parent, master)
         }
         LinkKind::Vlan { vlan, .. } => {
-            let data = vec![InfoVlan::Id(vlan.get())];
-            vec![
-                LinkInfo::Kind(InfoKind::Vlan),
-                LinkInfo::Data(InfoData::Vlan(data)),
-            ]
+            let kind = LinkMessageBuilder::<LinkVlan>::new(name).id(vlan.get());
+            placed(kind, new, index, parent, master)
         }
         LinkKind::Other(_) => return None,
     };
-    let mut message = link(index, vec![LinkAttribute::IfName(new.name.to_string())]);
-    if let Some(mtu) = new.mtu {
-        let short = if is_bridge(new) {
-            u32::from(mtu) - 1
-        } else {
-            u32::from(mtu)
-        };
-        message.attributes.push(LinkAttribute::Mtu(short));
+    let message = RouteNetlinkMessage::NewLink(message);
+    Some(route(message, NLM_F_CREATE | NLM_F_EXCL))
+}
+
+/// What devices of every kind are told at birth.
+fn placed<K>(
+    kind: LinkMessageBuilder<K>,
+    new: &NewLink,
+    index: IfIndex,
+    parent: Option<IfIndex>,
+    master: Option<IfIndex>,
+) -> LinkMessage {
+    let mut message = kind.index(index.get());
+    if let Some(mtu) = new.mtu.map(u32::from) {
+        // See `mark`: this one is there to be changed.
+        message = message.mtu(if is_bridge(new) { mtu - 1 } else { mtu });
     }
     if let Some(mac) = new.mac {
-        message
-            .attributes
-            .push(LinkAttribute::Address(mac.octets().to_vec()));
+        message = message.address(mac.octets().to_vec());
     }
     if let Some(parent) = parent {
-        message.attributes.push(LinkAttribute::Link(parent.get()));
+        message = message.link(parent.get());
     }
     if let Some(master) = master {
-        message
-            .attributes
-            .push(LinkAttribute::Controller(master.get()));
+        message = message.controller(master.get());
     }
-    message.attributes.push(LinkAttribute::LinkInfo(info));
-    Some(route(
-        RouteNetlinkMessage::NewLink(message),
-        NLM_F_CREATE | NLM_F_EXCL,
-    ))
+    message.build()
 }
 
 const fn is_bridge(new: &NewLink) -> bool {
@@ -216,20 +200,24 @@ pub(super) fn is_without_ipv6(message: &Message, errno: Errno) -> bool {
         )
 }
 
-fn bridge(params: BridgeParams) -> Vec<InfoBridge> {
+fn bridge(
+    kind: LinkMessageBuilder<LinkBridge>,
+    params: BridgeParams,
+) -> LinkMessageBuilder<LinkBridge> {
     let BridgeParams {
         vlan_filtering,
         default_pvid,
         mcast_snooping,
     } = params;
-    vec![
-        InfoBridge::VlanFiltering(vlan_filtering),
-        InfoBridge::VlanDefaultPvid(default_pvid),
-        InfoBridge::MulticastSnooping(mcast_snooping),
-    ]
+    kind.vlan_filtering(vlan_filtering)
+        .vlan_default_pvid(default_pvid)
+        .mcast_snooping(mcast_snooping)
 }
 
-fn vxlan(params: VxlanParams) -> Vec<InfoVxlan> {
+fn vxlan(
+    kind: LinkMessageBuilder<LinkVxlan>,
+    params: VxlanParams,
+) -> LinkMessageBuilder<LinkVxlan> {
     let VxlanParams {
         local,
         port,
@@ -237,46 +225,38 @@ fn vxlan(params: VxlanParams) -> Vec<InfoVxlan> {
         vnifilter,
         learning,
     } = params;
-    let mut data = vec![
-        InfoVxlan::CollectMetadata(external),
-        InfoVxlan::Vnifilter(vnifilter),
-        InfoVxlan::Learning(learning),
-        InfoVxlan::Port(port),
-    ];
+    let kind = kind
+        .collect_metadata(external)
+        .vnifilter(vnifilter)
+        .learning(learning)
+        .port(port);
     match local {
-        Some(IpAddr::V4(address)) => data.push(InfoVxlan::Local(address)),
-        Some(IpAddr::V6(address)) => data.push(InfoVxlan::Local6(address)),
-        None => {}
+        Some(IpAddr::V4(address)) => kind.local(address),
+        Some(IpAddr::V6(address)) => kind.local6(address),
+        None => kind,
     }
-    data
 }
 
+/// Changes parameters of a bridge (`RTM_NEWLINK` of one that exists).
 pub(super) fn set_bridge(index: IfIndex, params: BridgeParams) -> Packet {
-    let data = InfoData::Bridge(bridge(params));
-    change(
-        index,
-        vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)],
-    )
+    let kind = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge);
+    let message = bridge(kind, params).index(index.get()).build();
+    route(RouteNetlinkMessage::NewLink(message), 0)
 }
 
+/// Changes what a bridge does at a port (`RTM_NEWLINK` of one that exists).
 pub(super) fn set_port(index: IfIndex, flags: PortFlags) -> Packet {
     let PortFlags {
         vlan_tunnel,
         learning,
         neigh_suppress,
     } = flags;
-    let data = InfoPortData::BridgePort(vec![
-        InfoBridgePort::VlanTunnel(vlan_tunnel),
-        InfoBridgePort::Learning(learning),
-        InfoBridgePort::NeighSupress(neigh_suppress),
-    ]);
-    change(
-        index,
-        vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(data),
-        ],
-    )
+    let message = LinkBridgePort::new(index.get())
+        .vlan_tunnel(vlan_tunnel)
+        .learning(learning)
+        .neigh_suppress(neigh_suppress)
+        .build();
+    route(RouteNetlinkMessage::NewLink(message), 0)
 }
 
 /// Adds or removes VLANs of a bridge (`itself`) or of a port.
@@ -291,25 +271,19 @@ pub(super) fn vlans(
     if pvid {
         flags |= BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
     }
-    let info = |vlan: u32, range| {
-        let vid = u16::try_from(vlan).unwrap_or(0);
-        AfSpecBridge::VlanInfo(BridgeVlanInfo {
-            flags: flags | range,
-            vid,
-        })
-    };
-    let mut specs = if itself {
-        vec![AfSpecBridge::Flags(BridgeFlag::LowerDev)]
-    } else {
-        Vec::new()
-    };
-    if vlans.is_one() {
-        specs.push(info(vlans.first(), BridgeVlanInfoFlags::empty()));
-    } else {
-        specs.push(info(vlans.first(), BridgeVlanInfoFlags::RangeBegin));
-        specs.push(info(vlans.last(), BridgeVlanInfoFlags::RangeEnd));
+    let vid = |vlan: u32| u16::try_from(vlan).unwrap_or(0);
+    let mut message = LinkBridgeVlan::new(index.get());
+    if itself {
+        message = message.bridge_self();
     }
-    bridge_link(index, specs, add)
+    message = if vlans.is_one() {
+        message.vlan(vid(vlans.first()), flags)
+    } else {
+        message
+            .vlan_range_start(vid(vlans.first()), flags)
+            .vlan_range_end(vid(vlans.last()), flags)
+    };
+    bridge_vlans(message, add)
 }
 
 /// Maps VLANs to VNIs, or unmaps them; to unmap, the kernel wants a range of VNIs as long as
@@ -326,20 +300,19 @@ pub(super) fn tunnels(index: IfIndex, vlans: VlanRange, vnis: Option<VniRange>) 
             BridgeVlanTunnelInfo::Flags(flags),
         ])
     };
-    let specs = if vlans.is_one() {
-        vec![info(vlans.first(), ids.0, BridgeVlanInfoFlags::empty())]
+    let message = LinkBridgeVlan::new(index.get());
+    let message = if vlans.is_one() {
+        message.append_af_spec(info(vlans.first(), ids.0, BridgeVlanInfoFlags::empty()))
     } else {
-        vec![
-            info(vlans.first(), ids.0, BridgeVlanInfoFlags::RangeBegin),
-            info(vlans.last(), ids.1, BridgeVlanInfoFlags::RangeEnd),
-        ]
+        message
+            .append_af_spec(info(vlans.first(), ids.0, BridgeVlanInfoFlags::RangeBegin))
+            .append_af_spec(info(vlans.last(), ids.1, BridgeVlanInfoFlags::RangeEnd))
     };
-    bridge_link(index, specs, vnis.is_some())
+    bridge_vlans(message, vnis.is_some())
 }
 
-fn bridge_link(index: IfIndex, specs: Vec<AfSpecBridge>, add: bool) -> Packet {
-    let mut message = link(index, vec![LinkAttribute::AfSpecBridge(specs)]);
-    message.header.interface_family = AddressFamily::Bridge;
+fn bridge_vlans(message: LinkMessageBuilder<LinkBridgeVlan>, add: bool) -> Packet {
+    let message = message.build();
     let message = if add {
         RouteNetlinkMessage::SetLink(message)
     } else {
@@ -424,16 +397,11 @@ pub(super) const fn address_family(family: Family) -> AddressFamily {
 
 /// The default route that keeps a Vrf's packets from falling through into other tables.
 pub(super) fn unreachable(default: UnreachableDefault, add: bool) -> Packet {
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family(default.family);
-    message.header.table = RouteHeader::RT_TABLE_UNSPEC;
-    message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
-    message.header.scope = RouteScope::Universe;
-    message.header.kind = RouteType::Unreachable;
-    message.attributes = vec![
-        RouteAttribute::Table(default.table.get()),
-        RouteAttribute::Priority(UNREACHABLE_METRIC),
-    ];
+    let UnreachableDefault { table, family } = default;
+    let message = match family {
+        Family::V4 => no_route(RouteMessageBuilder::<Ipv4Addr>::new(), table),
+        Family::V6 => no_route(RouteMessageBuilder::<Ipv6Addr>::new(), table),
+    };
     if add {
         route(
             RouteNetlinkMessage::NewRoute(message),
@@ -442,4 +410,13 @@ pub(super) fn unreachable(default: UnreachableDefault, add: bool) -> Packet {
     } else {
         route(RouteNetlinkMessage::DelRoute(message), 0)
     }
+}
+
+fn no_route<A>(route: RouteMessageBuilder<A>, table: TableId) -> RouteMessage {
+    route
+        .table_id(table.get())
+        .protocol(RouteProtocol::from(ROUTE_PROTOCOL))
+        .kind(RouteType::Unreachable)
+        .priority(UNREACHABLE_METRIC)
+        .build()
 }
