@@ -7,7 +7,7 @@
 //! **Never:** decides about bridges, VLANs or routes of the node (the agent does), runs
 //! a shell, logs to stdout, or touches a device that this attachment doesn't own.
 //!
-//! **Start reading at** [`add`], then [`undo`]: the journal *is* the undo stack.
+//! **Start reading at** [`add`], then [`undo`], which needs nothing but the journal.
 
 pub mod add;
 pub mod agent;

@@ -59,10 +59,10 @@ pub enum Failure {
         /// Field and value.
         why: String,
     },
-    /// The manifests can't be had.
+    /// The manifests can't be read.
     #[error(transparent)]
     Source(SourceError),
-    /// The configuration can't be had.
+    /// The configuration can't be read.
     #[error(transparent)]
     Settings(SettingsError),
     /// The certificates can't be used.

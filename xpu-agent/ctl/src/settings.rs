@@ -95,7 +95,7 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
-/// Why the settings can't be had.
+/// Why the settings can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file can't be read.

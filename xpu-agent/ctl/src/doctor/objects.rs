@@ -63,7 +63,7 @@ pub fn findings(objects: &Objects) -> Vec<Finding> {
         "objects",
         format!("{up} of {} are up", objects.len()),
     )];
-    let dependent = |reason: &str| reason.contains("can't be had; see its status");
+    let dependent = |reason: &str| reason.contains("is not available; see its status");
     let (last, first): (Vec<_>, Vec<_>) = reasons.iter().partition(|(it, _)| dependent(it));
     for (reason, keys) in first.into_iter().chain(last) {
         findings.push(finding(reason, keys));

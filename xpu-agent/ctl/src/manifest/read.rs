@@ -34,7 +34,7 @@ impl From<&std::ffi::OsStr> for Source {
     }
 }
 
-/// Why the manifests can't be had.
+/// Why the manifests can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The file or directory can't be read.

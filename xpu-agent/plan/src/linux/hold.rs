@@ -16,7 +16,7 @@ pub enum Hold {
         /// The device.
         device: IfName,
     },
-    /// Another object that this one needs can't be had.
+    /// Another object that this one needs is not available.
     DependsOn(ObjectKey),
     /// A VNI, and no VTEP.
     NoVtep(Vni),
@@ -119,7 +119,7 @@ impl fmt::Display for Hold {
                 "routing table {table} belongs to the VRF device {device}, which this agent did \
                  not make; delete it, or change the range of tables in the configuration"
             ),
-            Self::DependsOn(key) => write!(f, "{key} can't be had; see its status"),
+            Self::DependsOn(key) => write!(f, "{key} is not available; see its status"),
             Self::NoVtep(vni) => write!(
                 f,
                 "VNI {vni} needs a local VTEP; set underlay.vtep in the agent's configuration, \
@@ -140,7 +140,7 @@ impl fmt::Display for Hold {
             }
             Self::NoIpv6(addr) => write!(
                 f,
-                "{addr} can't be had: this kernel has no IPv6; start it without ipv6.disable=1"
+                "{addr} is not available: this kernel has no IPv6; start it without ipv6.disable=1"
             ),
             Self::MtuBelowIpv6(mtu) => write!(
                 f,

@@ -2,7 +2,7 @@
 //! to do for it.
 //!
 //! The steps: [`Observed`] is what the kernel has; `desired` says what it should have, and which
-//! objects have to wait or can't be had ([`Hold`]); `diff` compares the two and puts the
+//! objects have to wait or are not available ([`Hold`]); `diff` compares the two and puts the
 //! difference into an order in which every action finds what it needs; [`report()`] says per
 //! object how far the kernel got, by asking what a next pass would still do.
 //!

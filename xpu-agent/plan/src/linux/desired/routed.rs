@@ -202,7 +202,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The addresses of a gateway's device, and one that can't be had without IPv6.
+    /// The addresses of a gateway's device, and one that needs IPv6 where there is none.
     fn gateways(&self, gateways: &[IfAddr]) -> (BTreeSet<IfAddr>, Option<IfAddr>) {
         let fits = |addr: &IfAddr| addr.addr().is_ipv4() || self.has_ipv6();
         let mut addresses: BTreeSet<IfAddr> = gateways.iter().copied().filter(fits).collect();

@@ -14,7 +14,7 @@ use super::*;
     "routing table 1001 belongs to the VRF device mgmt, which this agent did not make; delete it, \
      or change the range of tables in the configuration")]
 #[case::foreign_vrf_below("blue", LinkKind::Other("dummy".into()), xpu_model::Kind::Svi, "gate-a",
-    "vrfs/blue can't be had; see its status")]
+    "vrfs/blue is not available; see its status")]
 #[case::foreign_bridge("br-tenant", LinkKind::Other("dummy".into()), xpu_model::Kind::BridgePort,
     "port1", "a device br-tenant exists that this agent did not make; rename or delete it")]
 #[case::foreign_vxlan("vxlan", LinkKind::Other("dummy".into()), xpu_model::Kind::LogicalBridge,
