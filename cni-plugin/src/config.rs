@@ -149,8 +149,7 @@ impl Raw {
         Ok(read)
     }
 
-    /// A log file that a network names is not written, which whoever looks for it is told where the
-    /// log really is.
+    /// A network's `logFile` is ignored; this remark tells its author where the log goes.
     fn unused_log_file(&self) -> Option<String> {
         const KEY: &str = "logFile";
         let named = self.map.get(KEY)?.as_str()?;

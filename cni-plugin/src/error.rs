@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use xpu_linux::{netns::NetNsError, sync::RtnlError, sysfs::SysfsError};
+pub use xpu_model::cause::chain;
 
 use crate::{
     agent::AgentError, config::ConfigError, env::Command, env::EnvError, ipam::IpamError,
@@ -208,23 +209,6 @@ fn visible(text: &str) -> String {
         }
     }
     plain
-}
-
-/// An error and its causes, outermost first.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Transports repeat their cause in their own text.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -42,8 +42,8 @@ pub enum About {
 }
 
 impl About {
-    /// The byte that stands for it. Two attachments have the same one in 2^60 cases once, and then
-    /// only wait for each other.
+    /// The byte that stands for it. Two attachments collide with probability 2^-60, and then only
+    /// wait for each other.
     #[must_use]
     pub fn byte(&self) -> i64 {
         const DIGITS: u32 = 15;

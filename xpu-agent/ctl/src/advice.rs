@@ -98,7 +98,7 @@ fn handshake(error: &rustls::Error) -> String {
         Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => {
-            "the agent's certificate is over: put a new one in its place (`xpuctl doctor` shows \
+            "the agent's certificate has expired: put a new one in its place (`xpuctl doctor` shows \
              since when)"
         }
         Error::InvalidCertificate(
@@ -117,7 +117,7 @@ fn handshake(error: &rustls::Error) -> String {
             "that server has no TLS 1.3; see that it is an xpu-agent"
         }
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "--cert is over: get a new one (`xpuctl doctor` shows until when it is good)"
+            "--cert has expired: get a new one (`xpuctl doctor` shows until when it is good)"
         }
         Error::AlertReceived(_) => {
             "the agent refuses --cert: it must be signed by the CA of the agent's \

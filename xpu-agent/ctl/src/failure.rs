@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+pub use xpu_model::cause::chain;
 
 use crate::advice;
 use crate::apply::Obstacle;
@@ -253,20 +254,6 @@ fn code_name(code: Code) -> String {
         name.push(c.to_ascii_uppercase());
     }
     name
-}
-
-/// An error and its causes, where each adds something.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

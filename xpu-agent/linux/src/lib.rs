@@ -1,9 +1,9 @@
-//! The kernel's edge, in two halves that share nothing but this crate's name.
+//! The kernel's edge, in two halves.
 //!
 //! - Feature `vf`: blocking and small. One raw netlink socket, network
 //!   namespaces, sysfs, and the move of a VF. The CNI plugin links this half
 //!   alone, so nothing in it may pull in tokio or rtnetlink.
-//! - Feature `agent`: observe, apply and follow on a running tokio.
+//! - Feature `agent`: observe, apply and follow on a running tokio, over the other half's socket.
 //!
 //! Neither half decides anything: what should be is planned elsewhere
 //! (`xpu-plan`, the plugin's own steps); here it is read, sent and told back.

@@ -16,7 +16,6 @@ use crate::{
     name::Id,
     number::{TableId, VlanId},
     rules::{self, RuleError},
-    spec::VrfSpec,
 };
 
 /// From what the agent may choose.
@@ -58,7 +57,6 @@ const RESERVED: [&str; 9] = [
 
 /// Chooses for a Vrf, keeping what `previous` has.
 pub(crate) fn vrf(
-    _spec: &VrfSpec,
     id: &Id,
     intent: &Intent,
     rules: &AllocationRules,
@@ -89,6 +87,7 @@ fn free_table(intent: &Intent, rules: &AllocationRules) -> Result<TableId, RuleE
         .ok_or_else(|| RuleError::Exhausted {
             what: "routing table",
             range: format!("{}..={}", rules.tables.start(), rules.tables.end()),
+            mend: "widen vrf.table_first to vrf.table_last in the agent's configuration",
         })
 }
 
@@ -104,6 +103,7 @@ fn free_l3_vlan(intent: &Intent) -> Result<VlanId, RuleError> {
         .ok_or_else(|| RuleError::Exhausted {
             what: "L3 VLAN",
             range: "1..=4094".to_owned(),
+            mend: "delete a Vrf that is not needed",
         })
 }
 
@@ -132,6 +132,7 @@ fn device_name(id: &Id, intent: &Intent, rules: &AllocationRules) -> Result<IfNa
         .ok_or_else(|| RuleError::Exhausted {
             what: "device name",
             range: format!("{id}-…"),
+            mend: "choose another id",
         })
 }
 
@@ -167,6 +168,7 @@ fn router_mac(id: &Id, intent: &Intent, rules: &AllocationRules) -> Result<Mac, 
     let exhausted = || RuleError::Exhausted {
         what: "router MAC",
         range: "02:…".to_owned(),
+        mend: "choose another id",
     };
     candidates
         .into_iter()

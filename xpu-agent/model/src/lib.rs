@@ -12,6 +12,7 @@
 
 pub mod addr;
 pub mod alloc;
+pub mod cause;
 pub mod ifname;
 pub mod intent;
 pub mod mac;

@@ -23,6 +23,17 @@ impl Kind {
     /// All kinds, in the order in which they depend on each other.
     pub const ALL: [Self; 4] = [Self::Vrf, Self::LogicalBridge, Self::BridgePort, Self::Svi];
 
+    /// The kind's name in the API: `Vrf`, `LogicalBridge`, `BridgePort`, `Svi`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vrf => "Vrf",
+            Self::LogicalBridge => "LogicalBridge",
+            Self::BridgePort => "BridgePort",
+            Self::Svi => "Svi",
+        }
+    }
+
     /// The collection's name: `vrfs`, `logicalBridges`, `bridgePorts`, `svis`.
     #[must_use]
     pub const fn collection(self) -> &'static str {
@@ -47,12 +58,7 @@ impl Kind {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Vrf => "Vrf",
-            Self::LogicalBridge => "LogicalBridge",
-            Self::BridgePort => "BridgePort",
-            Self::Svi => "Svi",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -202,6 +208,24 @@ impl ObjectKey {
             text
         };
         id.parse().map(|id| Self { kind, id })
+    }
+}
+
+/// The text is no canonical name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotCanonical;
+
+impl FromStr for ObjectKey {
+    type Err = NotCanonical;
+
+    /// Reads exactly what [`fmt::Display`] writes: `vrfs/blue`.
+    fn from_str(name: &str) -> Result<Self, NotCanonical> {
+        let (collection, id) = name.split_once('/').ok_or(NotCanonical)?;
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| kind.collection() == collection);
+        let id = id.parse().map_err(|_| NotCanonical)?;
+        Ok(Self::new(kind.ok_or(NotCanonical)?, id))
     }
 }
 

@@ -62,13 +62,15 @@ pub enum RuleError {
         /// Who has it.
         holder: ObjectKey,
     },
-    /// A range of numbers is used up.
-    #[error("no free {what} is left in {range}; widen the range in the agent's configuration")]
+    /// What the agent chooses from is used up.
+    #[error("no free {what} is left in {range}; {mend}")]
     Exhausted {
         /// What is used up.
         what: &'static str,
         /// The range, as text.
         range: String,
+        /// The next step.
+        mend: &'static str,
     },
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A spec that exists is valid in itself; rules that need other objects are in [`crate::rules`].
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -210,7 +210,7 @@ impl Spec for VrfSpec {
         rules: &AllocationRules,
         previous: Option<&VrfAllocation>,
     ) -> Result<VrfAllocation, RuleError> {
-        alloc::vrf(self, id, intent, rules, previous)
+        alloc::vrf(id, intent, rules, previous)
     }
 }
 
@@ -271,21 +271,5 @@ impl Spec for SviSpec {
 
     fn referrers(_: &Id, _: &Intent) -> Vec<ObjectKey> {
         Vec::new()
-    }
-}
-
-impl VrfSpec {
-    /// The local VTEP's address: the Vrf's own, else the node's.
-    #[must_use]
-    pub fn vtep_or(&self, node: Option<IpAddr>) -> Option<IpAddr> {
-        self.vtep.map(IfAddr::addr).or(node)
-    }
-}
-
-impl LogicalBridgeSpec {
-    /// The local VTEP's address: the LogicalBridge's own, else the node's.
-    #[must_use]
-    pub fn vtep_or(&self, node: Option<IpAddr>) -> Option<IpAddr> {
-        self.vtep.map(IfAddr::addr).or(node)
     }
 }

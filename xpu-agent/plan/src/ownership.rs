@@ -37,8 +37,8 @@ pub const L3_VXLAN: &str = "vxl3";
 /// never deletes such routes by itself.
 pub const ROUTE_PROTOCOL: u8 = 88;
 
-/// The metric of the unreachable default route in each Vrf: the largest that FRR's own routes
-/// never reach (kernel documentation, networking/vrf.rst).
+/// The metric of the unreachable default route in each Vrf: so high that every route FRR installs
+/// is preferred (kernel documentation, networking/vrf.rst).
 pub const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 
 /// The priority of the rule for the node's own addresses: right behind the VRFs' rule, which the
@@ -95,13 +95,8 @@ impl FromStr for Mark {
         if body == NODE {
             return Ok(Self::Node);
         }
-        let (collection, id) = body.split_once('/').ok_or(NotAMark)?;
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|kind| kind.collection() == collection)
-            .ok_or(NotAMark)?;
-        let id = id.parse().map_err(|_| NotAMark)?;
-        Ok(Self::Object(ObjectKey::new(kind, id)))
+        let key = body.parse().map_err(|_| NotAMark)?;
+        Ok(Self::Object(key))
     }
 }
 

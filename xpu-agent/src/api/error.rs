@@ -197,7 +197,7 @@ fn rule_details(resource: &str, rule: &RuleError) -> (Code, ErrorDetails) {
             details.add_bad_request_violation(field, format!("{value} is in use by {holder}"));
             (Code::FailedPrecondition, details)
         }
-        RuleError::Exhausted { what, range } => (
+        RuleError::Exhausted { what, range, .. } => (
             Code::ResourceExhausted,
             info("RANGE_EXHAUSTED", &[("what", what), ("range", range)]),
         ),

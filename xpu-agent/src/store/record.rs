@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 use xpu_model::{
-    BridgePortSpec, Id, Intent, Kind, LogicalBridgeSpec, Object, ObjectKey, Spec, SviSpec, VrfSpec,
+    BridgePortSpec, Intent, Kind, LogicalBridgeSpec, Object, ObjectKey, Spec, SviSpec, VrfSpec,
 };
 
 /// The version written.
@@ -95,11 +95,6 @@ fn object<S: Spec>(key: &str, record: &[u8]) -> Result<Object<S>, RecordError> {
 }
 
 fn parse_key(key: &str) -> Result<ObjectKey, RecordError> {
-    let wrong = || RecordError::Key(key.escape_debug().to_string());
-    let (collection, id) = key.split_once('/').ok_or_else(wrong)?;
-    let kind = Kind::ALL
-        .into_iter()
-        .find(|kind| kind.collection() == collection);
-    let id = id.parse::<Id>().map_err(|_| wrong())?;
-    Ok(ObjectKey::new(kind.ok_or_else(wrong)?, id))
+    key.parse()
+        .map_err(|_| RecordError::Key(key.escape_debug().to_string()))
 }

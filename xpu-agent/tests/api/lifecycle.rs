@@ -601,8 +601,8 @@ async fn a_range_that_is_used_up_is_told_with_what_to_do() {
         assert_eq!(refused.code, Code::ResourceExhausted);
         assert_eq!(
             refused.message,
-            "no free routing table is left in 1001..=1100; widen the range in the agent's \
-             configuration"
+            "no free routing table is left in 1001..=1100; widen vrf.table_first to \
+             vrf.table_last in the agent's configuration"
         );
         assert_eq!(refused.info.unwrap().0, "RANGE_EXHAUSTED");
     }

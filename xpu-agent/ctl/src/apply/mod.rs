@@ -176,8 +176,8 @@ impl Session {
     }
 }
 
-/// What is told on stdout. That it can't be told, as when its reader has gone (`| head`), keeps
-/// nothing from being done, and an exit code from nobody.
+/// What is told on stdout. A reader that has gone (`| head`) neither stops the changes nor alters
+/// the exit code.
 #[derive(Default)]
 struct Told {
     lost: Option<Failure>,

@@ -78,14 +78,14 @@ pub fn dated(file: &str, der: &CertificateDer<'_>, now: ASN1Time, renew: &str) -
     let validity = certificate.validity();
     let days = (validity.not_after.timestamp() - now.timestamp()) / (24 * 60 * 60);
     if now > validity.not_after {
-        let seen = format!("{file} ({subject}) is over since {}", validity.not_after);
+        let seen = format!("{file} ({subject}) expired on {}", validity.not_after);
         Finding::wrong(WHAT, seen, renew)
     } else if now < validity.not_before {
         let seen = format!("{file} ({subject}) begins only {}", validity.not_before);
         let mend = format!("see that the clock is right: timedatectl\nif it is: {renew}");
         Finding::wrong(WHAT, seen, mend)
     } else if days < SOON {
-        let seen = format!("{file} ({subject}) is over in {days} days");
+        let seen = format!("{file} ({subject}) expires in {days} days");
         Finding::notice(WHAT, seen, renew)
     } else {
         let seen = format!("{file} ({subject}) is good for {days} days");

@@ -18,7 +18,7 @@ pub use spec::{BridgePortText, PortType, Spec, SviText};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use xpu_model::{Kind, ObjectKey};
+use xpu_model::ObjectKey;
 
 use crate::render;
 
@@ -42,20 +42,10 @@ struct Written<'a> {
 impl Manifest {
     fn written(&self) -> Written<'_> {
         Written {
-            kind: kind_word(self.key.kind),
+            kind: self.key.kind.as_str(),
             name: self.key.id.as_str(),
             spec: &self.spec,
         }
-    }
-}
-
-/// The `kind` of a manifest.
-pub const fn kind_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Vrf => "Vrf",
-        Kind::LogicalBridge => "LogicalBridge",
-        Kind::BridgePort => "BridgePort",
-        Kind::Svi => "Svi",
     }
 }
 

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use xpu_model::{Kind, ObjectKey};
 
+use super::Manifest;
 use super::spec::Spec;
-use super::{Manifest, kind_word};
 
 /// Where manifests are read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -264,11 +264,11 @@ fn manifest(value: Value) -> Result<Manifest, String> {
 }
 
 fn kind(given: Option<Value>, name: &str) -> Result<Kind, String> {
-    let words = Kind::ALL.map(kind_word).join(", ");
+    let words = Kind::ALL.map(Kind::as_str).join(", ");
     match given {
         Some(Value::String(word)) => Kind::ALL
             .into_iter()
-            .find(|kind| kind_word(*kind) == word)
+            .find(|kind| kind.as_str() == word)
             .ok_or_else(|| format!("kind: {:?} is none of {words}", word)),
         Some(other) => Err(format!("kind: {other} is none of {words}")),
         // An object of the API says its kind by its name.

@@ -110,7 +110,7 @@ fn what_is_used_up_is_tried_again_only_where_the_agent_says_when() {
         &agent,
         "create vrf test --loopback 10.0.0.2/32",
         "\
-xpuctl: can't create vrfs/test: no free routing table is left in 1001..=1001; widen the range in the agent's configuration [RESOURCE_EXHAUSTED]
+xpuctl: can't create vrfs/test: no free routing table is left in 1001..=1001; widen vrf.table_first to vrf.table_last in the agent's configuration [RESOURCE_EXHAUSTED]
   reason: RANGE_EXHAUSTED (network.opiproject.org) range=1001..=1001 what=routing table
   next: change what is named above; the same would be refused again
 ",

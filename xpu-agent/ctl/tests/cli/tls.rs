@@ -131,7 +131,7 @@ fn who_has_the_right_certificate_gets_in_and_nobody_else() {
             "take the CA that did",
         ),
         ("wrong CA there", &ca, &strange, &strange_key, "--cert"),
-        ("expired", &ca, &over, &over_key, "--cert is over"),
+        ("expired", &ca, &over, &over_key, "--cert has expired"),
         ("no pair", &ca, &cert, &strange_key, "--cert and --key"),
         ("no file", &ca, &folder.path().join("none"), &key, "--cert"),
         ("no certificate in it", &ca, &key, &key, "no certificate"),
@@ -242,7 +242,7 @@ fn an_agent_with_a_wrong_certificate_is_not_spoken_to() {
     });
     for (pair, hint) in [
         (ours.sign("elsewhere.example", FAR), "another name"),
-        (ours.sign("localhost", 2021), "certificate is over"),
+        (ours.sign("localhost", 2021), "certificate has expired"),
         (early, "not good yet"),
     ] {
         let agent = agent_with(&ours, pair);
@@ -266,7 +266,7 @@ fn doctor_looks_at_certificates() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("a mode");
     let ran = ask(&agent, "doctor", &ca, &cert, &key);
     assert_eq!(ran.code, 1);
-    for part in ["is over since", "chmod 600", "--ca", "wrong   agent"] {
+    for part in ["expired on", "chmod 600", "--ca", "wrong   agent"] {
         assert!(ran.stdout.contains(part), "{} lacks {part}", ran.stdout);
     }
 }
@@ -358,7 +358,7 @@ fn doctor_tells_until_when_the_agents_certificate_is_good() {
         let ran = ask(&agent, "doctor", &ca, &cert, &key);
         assert!(ran.stdout.contains(told), "{} lacks {told}", ran.stdout);
         assert!(ran.stdout.contains("ok      agent"), "{}", ran.stdout);
-        let soon = ran.stdout.contains("is over in 10 days");
+        let soon = ran.stdout.contains("expires in 10 days");
         assert_eq!(soon, told.starts_with("notice"), "{}", ran.stdout);
     }
 }
@@ -388,7 +388,7 @@ fn doctor_tells_why_the_agents_certificate_is_refused() {
     for (pair, seen, mend) in [
         (
             ours.sign("localhost", 2021),
-            "is over since Dec 31 00:00:00 2021",
+            "expired on Dec 31 00:00:00 2021",
             "get a new certificate from the agent's CA",
         ),
         (early, "begins only Jan  2 00:00:00 2080", "timedatectl"),

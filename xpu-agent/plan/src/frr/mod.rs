@@ -3,8 +3,9 @@
 //! What is ours: in the contexts named after the devices of our Vrfs (tombstones included), the
 //! lines that [`desired`] can write, and the context itself once nothing else is in it; in the base
 //! BGP instance the lines that this agent put there, which it keeps account of ([`made`]), since an
-//! operator may have written the same. Everything else in FRR is somebody's and stays. A Vrf whose device's name somebody else's device has in the kernel has nothing in FRR:
-//! the contexts of that name are about the other's VRF.
+//! operator may have written the same. Everything else in FRR is somebody's and stays. Where a
+//! foreign device already has a Vrf's device name, nothing is configured in FRR for that Vrf: the
+//! contexts of that name are about the other's VRF.
 //!
 //! FRR must know `vrf X` / `vni N` before the L3VNI's devices appear (FRR issues 17342, 19756):
 //! [`facts`] tells the Linux planner. A VNI is changed in two passes: first `no vni`, then, once

@@ -122,7 +122,7 @@ impl Setting {
     }
 }
 
-/// A node-wide setting under `/proc/sys/net`.
+/// An IP address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.

@@ -168,8 +168,8 @@ fn rights(facts: &Facts) -> Check {
     }
 }
 
-/// VNI filters are asked for themselves; the version is for who reads it, and for kernels that
-/// were told of their age by nothing else.
+/// VNI filters are probed directly; the version is shown to the reader, and catches old kernels
+/// that the probes miss.
 fn kernel(facts: &Facts) -> Check {
     const NAME: &str = "kernel";
     const LEAST: (u32, u32) = (5, 18);

@@ -1,7 +1,9 @@
 //! What the kernel should have for an intent.
 //!
-//! Looks at the observation for three things only: foreign devices in the way, which netdevs of
-//! ports are there, and whether an L3VNI that FRR says nothing of exists already.
+//! Looks at the observation only for what the intent can't say: foreign devices and routing tables
+//! in the way, which netdevs of ports are there and who uses them, the VTEP in use and whether the
+//! node has its address, whether the kernel has IPv6, and mappings and L3VNIs that must stay while
+//! somebody still counts on them.
 
 mod fabric;
 mod port;

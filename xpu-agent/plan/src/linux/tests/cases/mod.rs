@@ -418,7 +418,7 @@ fn a_kernel_without_ipv6_gets_none_and_it_is_told() {
     let words = words(&plan.steps);
     assert!(!words.iter().any(ipv6), "{words:#?}");
     let told = report(&inputs, &kernel.observe(&inputs), &[]);
-    let reason = "fd00:10::1/64 can't be had: this kernel has no IPv6; start it without \
+    let reason = "fd00:10::1/64 is not available: this kernel has no IPv6; start it without \
                   ipv6.disable=1";
     let svi = state(&told, xpu_model::Kind::Svi, "gate-a");
     assert_eq!(svi, Some(State::Error(reason.to_owned())));
