@@ -31,9 +31,9 @@ use xpu_proto::evpn_gw::v1alpha1::{
 };
 
 use crate::{
-    access::{self, config::LimitsConfig, guard, reload},
+    access::{self, guard, reload},
     api::Api,
-    config::Config,
+    config::{Config, LimitsConfig},
     http,
     lifecycle::{
         self, ANSWERS, PASSES, http::Health, notify, parts::Parts, readiness::Readiness,

@@ -15,8 +15,8 @@ use tokio::net::UnixListener;
 use tracing::{info, warn};
 
 use crate::{
-    access::{Gate, Listener, Protocol, config::Transport, descriptors, tls::Tls},
-    config::Config,
+    access::{Gate, Listener, Protocol, descriptors, tls::Tls},
+    config::{Config, Transport},
     lifecycle::instance,
 };
 

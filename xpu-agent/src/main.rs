@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use xpu_agent::{
     access::tls::Tls,
     app::App,
-    config::Config,
+    config::{Config, LogFormat},
     lifecycle::{
         STOP_DEADLINE, checks,
         instance::{self, Instance},
@@ -22,7 +22,7 @@ use xpu_agent::{
         signals::Signals,
     },
     purge,
-    telemetry::{Telemetry, config::LogFormat},
+    telemetry::Telemetry,
 };
 
 /// Serves the OPI EVPN Gateway API and makes this node's bridges, VRFs and FRR match it.

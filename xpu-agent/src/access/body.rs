@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use super::{limits::Permit, serve::FRAME};
+use super::{connection::FRAME, limits::Permit};
 
 /// When the messages of a call come.
 pub(super) enum Pace {

@@ -2,10 +2,8 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use super::{
-    config::AccessConfig,
-    policy::{Role, Roles},
-};
+use super::policy::{Role, Roles};
+use crate::config::AccessConfig;
 
 /// How a peer is known.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-use super::config::LimitsConfig;
+use crate::config::LimitsConfig;
 
 /// What the agent opens beside connections: store, netlink, FRR, files.
 const OTHERS: u64 = 64;

@@ -17,8 +17,8 @@ use xpu_model::shown::shown;
 
 use super::{
     Caller, Refusal,
+    log_throttle::LogThrottle,
     policy::{self, Method},
-    sparse::Sparse,
 };
 
 /// Decides about one request.
@@ -61,7 +61,7 @@ pub fn check(caller: Option<&Caller>, path: &str) -> Result<(), Refusal> {
 /// Puts a [`Guard`] around a service.
 #[derive(Clone, Debug, Default)]
 pub struct GuardLayer {
-    refusals: Arc<Sparse>,
+    refusals: Arc<LogThrottle>,
 }
 
 impl<S> Layer<S> for GuardLayer {
@@ -77,7 +77,7 @@ impl<S> Layer<S> for GuardLayer {
 #[derive(Clone, Debug)]
 pub struct Guard<S> {
     inner: S,
-    refusals: Arc<Sparse>,
+    refusals: Arc<LogThrottle>,
 }
 
 impl<S, B, R> Service<Request<B>> for Guard<S>

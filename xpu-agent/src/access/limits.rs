@@ -15,7 +15,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Caller, Refusal, caller::Peer, config::LimitsConfig};
+use super::{Caller, Refusal, caller::Peer};
+use crate::config::LimitsConfig;
 
 /// For what a peer is counted as one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -18,16 +18,16 @@
 
 mod body;
 pub mod caller;
-pub mod config;
+mod connection;
 pub mod descriptors;
 pub mod guard;
 mod io;
 pub mod limits;
+mod log_throttle;
 pub mod policy;
 mod refusal;
 pub mod reload;
 pub mod serve;
-mod sparse;
 pub mod tls;
 
 pub use caller::Caller;

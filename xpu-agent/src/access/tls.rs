@@ -35,7 +35,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{info, warn};
 use x509_parser::{extensions::GeneralName, parse_x509_certificate, prelude::X509Certificate};
 
-use super::{Protocol, config::TlsConfig};
+use super::Protocol;
+use crate::config::TlsConfig;
 
 /// How long before its end a certificate of ours is warned about.
 const RENEW: Duration = Duration::from_secs(14 * 24 * 3600);

@@ -8,7 +8,7 @@ use super::{
     Config,
     error::{ConfigError, absolute, value},
 };
-use crate::access::config::Transport;
+use crate::config::Transport;
 
 /// `[api]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,32 +4,38 @@
 //! A variable names a key by its path, sections joined with two underscores:
 //! `XPU_AGENT_UNDERLAY__VTEP=10.255.0.1`. Its value is read as TOML, else as plain text.
 
+mod access;
 mod bgp;
 mod env;
 mod error;
 mod frr;
+mod limits;
 mod listeners;
 mod network;
 mod ports;
 mod store;
+mod telemetry;
+mod tls;
 
 use std::{ffi::OsString, path::Path};
 
 use serde::{Deserialize, Serialize};
 use xpu_model::{Mtu, Node, node::RouteTargets};
 
-use crate::access::config::{AccessConfig, LimitsConfig, TlsConfig};
-use crate::telemetry::config::{LogConfig, TelemetryConfig};
 use env::{ENV_PREFIX, overlay};
 use error::{absolute, value};
 
+pub use access::{AccessConfig, Grant};
 pub use bgp::{BgpConfig, PeerConfig, RemoteAsConfig, RouteTargetsConfig};
 pub use error::ConfigError;
 pub use frr::FrrConfig;
+pub use limits::LimitsConfig;
 pub use listeners::{ApiConfig, HttpConfig};
 pub use network::{UnderlayConfig, VrfConfig};
 pub use ports::{PortsConfig, ResolverConfig};
 pub use store::StoreConfig;
+pub use telemetry::{LogConfig, LogFormat, TelemetryConfig};
+pub use tls::{TlsConfig, Transport};
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -116,17 +122,16 @@ impl Config {
         self.node()?;
         self.tcp()?;
         self.http()?;
-        let checked = self.access.check().and_then(|()| self.limits.check());
-        checked.map_err(|(key, problem)| value(&key, problem))?;
+        self.access.check()?;
+        self.limits.check()?;
         if self.tls.is_some() && self.access.insecure {
             return Err(value(
                 "access.insecure",
                 "contradicts [tls]; keep one of them",
             ));
         }
-        let own = |(key, problem): (&str, String)| value(key, problem);
-        self.log.check().map_err(own)?;
-        self.telemetry.check().map_err(own)?;
+        self.log.check()?;
+        self.telemetry.check()?;
         absolute("store.directory", &self.store.directory)?;
         absolute("frr.socket_directory", &self.frr.socket_directory)?;
         self.api.check()?;

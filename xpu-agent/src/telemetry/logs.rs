@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-use super::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat};
 
 /// Where the lines go: a layer with its filter.
 pub(super) type Output = Box<dyn Layer<Registry> + Send + Sync>;
@@ -33,7 +33,7 @@ impl LogFilter {
 ///
 /// # Errors
 /// When `filter` is not of the form `level` or `target=level,…`.
-pub(super) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
+pub(crate) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     let quiet = format!("opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off,{filter}");
     EnvFilter::try_new(quiet)
         .with_context(|| format!("`{filter}` is no log filter; write `info` or `target=debug`"))

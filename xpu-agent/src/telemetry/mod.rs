@@ -6,7 +6,6 @@
 //! **Never:** decides anything, or makes what it tells of wait: a scrape reads what is there, a
 //! collector of traces that is away costs the spans that it misses and nothing else.
 
-pub mod config;
 pub mod logs;
 pub mod metrics;
 mod probe;
@@ -18,7 +17,7 @@ use tracing_subscriber::{Layer, Registry, layer::SubscriberExt, util::Subscriber
 
 pub use probe::Probe;
 
-use config::{LogConfig, TelemetryConfig};
+use crate::config::{LogConfig, TelemetryConfig};
 use logs::{LogFilter, Output};
 use metrics::ExportMeter;
 use trace::Traces;

@@ -14,8 +14,8 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use xpu_agent::{
-    access::{config::Transport, reload, tls::Tls},
-    config::Config,
+    access::{reload, tls::Tls},
+    config::{Config, Transport},
 };
 use xpu_proto::evpn_gw::v1alpha1::{ListVrfsRequest, vrf_service_client::VrfServiceClient};
 

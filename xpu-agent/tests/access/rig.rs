@@ -17,10 +17,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use xpu_agent::{
-    access::{self, Gate, Listener, Protocol, config::Transport, reload, tls},
+    access::{self, Gate, Listener, Protocol, reload, tls},
     api::Api,
     app,
-    config::Config,
+    config::{Config, Transport},
     listen,
     reconcile::{Board, Source},
     store::Store,

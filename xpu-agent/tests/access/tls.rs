@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use rcgen::ExtendedKeyUsagePurpose;
 use tonic::Code;
-use xpu_agent::access::{config::Transport, limits::Reason};
+use xpu_agent::{access::limits::Reason, config::Transport};
 
 use crate::{
     certs::{Ca, Identity, Leaf},

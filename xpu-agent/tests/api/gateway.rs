@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use tonic::Code;
 use tower::ServiceExt;
-use xpu_agent::access::config::LimitsConfig;
+use xpu_agent::config::LimitsConfig;
 use xpu_model::status::State;
 
 use crate::{

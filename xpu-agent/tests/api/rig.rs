@@ -10,9 +10,10 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint, Server};
 use xpu_agent::{
-    access::config::LimitsConfig,
     api::Api,
-    app, http,
+    app,
+    config::LimitsConfig,
+    http,
     lifecycle::{
         http::{Health, router as pages},
         readiness::Readiness,

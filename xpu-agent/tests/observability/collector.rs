@@ -11,9 +11,9 @@ use opentelemetry_proto::tonic::{
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
-use xpu_agent::telemetry::{
-    Telemetry,
+use xpu_agent::{
     config::{LogConfig, TelemetryConfig},
+    telemetry::Telemetry,
 };
 
 /// The spans of this process, which has one collector and sends it everything.

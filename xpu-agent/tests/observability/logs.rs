@@ -4,9 +4,9 @@
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use xpu_agent::telemetry::{
-    Telemetry,
+use xpu_agent::{
     config::{LogConfig, LogFormat, TelemetryConfig},
+    telemetry::Telemetry,
 };
 
 /// Set for the process that logs: the format.

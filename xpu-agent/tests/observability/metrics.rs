@@ -6,7 +6,10 @@ use prometheus_parse::{Scrape, Value};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
-use xpu_agent::access::{self, Listener, Protocol, config::Transport};
+use xpu_agent::{
+    access::{self, Listener, Protocol},
+    config::Transport,
+};
 use xpu_proto::evpn_gw::v1alpha1::{
     BridgePort, BridgePortSpec, BridgePortType, CreateBridgePortRequest,
     CreateLogicalBridgeRequest, GetVrfRequest, LogicalBridge, LogicalBridgeSpec,

@@ -14,12 +14,9 @@ use tonic::{
     transport::{Channel, Endpoint, Server},
 };
 use xpu_agent::{
-    access::{
-        Gate,
-        config::{AccessConfig, LimitsConfig, TlsConfig},
-        tls::Tls,
-    },
+    access::{Gate, tls::Tls},
     api::Api,
+    config::{AccessConfig, LimitsConfig, TlsConfig},
     lifecycle::{
         http::{self, Health},
         readiness::Readiness,

@@ -14,13 +14,11 @@ use anyhow::{Context, Result, bail};
 use tokio::{runtime::Handle, sync::watch};
 use tokio_util::sync::CancellationToken;
 use xpu_agent::{
-    access::{
-        self, Gate, Listener, Protocol,
-        config::{AccessConfig, Grant, LimitsConfig, Transport},
-        descriptors,
-    },
+    access::{self, Gate, Listener, Protocol, descriptors},
     api::Api,
-    app, listen,
+    app,
+    config::{AccessConfig, Grant, LimitsConfig, Transport},
+    listen,
     reconcile::{Board, Source},
     store::Store,
     telemetry::metrics::Metrics,

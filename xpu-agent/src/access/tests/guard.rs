@@ -2,7 +2,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::*;
-use crate::access::{caller::Peer, config::AccessConfig};
+use crate::{access::caller::Peer, config::AccessConfig};
 
 const CREATE_PORT: &str = "/opi_api.network.evpn_gw.v1alpha1.BridgePortService/CreateBridgePort";
 const CREATE_VRF: &str = "/opi_api.network.evpn_gw.v1alpha1.VrfService/CreateVrf";
@@ -57,7 +57,7 @@ fn who_may_what(#[case] caller: Option<Caller>, #[case] path: &str, #[case] code
 #[test]
 fn an_unknown_caller_without_a_role_is_unauthenticated() {
     let config = AccessConfig {
-        loopback: crate::access::config::Grant::None,
+        loopback: crate::config::Grant::None,
         ..config()
     };
     let caller = Caller::new(loopback().peer().clone(), &config);

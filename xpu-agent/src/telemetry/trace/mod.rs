@@ -20,7 +20,8 @@ use opentelemetry_sdk::{
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
-use super::{config::TelemetryConfig, metrics::ExportMeter};
+use super::metrics::ExportMeter;
+use crate::config::TelemetryConfig;
 
 pub use causes::Causes;
 

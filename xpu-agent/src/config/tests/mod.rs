@@ -232,7 +232,7 @@ fn tables_beside_the_kernels_own_may_be_used(#[case] first: u32, #[case] last: u
 /// What is printed by `--check-config` is a configuration again, and the same.
 #[test]
 fn what_is_printed_can_be_read() {
-    let example = include_str!("../../../netconf-examples/agent.toml");
+    let example = include_str!("../../../../netconf-examples/agent.toml");
     let config = load(example, &[]).unwrap();
     let printed = toml::to_string(&config).unwrap();
     assert_eq!(load(&printed, &[]).unwrap(), config);
@@ -253,7 +253,7 @@ fn the_example_has_every_key() {
         }
     }
     let example: toml::Table =
-        toml::from_str(include_str!("../../../netconf-examples/agent.toml")).unwrap();
+        toml::from_str(include_str!("../../../../netconf-examples/agent.toml")).unwrap();
     let printed = toml::to_string(&load(&toml::to_string(&example).unwrap(), &[]).unwrap());
     let printed: toml::Table = toml::from_str(&printed.unwrap()).unwrap();
     let (mut known, mut shown) = (Vec::new(), Vec::new());
@@ -323,7 +323,7 @@ fn frrs_startup_configuration_is_beside_its_sockets(
 
 #[test]
 fn the_example_is_valid_and_says_the_defaults() {
-    let config = load(include_str!("../../../netconf-examples/agent.toml"), &[]).unwrap();
+    let config = load(include_str!("../../../../netconf-examples/agent.toml"), &[]).unwrap();
     assert_eq!(config.limits, LimitsConfig::default());
     assert_eq!(config.access.loopback, AccessConfig::default().loopback);
     assert_eq!(config.store, StoreConfig::default());

@@ -12,9 +12,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Lets one event in a second be told.
 #[derive(Debug, Default)]
-pub(super) struct Sparse(Mutex<(Option<Instant>, u64)>);
+pub(super) struct LogThrottle(Mutex<(Option<Instant>, u64)>);
 
-impl Sparse {
+impl LogThrottle {
     /// Whether to tell of this one; then how many were not told of since the last.
     pub(super) fn tell(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{ConfigError, error::value};
+use crate::telemetry::logs;
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,11 +59,11 @@ impl LogConfig {
     /// Whether the values make sense.
     ///
     /// # Errors
-    /// The key and what is wrong with it.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
-        super::logs::parse(&self.filter)
+    /// [`ConfigError::Value`] with the key.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        logs::parse(&self.filter)
             .map(drop)
-            .map_err(|error| ("log.filter", format!("{error:#}")))
+            .map_err(|error| value("log.filter", format!("{error:#}")))
     }
 }
 
@@ -68,11 +71,11 @@ impl TelemetryConfig {
     /// Whether the values make sense.
     ///
     /// # Errors
-    /// The key and what is wrong with it.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    /// [`ConfigError::Value`] with the key.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             let problem = format!("{} is not from 0 to 1", self.sample_ratio);
-            return Err(("telemetry.sample_ratio", problem));
+            return Err(value("telemetry.sample_ratio", problem));
         }
         let endpoint = &self.otlp_endpoint;
         let problem = match endpoint.parse::<http::Uri>() {
@@ -85,7 +88,7 @@ impl TelemetryConfig {
             }
             _ => "write http://127.0.0.1:4317",
         };
-        Err((
+        Err(value(
             "telemetry.otlp_endpoint",
             format!("`{endpoint}` cannot be used; {problem}"),
         ))
