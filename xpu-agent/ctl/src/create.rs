@@ -1,15 +1,21 @@
-//! The flags of `create`, and the objects they make. Each flag is read into the domain's
-//! type, so an object that leaves here breaks no rule of its own; rules between objects
+//! The flags of `create`, and the specs they make, which are a manifest's. Each flag is read into
+//! the domain's type, so a spec that leaves here breaks no rule of its own; rules between objects
 //! are the agent's.
 
 use clap::{ArgGroup, Args, Subcommand};
 use xpu_model::{Asn, Id, IfAddr, Mac, ObjectKey, VlanId, Vni};
-use xpu_proto::evpn_gw::v1alpha1::{
-    BridgePort, BridgePortSpec, BridgePortType, LogicalBridge, LogicalBridgeSpec, Svi, SviSpec,
-    Vrf, VrfSpec,
+
+use crate::args;
+use crate::manifest::{
+    BridgePortText, LogicalBridgeText, MacText, PortType, Prefix, SviText, VrfText,
 };
 
-use crate::{args, wire};
+/// What people also type for `logical-bridge`.
+pub const LOGICAL_BRIDGE_WORDS: [&str; 4] =
+    ["lbs", "logicalbridge", "logicalbridges", "logical-bridges"];
+/// What people also type for `bridge-port`.
+pub const BRIDGE_PORT_WORDS: [&str; 5] =
+    ["ports", "bps", "bridgeport", "bridgeports", "bridge-ports"];
 
 /// What to create.
 #[derive(Debug, Subcommand)]
@@ -20,11 +26,11 @@ pub enum Create {
     /// A tenant network: a VLAN; with a VNI, its L2 EVPN
     #[command(
         visible_alias = "lb",
-        aliases = ["lbs", "logicalbridge", "logicalbridges", "logical-bridges"]
+        aliases = LOGICAL_BRIDGE_WORDS
     )]
     LogicalBridge(LogicalBridgeFlags),
     /// A virtual function's attachment to logical bridges
-    #[command(visible_aliases = ["port", "bp"], aliases = ["ports", "bps", "bridgeport", "bridgeports", "bridge-ports"])]
+    #[command(visible_aliases = ["port", "bp"], aliases = BRIDGE_PORT_WORDS)]
     BridgePort(BridgePortFlags),
     /// A logical bridge's gateway into a VRF
     #[command(alias = "svis")]
@@ -127,66 +133,50 @@ pub struct SviFlags {
     remote_as: Option<Asn>,
 }
 
-impl From<VrfFlags> for Vrf {
+impl From<VrfFlags> for VrfText {
     fn from(flags: VrfFlags) -> Self {
-        let spec = VrfSpec {
-            vni: flags.vni.map(u32::from),
-            loopback_ip_prefix: Some(wire::prefix(flags.loopback)),
-            vtep_ip_prefix: flags.vtep.map(wire::prefix),
-        };
         Self {
-            spec: Some(spec),
-            ..Self::default()
+            vni: flags.vni,
+            loopback_ip_prefix: Prefix(flags.loopback),
+            vtep_ip_prefix: flags.vtep.map(Prefix),
         }
     }
 }
 
-impl From<LogicalBridgeFlags> for LogicalBridge {
+impl From<LogicalBridgeFlags> for LogicalBridgeText {
     fn from(flags: LogicalBridgeFlags) -> Self {
-        let spec = LogicalBridgeSpec {
-            vlan_id: flags.vlan.into(),
-            vni: flags.vni.map(u32::from),
-            vtep_ip_prefix: flags.vtep.map(wire::prefix),
-        };
         Self {
-            spec: Some(spec),
-            ..Self::default()
+            vlan_id: flags.vlan,
+            vni: flags.vni,
+            vtep_ip_prefix: flags.vtep.map(Prefix),
         }
     }
 }
 
-impl From<BridgePortFlags> for BridgePort {
+impl From<BridgePortFlags> for BridgePortText {
     fn from(flags: BridgePortFlags) -> Self {
         // clap lets exactly one of the three through; a transparent trunk names no bridge.
         let (ptype, bridges) = match flags.access {
-            Some(bridge) => (BridgePortType::Access, vec![bridge]),
-            None => (BridgePortType::Trunk, flags.trunk),
-        };
-        let spec = BridgePortSpec {
-            mac_address: flags.mac.octets().to_vec(),
-            ptype: ptype.into(),
-            logical_bridges: bridges.iter().map(ToString::to_string).collect(),
+            Some(bridge) => (PortType::Access, vec![bridge]),
+            None => (PortType::Trunk, flags.trunk),
         };
         Self {
-            spec: Some(spec),
-            ..Self::default()
+            mac_address: MacText(flags.mac),
+            ptype,
+            logical_bridges: bridges.into_iter().map(|bridge| bridge.id).collect(),
         }
     }
 }
 
-impl From<SviFlags> for Svi {
+impl From<SviFlags> for SviText {
     fn from(flags: SviFlags) -> Self {
-        let spec = SviSpec {
-            vrf: flags.vrf.to_string(),
-            logical_bridge: flags.logical_bridge.to_string(),
-            mac_address: flags.mac.octets().to_vec(),
-            gw_ip_prefix: flags.gateways.into_iter().map(wire::prefix).collect(),
-            enable_bgp: flags.enable_bgp,
-            remote_as: flags.remote_as.map_or(0, u32::from),
-        };
         Self {
-            spec: Some(spec),
-            ..Self::default()
+            vrf: flags.vrf.id,
+            logical_bridge: flags.logical_bridge.id,
+            mac_address: MacText(flags.mac),
+            gw_ip_prefix: flags.gateways.into_iter().map(Prefix).collect(),
+            enable_bgp: flags.enable_bgp,
+            remote_as: flags.remote_as,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::create::Create;
 use crate::doctor::Doctor;
 use crate::export::Which;
 use crate::failure::Failure;
+use crate::manifest::{BridgePortText, LogicalBridgeText, SviText, VrfText};
 use crate::remote::Agent;
 use crate::screen::Colour;
 use crate::settings::Settings;
@@ -163,16 +164,22 @@ async fn act(session: &Session, action: Action, limit: Duration) -> Result<(), F
 
 async fn create(session: &Session, what: Create) -> Result<(), Failure> {
     match what {
-        Create::Vrf(flags) => session.create(flags.id.text(), Vrf::from(flags)).await,
-        Create::LogicalBridge(flags) => {
+        Create::Vrf(flags) => {
             let id = flags.id.text();
-            session.create(id, LogicalBridge::from(flags)).await
+            session.create(id, Vrf::from(VrfText::from(flags))).await
+        }
+        Create::LogicalBridge(flags) => {
+            let (id, spec) = (flags.id.text(), LogicalBridgeText::from(flags));
+            session.create(id, LogicalBridge::from(spec)).await
         }
         Create::BridgePort(flags) => {
-            let id = flags.id.text();
-            session.create(id, BridgePort::from(flags)).await
+            let (id, spec) = (flags.id.text(), BridgePortText::from(flags));
+            session.create(id, BridgePort::from(spec)).await
         }
-        Create::Svi(flags) => session.create(flags.id.text(), Svi::from(flags)).await,
+        Create::Svi(flags) => {
+            let id = flags.id.text();
+            session.create(id, Svi::from(SviText::from(flags))).await
+        }
     }
 }
 

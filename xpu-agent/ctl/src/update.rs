@@ -8,6 +8,7 @@ use xpu_proto::evpn_gw::v1alpha1::{
     Vrf, VrfSpec,
 };
 
+use crate::create::{BRIDGE_PORT_WORDS, LOGICAL_BRIDGE_WORDS};
 use crate::{args, complete, wire};
 
 /// What to change.
@@ -19,11 +20,11 @@ pub enum Update {
     /// Change a tenant network
     #[command(
         visible_alias = "lb",
-        aliases = ["lbs", "logicalbridge", "logicalbridges", "logical-bridges"]
+        aliases = LOGICAL_BRIDGE_WORDS
     )]
     LogicalBridge(LogicalBridgeChange),
     /// Change a virtual function's attachment
-    #[command(visible_aliases = ["port", "bp"], aliases = ["ports", "bps", "bridgeport", "bridgeports", "bridge-ports"])]
+    #[command(visible_aliases = ["port", "bp"], aliases = BRIDGE_PORT_WORDS)]
     BridgePort(BridgePortChange),
     /// Change a gateway
     #[command(alias = "svis")]

@@ -13,8 +13,9 @@ mod fields;
 mod read;
 mod spec;
 
+pub use fields::{MacText, Prefix};
 pub use read::{Source, SourceError, read};
-pub use spec::{BridgePortText, PortType, Spec, SviText};
+pub use spec::{BridgePortText, LogicalBridgeText, PortType, Spec, SviText, VrfText};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
