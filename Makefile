@@ -13,8 +13,10 @@ PROGRAMS := $(addprefix $(TARGET)/$(PROFILE)/,$(PRODUCT))
 PYTHON_CLIENTS := target/conformance/python
 CLIENTS := cnitool drive kubestub manifest multus grpcurl
 
-# A test built with these runs inside the lab's machine.
-IN_LAB := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(LAB) test"
+# A test built with these runs inside the lab's machine; where there are processors and memory for
+# it, its tests are dealt to two machines.
+IN_LAB := XPU_LAB_MACHINES=$$(( $$(nproc) > 1 ? 2 : 1 )) \
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(LAB) test"
 # One set of packages and features for all that runs there: what is built once serves.
 IN_LAB_TESTS := $(IN_LAB) $(CARGO) test --profile $(PROFILE) -p xpu-linux -p xpu-tests \
 	--features xpu-linux/lab,xpu-tests/lab --no-fail-fast
@@ -166,5 +168,5 @@ lab-shell: lab ## Open a shell in the lab's machine
 	$(LAB) shell
 
 .PHONY: lab-down
-lab-down: lab-tools ## End the lab's machine
+lab-down: lab-tools ## End the lab's machines
 	$(LAB) down

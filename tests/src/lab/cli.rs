@@ -14,7 +14,7 @@ use super::client::{self, Gone, Input};
 use super::paths::Paths;
 use super::preflight::ensure_packages;
 use super::progress::Progress;
-use super::{image, recipe, share, vm};
+use super::{deal, image, recipe, share, vm};
 use crate::runner::protocol::{EXIT_LAB, JobSpec, PORTS};
 use crate::runner::terminal;
 
@@ -73,7 +73,7 @@ enum Action {
     Status,
     /// Print what the guest's console said.
     Console,
-    /// End the machine.
+    /// End the machine, and further ones.
     Down,
 }
 
@@ -126,11 +126,15 @@ fn run(action: Action) -> Result<i32> {
         Action::Status => return status(&paths),
         Action::Console => io::stdout().write_all(&console(&paths)?)?,
         Action::Down => {
-            let was_up = vm::down(&paths)?;
-            eprintln!(
-                "lab: the machine {}",
-                if was_up { "is down" } else { "was not up" }
-            );
+            let mut were_up = 0;
+            for paths in Paths::of_all_machines()? {
+                were_up += usize::from(vm::down(&paths)?);
+            }
+            match were_up {
+                0 => eprintln!("lab: no machine was up"),
+                1 => eprintln!("lab: the machine is down"),
+                more => eprintln!("lab: {more} machines are down"),
+            }
         }
     }
     Ok(0)
@@ -159,8 +163,18 @@ fn run_test(paths: &Paths, binary: &std::path::Path, arguments: Vec<String>) -> 
         })?,
         Err(_) => TEST_TIMEOUT_S,
     };
+    let hands = deal::hands(binary, &arguments)?;
+    if !hands.is_empty() {
+        // Image and packages, once.
+        vm::ensure_up(paths)?;
+        return deal::run(binary, &arguments, &hands);
+    }
     // Booting empties the folder that tests are staged in.
     vm::ensure_up(paths)?;
+    let first = Paths::of_machine(1)?;
+    if first.share != paths.share {
+        share::push_all_of(paths, &first)?;
+    }
     let staged = share::stage_test(paths, binary)?;
     let mut argv = vec![staged.to_string_lossy().into_owned()];
     argv.extend(arguments);

@@ -5,11 +5,13 @@
 //! - [`recipe`], [`image`], [`initramfs`]: from Debian's archive to a bootable image.
 //! - [`accel`], [`machine`], [`vm`]: QEMU: which accelerator, which devices, its life.
 //! - [`client`], [`share`]: running commands in the guest and getting files there.
+//! - [`deal`]: a test's binary over several machines.
 //! - [`cli`]: the commands of the `lab` program.
 
 pub mod accel;
 pub mod cli;
 pub mod client;
+pub mod deal;
 pub mod image;
 pub mod initramfs;
 pub mod machine;

@@ -2,8 +2,9 @@
 //!
 //! - Images are shared by all work trees of a user: `$XPU_LAB_CACHE`, else
 //!   `$XDG_CACHE_HOME/xpu-lab`, else `~/.cache/xpu-lab`.
-//! - Each work tree has a VM of its own. Its sockets and logs are under the temporary directory,
-//!   since a unix socket's path has at most 107 bytes; what the guest shares is under `target`.
+//! - Each work tree has a VM of its own, and further ones (`XPU_LAB_MACHINE=2` …) for tests that
+//!   run side by side. Its sockets and logs are under the temporary directory, since a unix
+//!   socket's path has at most 107 bytes; what the guest shares is under `target`.
 
 use std::env;
 use std::fs::{self, DirBuilder};
@@ -13,7 +14,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// The places of one work tree's lab.
+/// Which machine of the work tree a `lab` program is about.
+pub const MACHINE: &str = "XPU_LAB_MACHINE";
+/// The most machines that a work tree can have.
+pub const MOST_MACHINES: usize = 4;
+
+/// The places of one machine of a work tree's lab.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// The work tree, which the guest sees read-only under the same path.
@@ -27,24 +33,58 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The places of the work tree that this program was built from, made where missing.
+    /// The places of the machine that the environment names, the first if none, in the work tree
+    /// that this program was built from; made where missing.
+    ///
+    /// # Errors
+    /// Where there can be no such machine, there is no home directory, or a folder can't be made.
+    pub fn of_this_tree() -> Result<Self> {
+        let machine = match env::var(MACHINE) {
+            Ok(text) => text
+                .parse()
+                .ok()
+                .filter(|number| (1..=MOST_MACHINES).contains(number))
+                .with_context(|| format!("{MACHINE} is {text:?}: it takes 1 to {MOST_MACHINES}"))?,
+            Err(_) => 1,
+        };
+        Self::of_machine(machine)
+    }
+
+    /// The places of a machine, counted from 1.
     ///
     /// # Errors
     /// Where there is no home directory or a folder can't be made.
-    pub fn of_this_tree() -> Result<Self> {
+    pub fn of_machine(machine: usize) -> Result<Self> {
+        let paths = Self::places(machine)?;
+        paths.create()?;
+        Ok(paths)
+    }
+
+    /// The places of all machines that this work tree ever had.
+    ///
+    /// # Errors
+    /// Where there is no home directory.
+    pub fn of_all_machines() -> Result<Vec<Self>> {
+        let all = (1..=MOST_MACHINES).map(Self::places);
+        all.filter(|paths| paths.as_ref().map_or(true, |it| it.run.exists()))
+            .collect()
+    }
+
+    fn places(machine: usize) -> Result<Self> {
         let tree = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
             .context("no work tree")?;
         let target =
             env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree.join("target"), Into::into);
-        let paths = Self {
+        Ok(Self {
             tree: tree.to_owned(),
-            run: run_dir(tree),
-            share: tree.join(target).join("vm").join("share"),
+            run: run_dir(tree, machine),
+            share: tree
+                .join(target)
+                .join("vm")
+                .join(numbered("share", machine)),
             cache: cache_dir()?,
-        };
-        paths.create()?;
-        Ok(paths)
+        })
     }
 
     fn create(&self) -> Result<()> {
@@ -97,10 +137,19 @@ fn cache_dir() -> Result<PathBuf> {
         .context("no place for images: set XPU_LAB_CACHE or HOME")
 }
 
-fn run_dir(tree: &Path) -> PathBuf {
+fn run_dir(tree: &Path, machine: usize) -> PathBuf {
     let digest = Sha256::digest(tree.as_os_str().as_encoded_bytes());
     let user = nix::unistd::getuid();
-    env::temp_dir().join(format!("xpu-lab-{user}-{}", short_hex(&digest)))
+    let name = format!("xpu-lab-{user}-{}", short_hex(&digest));
+    env::temp_dir().join(numbered(&name, machine))
+}
+
+/// The first machine has plain names.
+fn numbered(name: &str, machine: usize) -> String {
+    match machine {
+        1 => name.to_owned(),
+        _ => format!("{name}-{machine}"),
+    }
 }
 
 /// The first six bytes in hexadecimal: enough to tell a user's trees and recipes apart.
@@ -118,14 +167,15 @@ mod tests {
 
     #[test]
     fn trees_do_not_share_a_run_directory() {
-        assert_eq!(run_dir(Path::new("/a")), run_dir(Path::new("/a")));
-        assert_ne!(run_dir(Path::new("/a")), run_dir(Path::new("/b")));
+        assert_eq!(run_dir(Path::new("/a"), 1), run_dir(Path::new("/a"), 1));
+        assert_ne!(run_dir(Path::new("/a"), 1), run_dir(Path::new("/b"), 1));
+        assert_ne!(run_dir(Path::new("/a"), 1), run_dir(Path::new("/a"), 2));
     }
 
     #[test]
     fn socket_paths_fit_the_kernels_limit() {
         let deep = Path::new("/a/very/long/path").join("x".repeat(200));
-        let socket = run_dir(&deep).join("job0.sock");
+        let socket = run_dir(&deep, MOST_MACHINES).join("job0.sock");
         assert!(socket.as_os_str().len() <= 107, "{}", socket.display());
     }
 }

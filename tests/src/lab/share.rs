@@ -22,6 +22,18 @@ pub fn push(paths: &Paths, source: &Path) -> Result<PathBuf> {
     place(paths, source, "bin")
 }
 
+/// Gives the guest the programs that another machine's has.
+///
+/// # Errors
+/// Where one can't be read or there is no space.
+pub fn push_all_of(paths: &Paths, other: &Paths) -> Result<()> {
+    let folder = other.share.join("bin");
+    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        push(paths, &entry?.path())?;
+    }
+    Ok(())
+}
+
 /// Puts a test's binary where the guest can run it.
 ///
 /// # Errors
