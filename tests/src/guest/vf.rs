@@ -254,13 +254,17 @@ fn settle(device: &Path, wire: u8, number: u8) -> Result<()> {
     let mac = mac_of(wire, number);
     let read = |file: &str| fs::read_to_string(interfaces.join(&wanted).join(file));
     if read("address")?.trim() != mac || read("mtu")?.trim() != HOME_MTU.to_string() {
-        command::run(&format!(
-            "ip link set {} vf {number} mac {mac}",
-            pf_name(wire)
-        ))?;
+        // Whose MAC is its PF's to give takes another only while that trusts it.
+        let at_pf = |what: &str| {
+            let pf = pf_name(wire);
+            command::run(&format!("ip link set {pf} vf {number} {what}"))
+        };
+        at_pf("trust on")?;
         command::run(&format!(
             "ip link set {wanted} down address {mac} mtu {HOME_MTU}"
         ))?;
+        at_pf(&format!("mac {mac}"))?;
+        at_pf("trust off")?;
     }
     if !read("ifalias")?.trim().is_empty() {
         command::run_words(&["ip", "link", "set", &wanted, "alias", ""])?;
