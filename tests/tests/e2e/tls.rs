@@ -17,8 +17,8 @@ use crate::Lab;
 
 /// Where the document says that the agent has its files.
 const AGENT_FILES: &str = "/etc/xpu-agent";
-/// Where they are made, and stay for the clients.
-const FILES: &str = "/run/lab/certificates";
+/// Where they are made, and stay for the clients: no network may name files elsewhere.
+const FILES: &str = "/etc/cni/net.d/xpu-cni.d";
 /// The agent's address in the document, and the port in its configuration.
 const AGENT: &str = "192.0.2.1";
 const ENDPOINT: &str = "https://192.0.2.1:50151";
