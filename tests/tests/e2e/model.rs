@@ -7,6 +7,8 @@
 mod generate;
 mod sight;
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use proptest::{
     collection::vec,
@@ -30,7 +32,7 @@ use crate::{
     reference::{Answer, Reference},
 };
 
-/// Calls of a run. Each takes a second or two on an emulated processor.
+/// Random calls of a run. Each takes a second or two on an emulated processor.
 const CALLS: usize = 60;
 
 /// A netdev that stands for a VF on the xPU, and the MAC that ports find it by.
@@ -61,6 +63,8 @@ struct Play {
     agent: Option<Agent>,
     config: String,
     reference: Reference,
+    /// How often a call was done, or refused and how.
+    tally: BTreeMap<String, usize>,
 }
 
 impl Play {
@@ -81,6 +85,7 @@ impl Play {
             agent,
             config,
             reference: Reference::default(),
+            tally: BTreeMap::new(),
         })
     }
 
@@ -90,6 +95,11 @@ impl Play {
                 let expected = self.reference.apply(call);
                 let answer = self.call(call)?;
                 ensure!(answer == expected, "answered {answer:?}, not {expected:?}");
+                let outcome = match &answer {
+                    Ok(_) => "done".to_owned(),
+                    Err((code, field)) => format!("{code:?} {}", field.as_deref().unwrap_or("")),
+                };
+                *self.tally.entry(outcome).or_insert(0) += 1;
             }
             Step::Restart => {
                 self.agent.take().context("no agent")?.kill()?;
@@ -188,8 +198,9 @@ fn steps(seed: u64) -> Result<Vec<Step>> {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let steps = vec(generate::step(), CALLS).new_tree(&mut runner);
-    Ok(steps.map_err(anyhow::Error::msg)?.current())
+    let random = vec(generate::step(), CALLS).new_tree(&mut runner);
+    let random = random.map_err(anyhow::Error::msg)?.current();
+    Ok(generate::first().into_iter().chain(random).collect())
 }
 
 fn seed() -> Result<u64> {
@@ -207,6 +218,7 @@ fn answers_store_kernel_and_frr_equal_the_model() -> Result<()> {
     let steps = steps(seed)?;
     let mut play = Play::start()?;
     play.compare().context("before the first call")?;
+    let mut most = BTreeMap::new();
     for (number, step) in steps.iter().enumerate() {
         play.step(step).with_context(|| {
             let log = agent::log_tail();
@@ -214,7 +226,13 @@ fn answers_store_kernel_and_frr_equal_the_model() -> Result<()> {
                 "XPU_MODEL_SEED={seed}: step {number}, {step:?}; the steps are\n{steps:#?}\n{log}"
             )
         })?;
+        for kind in KINDS {
+            let count = play.reference.of(kind).count();
+            let most = most.entry(kind.message).or_insert(0);
+            *most = count.max(*most);
+        }
     }
+    println!("XPU_MODEL_SEED={seed}: at most {most:?}, {:?}", play.tally);
     // What is left goes, in the order of who refers to whom.
     for kind in [BRIDGE_PORT, SVI, LOGICAL_BRIDGE, VRF] {
         let names: Vec<_> = play

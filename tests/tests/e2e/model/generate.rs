@@ -8,7 +8,7 @@ use proptest::{
 use serde_json::{Value, json};
 
 use crate::{
-    calls::{BRIDGE_PORT, Call, KINDS, Kind, LOGICAL_BRIDGE, VRF},
+    calls::{BRIDGE_PORT, Call, KINDS, Kind, LOGICAL_BRIDGE, SVI, VRF},
     world::{access, bridge, mac, prefix, svi, trunk, vrf, with},
 };
 
@@ -39,7 +39,7 @@ fn id(kind: Kind, number: u8) -> String {
 }
 
 fn vni() -> impl Strategy<Value = Option<u32>> {
-    prop::option::weighted(0.75, 1..=4_u32)
+    prop::option::weighted(0.75, 1..=6_u32)
 }
 
 /// The spec of an object with this number, as full as it may be or not.
@@ -51,7 +51,7 @@ fn spec(kind: Kind, number: u8) -> BoxedStrategy<Value> {
                 with(vrf(vni), json!({"loopbackIpPrefix": loopback}))
             })
             .boxed(),
-        LOGICAL_BRIDGE => (0..=4_u32, vni())
+        LOGICAL_BRIDGE => (prop_oneof![8 => 1..=6_u32, 1 => Just(0)], vni())
             .prop_map(|(vlan, vni)| bridge(vlan, vni))
             .boxed(),
         BRIDGE_PORT => {
@@ -92,6 +92,33 @@ fn mask(kind: Kind) -> impl Strategy<Value = Option<String>> {
     prop::option::of(some)
 }
 
+/// Some of everything, to begin with.
+pub fn first() -> Vec<Step> {
+    let loopback = |number: u8| {
+        let loopback = prefix(&format!("10.255.{number}.1/32"));
+        json!({"loopbackIpPrefix": loopback})
+    };
+    let all = [
+        (VRF, 1, with(vrf(Some(1)), loopback(1))),
+        (VRF, 2, with(vrf(None), loopback(2))),
+        (LOGICAL_BRIDGE, 1, bridge(1, Some(2))),
+        (LOGICAL_BRIDGE, 2, bridge(2, Some(3))),
+        (LOGICAL_BRIDGE, 3, bridge(3, None)),
+        (BRIDGE_PORT, 1, access(1, "net-1")),
+        (BRIDGE_PORT, 2, trunk(2, &["net-1", "net-2"])),
+        (BRIDGE_PORT, 3, trunk(3, &[])),
+        (
+            SVI,
+            1,
+            svi("vrf-1", "net-1", &["10.1.0.1/24", "fd00:1::1/64"]),
+        ),
+        (SVI, 2, svi("vrf-2", "net-2", &["10.1.0.1/24"])),
+    ];
+    let create = |(kind, number, spec)| Step::Call(Call::Create(kind, id(kind, number), spec));
+    all.map(create).into()
+}
+
+/// Any call, or the agent's death.
 pub fn step() -> impl Strategy<Value = Step> {
     let call = (select(KINDS.as_slice()), 1..=3_u8).prop_flat_map(|(kind, number)| {
         let name = id(kind, number);
@@ -112,7 +139,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         };
         let delete = any::<bool>()
             .prop_map(move |allow_missing| Call::Delete(kind, name.clone(), allow_missing));
-        prop_oneof![5 => create, 4 => update, 1 => delete]
+        prop_oneof![4 => create, 6 => update, 1 => delete]
     });
     prop_oneof![30 => call.prop_map(Step::Call), 1 => Just(Step::Restart)]
 }
