@@ -104,16 +104,9 @@ impl Builder<'_> {
 
     /// Without its address on the node, the kernel sends nothing from a VTEP.
     pub(super) fn vtep_is_here(&self) -> Result<(), Hold> {
-        let Some(vtep) = self.vtep else { return Ok(()) };
-        let mut addresses = self
-            .observed
-            .links
-            .values()
-            .flat_map(|link| &link.addresses);
-        if addresses.any(|addr| addr.addr() == vtep) {
-            Ok(())
-        } else {
-            Err(Hold::VtepAbsent(vtep))
+        match self.vtep {
+            Some(vtep) if !self.has_vtep => Err(Hold::VtepAbsent(vtep)),
+            _ => Ok(()),
         }
     }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use xpu_model::{
-    IfAddr, IfName, LogicalBridgeSpec, Mac, Mtu, Node, ObjectKey, VlanId, Vni, VrfSpec,
+    IfAddr, IfName, LogicalBridgeSpec, Mac, Mtu, Node, ObjectKey, TableId, VlanId, Vni, VrfSpec,
 };
 
 use super::{
@@ -75,6 +75,10 @@ struct Builder<'a> {
     inputs: &'a Inputs<'a>,
     observed: &'a Observed,
     vtep: Option<IpAddr>,
+    /// The node has the VTEP's address.
+    has_vtep: bool,
+    /// Somebody's VRF devices, by their table; of two with one table the first by name.
+    foreign_tables: BTreeMap<TableId, &'a IfName>,
     mtu: Mtu,
     out: Desired,
 }
@@ -86,6 +90,8 @@ impl Desired {
             inputs,
             observed,
             vtep,
+            has_vtep: vtep.is_some_and(|vtep| has_address(observed, vtep)),
+            foreign_tables: foreign_tables(observed),
             mtu: mtu(inputs, vtep),
             out: Self::default(),
         };
@@ -128,6 +134,22 @@ pub(super) fn vtep(inputs: &Inputs<'_>, observed: &Observed) -> Option<IpAddr> {
     let brought: Vec<IpAddr> = bridges.chain(vrfs).map(IfAddr::addr).collect();
     let in_use = fabric::vtep_in_use(observed).filter(|vtep| brought.contains(vtep));
     in_use.or_else(|| brought.first().copied())
+}
+
+fn has_address(observed: &Observed, wanted: IpAddr) -> bool {
+    let links = observed.links.values();
+    let mut addresses = links.flat_map(|link| &link.addresses);
+    addresses.any(|addr| addr.addr() == wanted)
+}
+
+fn foreign_tables(observed: &Observed) -> BTreeMap<TableId, &IfName> {
+    let mut tables = BTreeMap::new();
+    for (name, link) in &observed.links {
+        if let (LinkKind::Vrf(table), false) = (&link.kind, link.is_ours()) {
+            tables.entry(*table).or_insert(name);
+        }
+    }
+    tables
 }
 
 impl Builder<'_> {

@@ -1,6 +1,6 @@
 //! BridgePorts: which netdev each has, and its VLANs.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use xpu_model::{
     BridgePortSpec, IfAddr, IfName, LogicalBridgeSpec, Object, PortMode, VlanId,
@@ -114,10 +114,14 @@ impl Builder<'_> {
             untagged,
             tunnel: None,
         };
-        intent
-            .live::<LogicalBridgeSpec>()
-            .filter(|bridge| mode.carries(&bridge.id))
-            .map(|bridge| (bridge.spec.vlan, entry))
-            .collect()
+        let vlan = |bridge: &Arc<Object<LogicalBridgeSpec>>| (bridge.spec.vlan, entry);
+        match mode {
+            PortMode::TransparentTrunk => intent.live().map(vlan).collect(),
+            // Not by way of all the others, which are many.
+            PortMode::Access(_) | PortMode::Trunk(_) => {
+                let named = mode.named().into_iter();
+                named.filter_map(|id| intent.get(id)).map(vlan).collect()
+            }
+        }
     }
 }

@@ -70,9 +70,8 @@ impl Builder<'_> {
 
     /// Somebody's VRF device with this table.
     fn foreign_holder(&self, table: TableId) -> Option<Hold> {
-        let mut links = self.observed.links.iter();
-        let holder = links.find(|(_, link)| !link.is_ours() && link.kind == LinkKind::Vrf(table));
-        holder.map(|(device, _)| Hold::ForeignTable {
+        let device = *self.foreign_tables.get(&table)?;
+        Some(Hold::ForeignTable {
             table,
             device: device.clone(),
         })
