@@ -1,11 +1,11 @@
 //! Linux as a backend: bridges, VXLAN, VRFs, SVIs and ports.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{Instrument, debug, debug_span, error};
 use xpu_linux::{
-    kernel::{FollowCounts, FollowError, Follower, Linux},
+    kernel::{FollowCounts, FollowError, Follower, Linux, ObserveError},
     sync::RtnlError,
 };
 use xpu_model::{
@@ -14,21 +14,69 @@ use xpu_model::{
 };
 use xpu_plan::{
     FrrFacts,
-    linux::{self, Inputs, Observed},
+    linux::{self, Inputs, LinuxPlan, Observed, Outcome},
 };
 
-use super::Backend;
+use super::{AUDIT, Backend};
+
+/// How long events alone say what became of that which is asked for one by one. Less than between
+/// any two audits, so that each of them asks.
+const TRUST: Duration = Duration::from_secs(AUDIT.as_secs() * 3 / 4);
+
+/// What the backend needs of a kernel.
+pub trait Machine: Send + 'static {
+    /// Reads what the planner compares with. What was told before is seen by it, and completes
+    /// [`Self::changed`] no more.
+    fn observe(
+        &mut self,
+        inputs: &Inputs<'_>,
+    ) -> impl Future<Output = Result<Observed, ObserveError>> + Send;
+
+    /// Applies a plan over the last observation.
+    fn apply(&mut self, plan: LinuxPlan) -> impl Future<Output = Vec<Outcome>> + Send;
+
+    /// Completes when something changed that no observation has seen. Cancel-safe.
+    fn changed(&mut self) -> impl Future<Output = Result<(), FollowError>> + Send;
+}
 
 /// The kernel of the agent's network namespace.
-pub struct LinuxBackend {
+pub struct Kernel {
     linux: Linux,
     follower: Follower,
+    /// When everything was asked for last.
+    asked: Option<Instant>,
+}
+
+impl Machine for Kernel {
+    async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, ObserveError> {
+        // Most of it is what the last plan did, which calls for no pass of its own.
+        let told = self.follower.catch_up();
+        if self.asked.is_some_and(|asked| asked.elapsed() < TRUST) {
+            return self.linux.observe_moved(inputs, told).await;
+        }
+        let observed = self.linux.observe(inputs).await?;
+        self.asked = Some(Instant::now());
+        Ok(observed)
+    }
+
+    async fn apply(&mut self, plan: LinuxPlan) -> Vec<Outcome> {
+        self.linux.apply(plan).await
+    }
+
+    async fn changed(&mut self) -> Result<(), FollowError> {
+        self.follower.changed().await
+    }
+}
+
+/// Linux, and what the other parts of the agent are told of it.
+pub struct LinuxBackend<M = Kernel> {
+    machine: M,
     node: Arc<Node>,
     /// What FRR knows; some devices wait for it.
     facts: watch::Receiver<FrrFacts>,
     /// Names that are not ours, for the store's choices and for FRR, which knows VRFs by name.
     foreign: watch::Sender<BTreeSet<IfName>>,
-    /// Counts the passes that changed something: FRR then looks again.
+    /// Counts the passes that changed something that FRR looks at: it then looks again.
     applied: watch::Sender<u64>,
 }
 
@@ -57,42 +105,58 @@ impl LinuxBackend {
     ) -> Result<Self, OpenError> {
         // Subscribed before the first observation: no change falls between.
         let follower = Follower::new()?;
-        let (applied, _) = watch::channel(0);
         let linux = Linux::open()?;
         foreign.send_replace(linux.foreign_devices().await?);
-        Ok(Self {
+        let kernel = Kernel {
             linux,
             follower,
-            node,
-            facts,
-            foreign,
-            applied,
-        })
+            asked: None,
+        };
+        Ok(Self::over(kernel, node, facts, foreign))
     }
 
     /// The kernel, for who has another errand there.
     #[must_use]
     pub fn kernel(&self) -> Linux {
-        self.linux.clone()
-    }
-
-    /// Changes whenever a pass changed the kernel.
-    #[must_use]
-    pub fn applied(&self) -> watch::Receiver<u64> {
-        self.applied.subscribe()
+        self.machine.linux.clone()
     }
 
     /// What the follower of the kernel's events counts.
     #[must_use]
     pub fn events(&self) -> Arc<FollowCounts> {
-        self.follower.counts()
+        self.machine.follower.counts()
+    }
+}
+
+impl<M: Machine> LinuxBackend<M> {
+    fn over(
+        machine: M,
+        node: Arc<Node>,
+        facts: watch::Receiver<FrrFacts>,
+        foreign: watch::Sender<BTreeSet<IfName>>,
+    ) -> Self {
+        let (applied, _) = watch::channel(0);
+        Self {
+            machine,
+            node,
+            facts,
+            foreign,
+            applied,
+        }
+    }
+
+    /// Changes whenever a pass changed something in the kernel that FRR looks at.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
     }
 
     async fn try_pass(&mut self, intent: &Intent) -> Result<PassReport, String> {
         let facts = self.facts.borrow_and_update().clone();
+        let node = self.node.clone();
         let inputs = Inputs {
             intent,
-            node: &self.node,
+            node: &node,
             frr: &facts,
         };
         let observed = self.observe(&inputs).await?;
@@ -104,7 +168,8 @@ impl LinuxBackend {
         for step in &plan.steps {
             span.in_scope(|| debug!(action = %step.action, "planned"));
         }
-        let outcomes = self.linux.apply(plan).instrument(span.clone()).await;
+        let is_news_to_frr = plan.is_news_to_frr();
+        let outcomes = self.machine.apply(plan).instrument(span.clone()).await;
         for outcome in &outcomes {
             if let Err(reason) = &outcome.result {
                 span.in_scope(
@@ -112,14 +177,16 @@ impl LinuxBackend {
                 );
             }
         }
-        self.applied.send_modify(|passes| *passes += 1);
+        if is_news_to_frr {
+            self.applied.send_modify(|passes| *passes += 1);
+        }
         let after = self.observe(&inputs).await?;
         Ok(linux::report(&inputs, &after, &outcomes))
     }
 
-    async fn observe(&self, inputs: &Inputs<'_>) -> Result<Observed, String> {
+    async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, String> {
         let observed = self
-            .linux
+            .machine
             .observe(inputs)
             .instrument(debug_span!("observe"))
             .await
@@ -139,7 +206,7 @@ impl LinuxBackend {
     }
 }
 
-impl Backend for LinuxBackend {
+impl<M: Machine> Backend for LinuxBackend<M> {
     const NAME: status::Backend = status::Backend::Linux;
     const KINDS: &'static [Kind] = &Kind::ALL;
 
@@ -152,7 +219,7 @@ impl Backend for LinuxBackend {
 
     async fn dirty(&mut self) {
         let event = async {
-            let event = self.follower.changed().await;
+            let event = self.machine.changed().await;
             event.inspect_err(
                 |error| error!(%error, "only the audit finds drift; restart the agent"),
             )

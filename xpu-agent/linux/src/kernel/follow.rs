@@ -2,7 +2,8 @@
 //! changed, and nothing else.
 //!
 //! The kernel's receive queue is the only queue. What the events say is thrown away, since the
-//! pass that follows observes; so a lost event (`ENOBUFS`) is just one more reason for a pass.
+//! pass that follows observes; so a lost event (`ENOBUFS`) is just one more reason for a pass. Only
+//! of FDB entries it is kept which they were about, as those are asked for one by one.
 
 use std::{
     io,
@@ -20,7 +21,7 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::filter;
+use super::{Moved, filter};
 
 /// `RTNLGRP_LINK`, which carries bridge VLANs too; `RTNLGRP_NEIGH`, with the FDB;
 /// `RTNLGRP_IPV4_IFADDR`; `RTNLGRP_IPV4_ROUTE`; `RTNLGRP_IPV4_RULE`; `RTNLGRP_IPV6_IFADDR`;
@@ -38,6 +39,7 @@ pub struct FollowError(#[from] io::Error);
 pub struct Follower {
     socket: AsyncFd<Socket>,
     counts: Arc<FollowCounts>,
+    moved: Moved,
 }
 
 /// What a follower has read; for whoever shows it.
@@ -82,6 +84,7 @@ impl Follower {
         Ok(Self {
             socket,
             counts: Arc::default(),
+            moved: Moved::default(),
         })
     }
 
@@ -98,27 +101,37 @@ impl Follower {
     pub async fn changed(&mut self) -> Result<(), FollowError> {
         loop {
             let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| drain(socket.get_ref(), &self.counts)) {
+            match ready.try_io(|socket| drain(socket.get_ref(), &self.counts, &mut self.moved)) {
                 Ok(drained) => return Ok(drained?),
                 Err(_would_block) => {}
             }
         }
     }
+
+    /// Takes all that was told until now, which then completes [`Self::changed`] no more: for who
+    /// observes next, and so sees what it was about. Answers with what of the FDB it was about.
+    pub fn catch_up(&mut self) -> Moved {
+        // A socket that fails is told by `changed`.
+        let _ = drain(self.socket.get_ref(), &self.counts, &mut self.moved);
+        std::mem::take(&mut self.moved)
+    }
 }
 
 /// Empties the queue, whatever is in it. `WouldBlock` if it was empty.
-fn drain(socket: &Socket, counts: &FollowCounts) -> io::Result<()> {
-    // The content does not matter, so a short buffer that truncates is enough.
-    let mut buffer = [0; 64];
+fn drain(socket: &Socket, counts: &FollowCounts, moved: &mut Moved) -> io::Result<()> {
+    // Of links only a beginning, which does not matter; an FDB entry has some 80 bytes.
+    let mut buffer = [0; 256];
     let mut any = false;
     loop {
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(_) => {
+            Ok(read) => {
                 any = true;
+                moved.note(&buffer[..read]);
                 counts.events.fetch_add(1, Ordering::Relaxed);
             }
             Err(Errno::ENOBUFS) => {
                 any = true;
+                *moved = Moved::all();
                 counts.overruns.fetch_add(1, Ordering::Relaxed);
             }
             Err(Errno::EINTR) => {}
@@ -168,6 +181,37 @@ mod tests {
             ip("address add 192.0.2.1/32 dev lo");
             follower.changed().await.unwrap();
             assert_eq!((counts.overruns(), counts.events()), (overruns, events + 1));
+        });
+    }
+
+    /// Completes if something was told that nobody has caught up with.
+    async fn is_told(follower: &mut Follower) -> bool {
+        let wait = std::time::Duration::from_millis(300);
+        let told = tokio::time::timeout(wait, follower.changed()).await;
+        told.is_ok()
+    }
+
+    #[test]
+    fn what_was_caught_up_with_wakes_nobody() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut follower = Follower::new().unwrap();
+            ip("address add 192.0.2.1/32 dev lo");
+            assert_eq!(follower.catch_up(), Moved::default());
+            assert!(!is_told(&mut follower).await);
+            ip("address add 192.0.2.2/32 dev lo");
+            assert!(is_told(&mut follower).await);
+            // Of what was lost nobody knows what it was about, also after `changed`.
+            setsockopt(&follower.socket, RcvBuf, &1).unwrap();
+            for number in 3..20 {
+                ip(&format!("address add 192.0.2.{number}/32 dev lo"));
+            }
+            assert!(is_told(&mut follower).await);
+            assert_eq!(follower.catch_up(), Moved::all());
         });
     }
 }

@@ -5,6 +5,7 @@
 //! socket that the CNI plugin uses; only events are awaited.
 
 mod apply;
+mod fdb;
 mod filter;
 mod follow;
 mod neighbours;
@@ -27,9 +28,11 @@ use xpu_plan::linux::{Inputs, LinuxPlan, Observed, Outcome, Probes};
 
 use crate::sync::{Rtnl, RtnlError};
 
+use fdb::Known;
 use neighbours::Gateways;
 use observe::Devices;
 
+pub use fdb::Moved;
 pub use follow::{FollowCounts, FollowError, Follower};
 pub use neighbours::{Neighbour, Stale, StaleNeighbours};
 pub use observe::ObserveError;
@@ -52,6 +55,7 @@ struct Kernel {
     /// by the time that it is applied.
     seen: Indexes,
     gateways: Gateways,
+    fdb: Known,
 }
 
 impl Kernel {
@@ -82,6 +86,7 @@ impl Linux {
             rtnl,
             seen: Indexes::new(),
             gateways: Gateways::default(),
+            fdb: Known::default(),
         };
         Ok(Self {
             kernel: Arc::new(Mutex::new(kernel)),
@@ -108,7 +113,22 @@ impl Linux {
     /// # Errors
     /// [`ObserveError`] when the kernel refuses, or its answer can't be read.
     pub async fn observe(&self, inputs: &Inputs<'_>) -> Result<Observed, ObserveError> {
-        let look = |kernel: &mut Kernel| {
+        self.observe_moved(inputs, Moved::all()).await
+    }
+
+    /// Like [`Self::observe`]; of what is asked for one by one, only what is not known yet or may
+    /// have changed since the last observation.
+    ///
+    /// # Errors
+    /// [`ObserveError`] when the kernel refuses, or its answer can't be read.
+    pub async fn observe_moved(
+        &self,
+        inputs: &Inputs<'_>,
+        moved: Moved,
+    ) -> Result<Observed, ObserveError> {
+        let look = move |kernel: &mut Kernel| {
+            // At once: what was told is told once, whatever becomes of this observation.
+            kernel.fdb.forget(&moved);
             let devices = observe::devices(&mut kernel.rtnl)?;
             kernel.note(&devices);
             observe::observe(&mut kernel.rtnl, devices)
@@ -116,7 +136,10 @@ impl Linux {
         let observed = self.blocking(look).await?;
         let probes = Probes::new(inputs, &observed.links);
         let ask = move |kernel: &mut Kernel| {
-            observe::probe(&mut kernel.rtnl, &kernel.seen, &probes, observed)
+            let Kernel {
+                rtnl, seen, fdb, ..
+            } = kernel;
+            observe::probe(rtnl, seen, fdb, &probes, observed)
         };
         self.blocking(ask).await
     }

@@ -1,5 +1,5 @@
 //! Reading the kernel into [`Observed`]. One dump each of links, bridge VLANs, VNIs, addresses
-//! and our routes; FDB entries are asked for one by one.
+//! and our routes; FDB entries are [`super::fdb`]'s.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,28 +9,28 @@ use std::{
 };
 
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{
         AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort,
         InfoData, InfoKind, InfoPortData, InfoVlan, InfoVrf, InfoVxlan, LinkAttribute,
         LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
     },
-    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage},
     route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
-use nix::errno::Errno;
 use xpu_model::{IfAddr, IfIndex, IfName, Mac, TableId, VlanId, Vni};
 use xpu_plan::{
     linux::{
-        Family, FdbEntry, Link, LinkKind, Observed, Probes, Setting, UnreachableDefault,
+        Family, Link, LinkKind, Observed, Probes, Setting, UnreachableDefault,
         link::{BridgeParams, PortFlags, Settings, VlanEntry, VxlanParams},
     },
     ownership::{ROUTE_PROTOCOL, TENANT_BRIDGE, UNREACHABLE_METRIC},
 };
 
 use super::{
-    Indexes, request, rules, sysctl,
+    Indexes,
+    fdb::{self, Known},
+    request, rules, sysctl,
     tunnel::{TunnelMessage, Verb},
     vlandb::{GetVlans, Vlans},
 };
@@ -102,12 +102,13 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
 pub(super) fn probe(
     rtnl: &mut Rtnl,
     indexes: &Indexes,
+    known: &mut Known,
     probes: &Probes,
     mut observed: Observed,
 ) -> Result<Observed, ObserveError> {
     let bridge = xpu_plan::ownership::fixed(TENANT_BRIDGE);
     if let (Some(_), Some(index)) = (observed.ours(&bridge), indexes.get(&bridge)) {
-        observed.fdb = fdb(rtnl, *index, probes)?;
+        observed.fdb = known.look(*index, &probes.fdb, |entry| fdb::ask(rtnl, *index, entry))?;
     }
     for netdev in &probes.netdevs {
         if let Some(index) = indexes.get(netdev)
@@ -529,41 +530,4 @@ fn unreachable_default(message: &RouteMessage) -> Option<TableId> {
     (ours && metric == Some(UNREACHABLE_METRIC))
         .then(|| TableId::try_from(table.unwrap_or_else(|| u32::from(header.table))).ok())
         .flatten()
-}
-
-/// Which of the probed entries stand on the tenant bridge.
-fn fdb(rtnl: &mut Rtnl, bridge: IfIndex, probes: &Probes) -> Result<BTreeSet<FdbEntry>, RtnlError> {
-    let mut found = BTreeSet::new();
-    for entry in &probes.fdb {
-        match rtnl.get(
-            &format!("look for {} in VLAN {}", entry.mac, entry.vlan),
-            ask(bridge, entry),
-            false,
-        ) {
-            Ok(answers) if answers.iter().any(is_permanent) => drop(found.insert(*entry)),
-            Ok(_) => {}
-            // The bridge, too, may have gone since; the event of that starts another pass.
-            Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
-}
-
-fn ask(bridge: IfIndex, entry: &FdbEntry) -> RouteNetlinkMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Bridge;
-    message.header.ifindex = bridge.get();
-    message.header.flags = NeighbourFlags::Own;
-    message.attributes = vec![
-        NeighbourAttribute::LinkLayerAddress(entry.mac.octets().to_vec()),
-        NeighbourAttribute::Vlan(entry.vlan.get()),
-    ];
-    RouteNetlinkMessage::GetNeighbour(message)
-}
-
-fn is_permanent(message: &RouteNetlinkMessage) -> bool {
-    use netlink_packet_route::neighbour::NeighbourState;
-    matches!(message, RouteNetlinkMessage::NewNeighbour(found)
-        if found.header.state == NeighbourState::Permanent)
 }

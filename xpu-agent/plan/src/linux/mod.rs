@@ -20,7 +20,7 @@ mod report;
 
 use std::collections::BTreeMap;
 
-use xpu_model::{Intent, Node};
+use xpu_model::{Intent, Kind, Node};
 
 pub use action::{Action, NewLink, Outcome, Step};
 pub use hold::{Hold, NodeUse};
@@ -57,6 +57,16 @@ impl LinuxPlan {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Whether FRR, which reads devices, addresses and VNIs from the kernel, has news of it: of
+    /// the netdevs behind BridgePorts it wants to know nothing.
+    #[must_use]
+    pub fn is_news_to_frr(&self) -> bool {
+        let of_port =
+            |owner: &Mark| matches!(owner, Mark::Object(key) if key.kind == Kind::BridgePort);
+        let mut steps = self.steps.iter();
+        steps.any(|step| !step.owners.iter().all(of_port))
     }
 
     /// How many actions it has.

@@ -19,6 +19,7 @@ use crate::{
     ownership::fixed,
 };
 
+mod news;
 mod others;
 mod vtep;
 
