@@ -8,11 +8,16 @@
 //! was away and is back is repaired soon; events that lead to nothing but trouble are heard at
 //! most once a second.
 //!
+//! An intent in which nothing of a backend's kinds changed asks nothing of it: its report holds for
+//! that intent too, and says so by its generation. Forgetting a tombstone that the backend reported
+//! gone is no change either.
+//!
 //! No order is kept between backends. Where one needs another's work first, its planner sees
 //! that as data and says "waits for …"; the other's pass makes it dirty again.
 
 mod backoff;
 pub mod board;
+mod change;
 pub mod collector;
 pub mod frr;
 pub mod linux;
@@ -23,7 +28,7 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
-use xpu_model::{Intent, Kind, ObjectKey, status};
+use xpu_model::{Generation, Intent, Kind, ObjectKey, status};
 
 use crate::telemetry::Probe;
 use backoff::Backoff;
@@ -95,9 +100,9 @@ pub async fn run<B: Backend>(
     let mut backoff = Backoff::new();
     let mut event_gap = Backoff::up_to(EVENT_GAP);
     let mut cause = Cause::Start;
-    let mut last = Arc::new(status::PassReport::default());
     loop {
-        let snapshot = intent.borrow_and_update().clone();
+        let mut snapshot = intent.borrow_and_update().clone();
+        let last = reports.borrow().clone();
         let span = probe.begin(snapshot.generation, cause);
         let started = Instant::now();
         // A pass is not cancelled half-way by `stop`: it is short, and a plan applied in part
@@ -131,32 +136,52 @@ pub async fn run<B: Backend>(
         }
         let backoff_left = matches!(wait.cause, Cause::Retry).then(|| wait.until - ended);
         probe.passed(cause, &report, took, backoff_left);
-        last = Arc::new(report);
-        reports.send_replace(last.clone());
+        reports.send_replace(Arc::new(report));
 
-        let dirty = pin!(async {
-            tokio::time::sleep_until(deaf_until).await;
-            backend.dirty().await;
-        });
-        // All arms are cancel-safe, and none awaits in its body.
-        cause = tokio::select! {
-            () = stop.cancelled() => return,
-            changed = intent.changed() => match changed {
-                Ok(()) => {
-                    backoff.reset();
-                    event_gap.reset();
-                    Cause::Intent
+        cause = loop {
+            let dirty = pin!(async {
+                tokio::time::sleep_until(deaf_until).await;
+                backend.dirty().await;
+            });
+            // All arms are cancel-safe, and none awaits in its body.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = intent.changed() => {
+                    if changed.is_err() {
+                        // The store is gone: the agent is stopping.
+                        return;
+                    }
+                    let next = intent.borrow_and_update().clone();
+                    if failed || change::concerns(B::KINDS, &snapshot, &next, &reports.borrow()) {
+                        backoff.reset();
+                        event_gap.reset();
+                        break Cause::Intent;
+                    }
+                    snapshot = next;
+                    if follow(&reports, snapshot.generation) {
+                        probe.followed(snapshot.generation);
+                    }
                 }
-                // The store is gone: the agent is stopping.
-                Err(_) => return,
-            },
-            () = dirty => {
-                backoff.reset();
-                Cause::Event
+                () = dirty => {
+                    backoff.reset();
+                    break Cause::Event;
+                }
+                () = tokio::time::sleep_until(wait.until) => break wait.cause,
             }
-            () = tokio::time::sleep_until(wait.until) => wait.cause,
         };
     }
+}
+
+/// Says that the last report holds for a generation that asks nothing of the backend; false if it
+/// says so already. In place: a report is as large as the intent.
+fn follow(reports: &watch::Sender<Arc<status::PassReport>>, generation: Generation) -> bool {
+    reports.send_if_modified(|report| {
+        let is_news = report.generation < generation;
+        if is_news {
+            Arc::make_mut(report).generation = generation;
+        }
+        is_news
+    })
 }
 
 struct Wait {

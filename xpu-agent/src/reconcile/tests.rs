@@ -50,6 +50,8 @@ impl Backend for Scripted {
     }
 }
 
+mod cost;
+
 struct Rig {
     intent: watch::Sender<Arc<Intent>>,
     dirty: watch::Sender<()>,

@@ -67,4 +67,11 @@ impl Probe {
             self.settled = Some(report.generation);
         }
     }
+
+    /// The machine follows `generation` as it is: nothing in it concerns the backend.
+    pub(crate) fn followed(&mut self, generation: Generation) {
+        if self.at_rest {
+            self.settled = Some(generation);
+        }
+    }
 }
