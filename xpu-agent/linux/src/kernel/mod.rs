@@ -4,6 +4,7 @@
 //! of socket carries it. So requests are made on tokio's blocking threads, over the same small
 //! socket that the CNI plugin uses; only events are awaited.
 
+mod advertised;
 mod apply;
 mod fdb;
 mod filter;
@@ -32,6 +33,7 @@ use fdb::Known;
 use neighbours::Gateways;
 use observe::Devices;
 
+pub use advertised::routes_at_stake;
 pub use fdb::Moved;
 pub use follow::{FollowCounts, FollowError, Follower};
 pub use neighbours::{Neighbour, Stale, StaleNeighbours};

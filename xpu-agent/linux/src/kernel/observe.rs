@@ -28,7 +28,7 @@ use xpu_plan::{
 };
 
 use super::{
-    Indexes,
+    Indexes, advertised,
     fdb::{self, Known},
     request, rules, sysctl,
     tunnel::{TunnelMessage, Verb},
@@ -57,14 +57,23 @@ pub(super) struct Devices {
     pub(super) links: BTreeMap<IfName, Link>,
     /// How long the tenant bridge keeps an address that it does not hear.
     pub(super) ageing: Option<Duration>,
+    /// The indexes of those that take router advertisements only while the node does not forward.
+    pub(super) of_hosts: BTreeSet<u32>,
 }
 
 /// Everything but what [`probe`] asks for.
 pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, ObserveError> {
+    let has_ipv6 = sysctl::has_ipv6().map_err(ObserveError::Settings)?;
+    let may_begin =
+        has_ipv6 && !sysctl::is_forwarded(Family::V6).map_err(ObserveError::Settings)?;
+    let advertised = if may_begin {
+        advertised::devices(rtnl, &devices)?
+    } else {
+        BTreeSet::new()
+    };
     let Devices {
         names, mut links, ..
     } = devices;
-    let has_ipv6 = sysctl::has_ipv6().map_err(ObserveError::Settings)?;
     addresses(rtnl, &names, &mut links)?;
     let (mut forwarding, mut vrf_first) = (BTreeSet::new(), BTreeSet::new());
     let (mut local_moved, mut rules_in_way) = (BTreeSet::new(), BTreeMap::new());
@@ -94,6 +103,7 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
         local_moved,
         rules_in_way,
         no_ipv6: !has_ipv6,
+        advertised,
         routed: BTreeSet::new(),
     })
 }
@@ -158,6 +168,8 @@ pub(super) fn devices(rtnl: &mut Rtnl) -> Result<Devices, RtnlError> {
         .filter_map(|message| Some((message.header.index, name(message)?)))
         .collect();
     let ageing = messages.iter().find_map(ageing);
+    let of_hosts = messages.iter().filter(|it| advertised::is_of_hosts(it));
+    let of_hosts = of_hosts.map(|message| message.header.index).collect();
     let links = messages
         .into_iter()
         .filter_map(|message| Some((name(&message)?, link(message, &names))));
@@ -165,6 +177,7 @@ pub(super) fn devices(rtnl: &mut Rtnl) -> Result<Devices, RtnlError> {
         links: links.collect(),
         names,
         ageing,
+        of_hosts,
     })
 }
 

@@ -131,3 +131,22 @@ fn an_alias_alone_makes_nothing_ours() {
         assert_eq!(link("port1")["master"], "br-tenant");
     });
 }
+
+/// A kernel that forwards IPv6 forgets what routers advertise.
+#[test]
+fn the_nodes_advertised_default_route_is_not_risked() {
+    in_namespace(|| async {
+        let forwards = || command("sysctl -n net.ipv6.conf.all.forwarding");
+        let mut world = World::new();
+        command("ip -6 route add default via fe80::99 dev up0 proto ra");
+        world.tenant();
+        let report = world.pass().await;
+        assert_eq!(forwards().trim(), "0");
+        let notice = report.notices.join("\n");
+        assert!(notice.contains("net.ipv6.conf.up0.accept_ra=2"), "{notice}");
+        command("sysctl -q net.ipv6.conf.up0.accept_ra=2");
+        let report = world.pass().await;
+        assert_eq!(forwards().trim(), "1");
+        assert!(report.notices.is_empty(), "{:?}", report.notices);
+    });
+}

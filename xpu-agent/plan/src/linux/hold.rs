@@ -33,6 +33,9 @@ pub enum Hold {
     MtuBelowIpv6(Mtu),
     /// An IPv6 address on a kernel without IPv6.
     NoIpv6(IfAddr),
+    /// An IPv6 gateway on a node that would lose its default route by this device if it forwarded
+    /// IPv6.
+    Ipv6NotForwarded(IfName),
     /// FRR doesn't know the L3VNI yet.
     Frr {
         /// The Vrf's name in FRR.
@@ -141,6 +144,11 @@ impl fmt::Display for Hold {
             Self::NoIpv6(addr) => write!(
                 f,
                 "{addr} is not available: this kernel has no IPv6; start it without ipv6.disable=1"
+            ),
+            Self::Ipv6NotForwarded(device) => write!(
+                f,
+                "this node does not forward IPv6, or it would lose its default route by {device}; \
+                 `sysctl net.ipv6.conf.{device}.accept_ra=2` keeps that"
             ),
             Self::MtuBelowIpv6(mtu) => write!(
                 f,

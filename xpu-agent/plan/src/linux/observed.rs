@@ -36,6 +36,9 @@ pub struct Observed {
     pub rules_in_way: BTreeMap<Family, ForeignRule>,
     /// The kernel has no IPv6 (`ipv6.disable=1`).
     pub no_ipv6: bool,
+    /// The devices with a default route that the kernel has from router advertisements and forgets
+    /// when it begins to forward IPv6, for their `accept_ra` is 1; looked for until it does.
+    pub advertised: BTreeSet<IfName>,
     /// Which of the [`Probes`]' netdevs have routes that somebody gave them.
     pub routed: BTreeSet<IfName>,
 }
@@ -191,6 +194,14 @@ impl Link {
 }
 
 impl Observed {
+    /// The devices by which the node would lose its IPv6 default route if IPv6 were forwarded. What
+    /// is advertised on one of ours is a tenant's word.
+    pub fn routes_at_stake(&self) -> impl Iterator<Item = &IfName> {
+        let is_on = self.forwarding.contains(&Family::V6);
+        let advertised = self.advertised.iter();
+        advertised.filter(move |device| !is_on && self.ours(device).is_none())
+    }
+
     /// Our device of that name; a foreign one of the same name is none.
     #[must_use]
     pub fn ours(&self, name: &IfName) -> Option<&Link> {

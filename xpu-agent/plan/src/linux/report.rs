@@ -142,7 +142,15 @@ impl Reporter<'_> {
                 ownership::LOCAL_RULE
             )
         });
-        rules.collect()
+        let routes = self.observed.routes_at_stake().map(|device| {
+            format!(
+                "IPv6 is not forwarded: the kernel would forget the node's default route by \
+                 {device}, which a router advertised; `sysctl \
+                 net.ipv6.conf.{device}.accept_ra=2` keeps it, and forwarding is switched on a \
+                 minute later at most"
+            )
+        });
+        rules.chain(routes).collect()
     }
 
     /// What is wrong with a device of the node's; none if packets can pass it.

@@ -7,7 +7,7 @@ use nix::{sys::utsname::uname, unistd::AccessFlags};
 use tokio::time::timeout;
 use xpu_backends::frr::Frr;
 use xpu_linux::{
-    kernel::{Answer, Feature},
+    kernel::{Answer, Feature, routes_at_stake},
     sync::Rtnl,
 };
 
@@ -35,6 +35,9 @@ pub async fn observe(config: &Config) -> Facts {
         frr,
         store: writable(directory),
         store_directory: directory.display().to_string(),
+        at_stake: routes_at_stake()
+            .map(|devices| devices.iter().map(ToString::to_string).collect())
+            .map_err(|error| error.to_string()),
     }
 }
 

@@ -28,6 +28,9 @@ pub struct Facts {
     pub store: Result<(), String>,
     /// The store's directory.
     pub store_directory: String,
+    /// The devices by which the node would lose its IPv6 default route if it forwarded IPv6; else
+    /// why that cannot be told.
+    pub at_stake: Result<Vec<String>, String>,
 }
 
 /// FRR as it was found.
@@ -116,6 +119,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
             .map(|(it, answer)| feature(*it, answer)),
     );
     checks.push(store(facts));
+    checks.push(ipv6(&facts.at_stake));
     checks.push(frr(facts.frr.as_ref()));
     checks
 }
@@ -221,6 +225,32 @@ fn store(facts: &Facts) -> Check {
             NAME,
             format!("{directory} cannot be written: {reason}"),
             format!("install -d -m 0700 {directory}, as the user that the agent runs as"),
+        ),
+    }
+}
+
+fn ipv6(at_stake: &Result<Vec<String>, String>) -> Check {
+    const NAME: &str = "IPv6 forwarding";
+    let mend = |device: &str| format!("sysctl net.ipv6.conf.{device}.accept_ra=2");
+    match at_stake {
+        Ok(devices) if devices.is_empty() => good(NAME, "takes no default route of the node's"),
+        Ok(devices) => warning(
+            NAME,
+            format!(
+                "is not switched on: the kernel would forget the node's default route by {}, which \
+                 a router advertised",
+                devices.join(", ")
+            ),
+            devices
+                .iter()
+                .map(|device| mend(device))
+                .collect::<Vec<_>>()
+                .join("; "),
+        ),
+        Err(reason) => warning(
+            NAME,
+            format!("unclear whether it takes a default route of the node's: {reason}"),
+            "see `ip -6 route show default proto ra`",
         ),
     }
 }

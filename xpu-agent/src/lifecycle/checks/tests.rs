@@ -13,6 +13,7 @@ fn facts() -> Facts {
         }),
         store: Ok(()),
         store_directory: "/var/lib/xpu-agent".to_owned(),
+        at_stake: Ok(vec![]),
     }
 }
 
@@ -131,4 +132,19 @@ fn a_check_reads_well() {
         "kernel           BAD      5.10.0 is older than 5.18, the first with VXLAN VNI filters\n\
          \u{20}                         → boot kernel 5.18 or later: apt install linux-image-amd64"
     );
+}
+
+#[test]
+fn a_default_route_that_forwarding_would_take_is_told_with_the_mend() {
+    let facts = Facts {
+        at_stake: Ok(vec!["eth0".to_owned(), "eth1".to_owned()]),
+        ..facts()
+    };
+    let warned = vec![("IPv6 forwarding", Verdict::Warning)];
+    assert_eq!(trouble(&facts), (true, warned));
+    let checks = judge(&facts);
+    let check = checks.iter().find(|it| it.name == "IPv6 forwarding");
+    let mend = check.and_then(|it| it.mend.clone()).unwrap();
+    let each = ["eth0", "eth1"].map(|it| format!("sysctl net.ipv6.conf.{it}.accept_ra=2"));
+    assert_eq!(mend, each.join("; "));
 }

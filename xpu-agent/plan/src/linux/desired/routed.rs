@@ -195,10 +195,19 @@ impl Builder<'_> {
             owner.clone(),
         );
         match without {
-            None => Ok(()),
+            None => self.forwards(&spec.gateways),
             Some(addr) if self.observed.no_ipv6 => Err(Hold::NoIpv6(addr)),
             Some(_) => Err(Hold::MtuBelowIpv6(self.mtu)),
         }
+    }
+
+    /// Whether the node forwards what these gateways are asked to.
+    fn forwards(&self, gateways: &[IfAddr]) -> Result<(), Hold> {
+        let is_ipv6 = gateways.iter().any(|addr| addr.addr().is_ipv6());
+        let mut at_stake = self.observed.routes_at_stake().filter(|_| is_ipv6);
+        at_stake
+            .next()
+            .map_or(Ok(()), |device| Err(Hold::Ipv6NotForwarded(device.clone())))
     }
 
     /// The addresses of a gateway's device, and one that needs IPv6 where there is none.

@@ -37,9 +37,13 @@ pub(super) fn steps(desired: &Desired, base: &Observed) -> Vec<Step> {
         Action::PutVrfFirst(family) => !base.rules_in_way.contains_key(family),
         _ => true,
     };
+    let keeps_the_node = |step: &Step| match &step.action {
+        Action::Forward(Family::V6) => base.routes_at_stake().next().is_none(),
+        _ => true,
+    };
     let mut steps: Vec<Step> = node(base, &base.vrf_first, Action::PutVrfFirst)
         .filter(is_ours_to_order)
-        .chain(node(base, &base.forwarding, Action::Forward))
+        .chain(node(base, &base.forwarding, Action::Forward).filter(keeps_the_node))
         .collect();
     steps.extend(created(desired, base, |kind| {
         matches!(kind, LinkKind::Bridge(_) | LinkKind::Vrf(_))

@@ -266,10 +266,14 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
             is_local,
         }),
     );
-    let odd = (uplink, alias, no_ipv6, rule);
+    let advertised = proptest::bool::weighted(0.1);
+    let odd = (uplink, alias, no_ipv6, rule, advertised);
     (collisions, ports, held, any::<bool>(), odd).prop_map(|(collision, ports, held, vrf, odd)| {
-        let (uplink, alias, no_ipv6, rule) = odd;
+        let (uplink, alias, no_ipv6, rule, advertised) = odd;
         let mut kernel = Kernel::default();
+        if advertised && !no_ipv6 {
+            kernel.0.advertised.insert(fixed("docker0"));
+        }
         let links = &mut kernel.0.links;
         let docker = BridgeParams {
             vlan_filtering: true,

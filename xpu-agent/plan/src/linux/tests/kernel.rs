@@ -68,6 +68,8 @@ impl Kernel {
         match action {
             Action::Forward(family) => {
                 ensure!(self.has(*family), "ENOENT: no IPv6");
+                let stays = *family == Family::V4 || self.0.advertised.is_empty();
+                ensure!(stays, "the node is cut off");
                 ensure!(self.0.forwarding.insert(*family), "forwarded already");
             }
             Action::PutVrfFirst(family) => {

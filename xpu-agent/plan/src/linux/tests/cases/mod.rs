@@ -19,6 +19,7 @@ use crate::{
     ownership::fixed,
 };
 
+mod forwarding;
 mod news;
 mod others;
 mod vtep;

@@ -1,0 +1,76 @@
+//! What the node itself forwards, and keeps.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+fn inputs<'a>(intent: &'a Intent, node: &'a Node) -> Inputs<'a> {
+    Inputs {
+        intent,
+        node,
+        frr: &FrrFacts::Unmanaged,
+    }
+}
+
+const FORWARD: &str = "switch IPv6 forwarding on";
+
+#[test]
+fn a_node_keeps_the_default_route_that_a_router_advertised() {
+    let (nobody, node) = (Intent::default(), node());
+    let mut kernel = with_port();
+    kernel.0.advertised.insert(fixed("eth0"));
+    let plan = kernel.pass(&inputs(&nobody, &node)).unwrap();
+    assert!(!words(&plan.steps).contains(&FORWARD.to_owned()));
+    let observed = kernel.observe(&inputs(&nobody, &node));
+    let told = report(&inputs(&nobody, &node), &observed, &[]);
+    let [notice] = &told.notices[..] else {
+        panic!("{told:?}");
+    };
+    assert!(
+        notice.contains("`sysctl net.ipv6.conf.eth0.accept_ra=2`"),
+        "{notice}"
+    );
+    assert!(!told.wants_retry(), "{told:?}");
+
+    // Who needs it says so, and has all the rest.
+    let tenant = tenant();
+    kernel.pass(&inputs(&tenant, &node)).unwrap();
+    let observed = kernel.observe(&inputs(&tenant, &node));
+    let told = report(&inputs(&tenant, &node), &observed, &[]);
+    let Some(State::Error(reason)) = state(&told, xpu_model::Kind::Svi, "gate-a") else {
+        panic!("{told:?}");
+    };
+    assert!(reason.contains("eth0"), "{reason}");
+    for (kind, name) in [
+        (xpu_model::Kind::Vrf, "blue"),
+        (xpu_model::Kind::BridgePort, "port1"),
+    ] {
+        assert_eq!(state(&told, kind, name), Some(State::Success));
+    }
+
+    // accept_ra is 2 now: the route stays.
+    kernel.0.advertised.clear();
+    let plan = kernel.pass(&inputs(&tenant, &node)).unwrap();
+    assert_eq!(words(&plan.steps), [FORWARD]);
+    let observed = kernel.observe(&inputs(&tenant, &node));
+    let told = report(&inputs(&tenant, &node), &observed, &[]);
+    assert!(told.notices.is_empty(), "{told:?}");
+    let gateway = state(&told, xpu_model::Kind::Svi, "gate-a");
+    assert_eq!(gateway, Some(State::Success));
+}
+
+/// A node that forwards already has no such route to lose, and a tenant that advertises itself on
+/// a gateway does not keep the node from forwarding.
+#[test]
+fn what_a_tenant_advertises_does_not_count() {
+    let (tenant, node) = (tenant(), node());
+    let mut kernel = with_port();
+    kernel.pass(&inputs(&tenant, &node)).unwrap();
+    let mut observed = kernel.observe(&inputs(&tenant, &node));
+    observed.forwarding.remove(&Family::V6);
+    observed.advertised.insert(fixed("svi-10"));
+    let plan = plan(&inputs(&tenant, &node), &observed);
+    assert_eq!(words(&plan.steps), [FORWARD]);
+    let told = report(&inputs(&tenant, &node), &observed, &[]);
+    assert!(told.notices.is_empty(), "{told:?}");
+}
