@@ -1,5 +1,5 @@
-//! Events: that something about links, addresses, rules, VNIs or our own few FDB entries and routes
-//! changed, and nothing else.
+//! Events: that something about links, addresses, rules, VNIs, settings or our own few FDB entries
+//! and routes changed, and nothing else.
 //!
 //! The kernel's receive queue is the only queue. What the events say is thrown away, since the
 //! pass that follows observes; so a lost event (`ENOBUFS`) is just one more reason for a pass. Only
@@ -25,9 +25,10 @@ use super::{Moved, filter};
 
 /// `RTNLGRP_LINK`, which carries bridge VLANs too; `RTNLGRP_NEIGH`, with the FDB;
 /// `RTNLGRP_IPV4_IFADDR`; `RTNLGRP_IPV4_ROUTE`; `RTNLGRP_IPV4_RULE`; `RTNLGRP_IPV6_IFADDR`;
-/// `RTNLGRP_IPV6_ROUTE`; `RTNLGRP_IPV6_RULE`; `RTNLGRP_TUNNEL` (`linux/rtnetlink.h`). Of
-/// neighbours and routes only what [`super::filter`] lets pass.
-const GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 9, 11, 19, 35];
+/// `RTNLGRP_IPV6_ROUTE`; `RTNLGRP_IPV6_RULE`; `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF`,
+/// which tell of forwarding and `rp_filter`; `RTNLGRP_TUNNEL` (`linux/rtnetlink.h`). Of neighbours
+/// and routes only what [`super::filter`] lets pass.
+const GROUPS: [u32; 11] = [1, 3, 5, 7, 8, 9, 11, 19, 24, 25, 35];
 
 /// Why events cannot be followed.
 #[derive(Debug, thiserror::Error)]
@@ -189,6 +190,29 @@ mod tests {
         let wait = std::time::Duration::from_millis(300);
         let told = tokio::time::timeout(wait, follower.changed()).await;
         told.is_ok()
+    }
+
+    #[test]
+    fn settings_that_the_kernel_tells_of_wake() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            for (setting, before, after) in [
+                ("ipv4/ip_forward", "1", "0"),
+                ("ipv4/conf/lo/rp_filter", "0", "1"),
+                ("ipv4/conf/all/rp_filter", "0", "1"),
+                ("ipv6/conf/all/forwarding", "1", "0"),
+            ] {
+                let path = format!("/proc/sys/net/{setting}");
+                std::fs::write(&path, before).unwrap();
+                let mut follower = Follower::new().unwrap();
+                std::fs::write(&path, after).unwrap();
+                assert!(is_told(&mut follower).await, "{setting}");
+            }
+        });
     }
 
     #[test]

@@ -103,6 +103,7 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
         local_moved,
         rules_in_way,
         no_ipv6: !has_ipv6,
+        rp_strict: sysctl::is_reverse_path_strict().map_err(ObserveError::Settings)?,
         advertised,
         routed: BTreeSet::new(),
     })

@@ -33,6 +33,13 @@ pub(super) fn forward(family: Family) -> io::Result<()> {
     fs::write(forwarding(family), "1")
 }
 
+/// Whether every device filters by the reverse path, whatever it says itself: the kernel takes
+/// the higher of `all` and the device's own, and 1 is the strict filter.
+pub(super) fn is_reverse_path_strict() -> io::Result<bool> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter")?;
+    Ok(text.trim() == "1")
+}
+
 /// Whether the kernel has IPv6: `ipv6.disable=1` leaves its settings out.
 pub(super) fn has_ipv6() -> io::Result<bool> {
     fs::exists(forwarding(Family::V6))

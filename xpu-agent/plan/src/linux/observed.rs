@@ -36,6 +36,9 @@ pub struct Observed {
     pub rules_in_way: BTreeMap<Family, ForeignRule>,
     /// The kernel has no IPv6 (`ipv6.disable=1`).
     pub no_ipv6: bool,
+    /// Every device filters strictly by the reverse path (`net.ipv4.conf.all.rp_filter` is 1), ours
+    /// that are not to do so too.
+    pub rp_strict: bool,
     /// The devices with a default route that the kernel has from router advertisements and forgets
     /// when it begins to forward IPv6, for their `accept_ra` is 1; looked for until it does.
     pub advertised: BTreeSet<IfName>,

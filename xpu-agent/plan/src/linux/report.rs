@@ -150,7 +150,20 @@ impl Reporter<'_> {
                  minute later at most"
             )
         });
-        rules.chain(routes).collect()
+        rules.chain(routes).chain(self.strict_filter()).collect()
+    }
+
+    /// That our devices' own `rp_filter` has no effect, once there is one.
+    fn strict_filter(&self) -> Option<String> {
+        let intent = self.inputs.intent;
+        let has_l3vni = || intent.live::<VrfSpec>().any(|vrf| vrf.spec.vni.is_some());
+        let routes = intent.live::<SviSpec>().next().is_some() || has_l3vni();
+        (self.observed.rp_strict && routes).then(|| {
+            "net.ipv4.conf.all.rp_filter is 1, which no device can set aside: tenants' packets are \
+             dropped where the way back is another one, as with anycast gateways; `sysctl \
+             net.ipv4.conf.all.rp_filter=0` leaves it to each device"
+                .to_owned()
+        })
     }
 
     /// What is wrong with a device of the node's; none if packets can pass it.

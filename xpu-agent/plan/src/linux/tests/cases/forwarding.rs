@@ -74,3 +74,23 @@ fn what_a_tenant_advertises_does_not_count() {
     let told = report(&inputs(&tenant, &node), &observed, &[]);
     assert!(told.notices.is_empty(), "{told:?}");
 }
+
+#[test]
+fn a_filter_that_our_devices_cannot_set_aside_is_told_once_it_matters() {
+    let (nobody, tenant, node) = (Intent::default(), tenant(), node());
+    let mut kernel = with_port();
+    let mut notices = |intent: &Intent, rp_strict| {
+        kernel.0.rp_strict = rp_strict;
+        let inputs = inputs(intent, &node);
+        kernel.pass(&inputs).unwrap();
+        report(&inputs, &kernel.observe(&inputs), &[]).notices
+    };
+    assert!(notices(&nobody, true).is_empty());
+    assert!(notices(&tenant, false).is_empty());
+    let told = notices(&tenant, true);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].contains("`sysctl net.ipv4.conf.all.rp_filter=0`"),
+        "{told:?}"
+    );
+}
