@@ -200,16 +200,31 @@ impl Intent {
     }
 
     /// Forgets the tombstone made at `generation`, once every backend reports the object gone.
-    /// Returns whether it was still that one; the intent's generation does not change, since
+    /// Returns whether it did: it has to be that one still, and no other tombstone may refer to it,
+    /// whose own remains are found by its numbers. The intent's generation does not change, since
     /// nothing is left to apply.
     pub fn collect<S: Spec>(&mut self, id: &Id, generation: Generation) -> bool {
         let dead = S::objects(self)
             .get(id)
             .is_some_and(|object| object.deleting && object.generation == generation);
-        if dead {
+        let forgotten = dead && S::referrers(id, self).is_empty();
+        if forgotten {
             S::objects_mut(self).remove(id);
         }
-        dead
+        forgotten
+    }
+
+    /// Whether an object refers to another, tombstones included.
+    #[must_use]
+    pub fn is_referred_to(&self, key: &ObjectKey) -> bool {
+        use crate::name::Kind;
+        let referrers = match key.kind {
+            Kind::Vrf => VrfSpec::referrers(&key.id, self),
+            Kind::LogicalBridge => LogicalBridgeSpec::referrers(&key.id, self),
+            Kind::BridgePort => BridgePortSpec::referrers(&key.id, self),
+            Kind::Svi => SviSpec::referrers(&key.id, self),
+        };
+        !referrers.is_empty()
     }
 
     /// Puts back an object read from the store, as it was.

@@ -148,6 +148,33 @@ fn a_tombstone_holds_its_numbers_until_collected_and_can_come_back() {
         .unwrap();
 }
 
+#[test]
+fn a_tombstone_is_not_forgotten_before_those_that_refer_to_it() {
+    let mut intent = Intent::default();
+    intent.create(id("blue"), vrf(None), &rules()).unwrap();
+    intent
+        .create(id("net-1"), bridge(10, None), &rules())
+        .unwrap();
+    let gateway = SviSpec {
+        vrf: id("blue"),
+        logical_bridge: id("net-1"),
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        gateways: vec!["10.0.0.1/24".parse().unwrap()],
+        bgp: None,
+    };
+    intent.create(id("gate-1"), gateway, &rules()).unwrap();
+    intent.delete::<SviSpec>(&id("gate-1")).unwrap();
+    let svi = intent.generation;
+    intent.delete::<LogicalBridgeSpec>(&id("net-1")).unwrap();
+    let bridge = intent.generation;
+    let net = LogicalBridgeSpec::key(&id("net-1"));
+    assert!(intent.is_referred_to(&net));
+    assert!(!intent.collect::<LogicalBridgeSpec>(&id("net-1"), bridge));
+    assert!(intent.collect::<SviSpec>(&id("gate-1"), svi));
+    assert!(!intent.is_referred_to(&net));
+    assert!(intent.collect::<LogicalBridgeSpec>(&id("net-1"), bridge));
+}
+
 /// A call as a client may make it.
 #[derive(Debug, Clone)]
 enum Call {

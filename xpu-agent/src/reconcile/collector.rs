@@ -13,7 +13,8 @@ pub async fn run(store: Store, mut board: Board, stop: CancellationToken) {
     loop {
         let snapshot = intent.borrow_and_update().clone();
         for (key, generation) in tombstones(&snapshot) {
-            if board.is_gone(&key, generation) {
+            // What others refer to goes after them.
+            if board.is_gone(&key, generation) && !snapshot.is_referred_to(&key) {
                 match collect(&store, &key, generation).await {
                     Ok(()) => debug!(object = %key, "gone and forgotten"),
                     // Tried again with the next report.

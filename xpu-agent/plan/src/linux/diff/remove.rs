@@ -24,8 +24,11 @@ pub(super) fn steps(
     gone: &Gone,
     accounts: &Accounts<'_>,
 ) -> Vec<Step> {
-    let mut steps = links(observed, gone, |kind| matches!(kind, LinkKind::Vlan { .. }));
-    steps.extend(fdb(desired, base, accounts));
+    // A gateway's device says which entry goes with it, so the entry goes first: what an agent that
+    // is killed in between leaves behind is found again.
+    let mut steps = fdb(desired, base, accounts);
+    let vlan_device = |kind: &LinkKind| matches!(kind, LinkKind::Vlan { .. });
+    steps.extend(links(observed, gone, vlan_device));
     steps.extend(tunnels(desired, base, accounts));
     let (vxlan, others): (Vec<_>, Vec<_>) =
         vlans(desired, base, accounts)

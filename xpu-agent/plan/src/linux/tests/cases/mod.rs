@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod forwarding;
+mod gateway;
 mod news;
 mod others;
 mod vtep;
@@ -206,9 +207,9 @@ fn a_tenant_comes_in_order_and_goes_in_reverse() {
     assert_eq!(
         words(&plan.steps),
         [
+            "remove the gateway's entry 02:00:5e:00:00:10 in VLAN 10",
             "delete l3-1",
             "delete svi-10",
-            "remove the gateway's entry 02:00:5e:00:00:10 in VLAN 10",
             "remove VLAN 1 from vxl3",
             "remove VLAN 10 from vxlan",
             "remove VNI 10000 from vxl3",

@@ -1,0 +1,78 @@
+//! A gateway's entry on the bridge does not outlive it.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+use crate::linux::{Action, LinkKind, LinuxPlan};
+
+fn inputs<'a>(intent: &'a Intent, node: &'a Node) -> Inputs<'a> {
+    Inputs {
+        intent,
+        node,
+        frr: &FrrFacts::Unmanaged,
+    }
+}
+
+/// A plan without the steps that the kernel refuses, or that an agent did not come to.
+fn without(plan: LinuxPlan, fails: impl Fn(&Action) -> bool) -> LinuxPlan {
+    let mut steps = plan.steps;
+    steps.retain(|step| !fails(&step.action));
+    LinuxPlan {
+        steps,
+        holds: plan.holds,
+    }
+}
+
+#[test]
+fn an_entry_that_stays_is_removed_though_its_network_is_deleted_too() {
+    let (mut intent, node) = (tenant(), node());
+    let mut kernel = with_port();
+    kernel.pass(&inputs(&intent, &node)).unwrap();
+    intent.delete::<SviSpec>(&id("gate-a")).unwrap();
+    intent.delete::<BridgePortSpec>(&id("port1")).unwrap();
+    intent.delete::<LogicalBridgeSpec>(&id("net-a")).unwrap();
+    let generation = intent.generation;
+    let todo = plan(
+        &inputs(&intent, &node),
+        &kernel.observe(&inputs(&intent, &node)),
+    );
+    let refused = without(todo, |action| matches!(action, Action::RemoveFdb(_)));
+    kernel.apply(&refused).unwrap();
+
+    // The network's own part is done, and the entry is known by its number alone.
+    let told = report(
+        &inputs(&intent, &node),
+        &kernel.observe(&inputs(&intent, &node)),
+        &[],
+    );
+    assert_eq!(state(&told, xpu_model::Kind::LogicalBridge, "net-a"), None);
+    assert!(state(&told, xpu_model::Kind::Svi, "gate-a").is_some());
+    intent.collect::<LogicalBridgeSpec>(&id("net-a"), generation);
+    kernel.pass(&inputs(&intent, &node)).unwrap();
+    assert!(kernel.0.fdb.is_empty(), "{:?}", kernel.0.fdb);
+}
+
+/// An agent that is killed in the middle knows nothing of the deleted objects but what it stored.
+#[test]
+fn what_is_done_first_leaves_what_is_left_to_be_found() {
+    let (intent, node) = (tenant(), node());
+    let mut kernel = with_port();
+    kernel.pass(&inputs(&intent, &node)).unwrap();
+    let nobody = Intent::default();
+    let todo = plan(
+        &inputs(&nobody, &node),
+        &kernel.observe(&inputs(&nobody, &node)),
+    );
+    for done in 0..todo.len() {
+        let mut kernel = kernel.clone();
+        let begun = LinuxPlan {
+            steps: todo.steps[..done].to_vec(),
+            ..LinuxPlan::default()
+        };
+        kernel.apply(&begun).unwrap();
+        kernel.pass(&inputs(&nobody, &node)).unwrap();
+        assert!(kernel.0.fdb.is_empty(), "after {done}: {:?}", kernel.0.fdb);
+        let svi = |link: &crate::linux::Link| matches!(link.kind, LinkKind::Vlan { .. });
+        assert!(!kernel.0.links.values().any(svi));
+    }
+}
