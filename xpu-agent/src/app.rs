@@ -144,8 +144,10 @@ impl App {
         };
         let (facts, facts_seen) = watch::channel(managed);
         let foreign_seen = foreign.subscribe();
-        let linux = LinuxBackend::open(node.clone(), facts_seen, foreign)
-            .await
+        let opened = LinuxBackend::open(node.clone(), facts_seen, foreign);
+        let opened = self.stop.run_until_cancelled(opened).await;
+        let linux = opened
+            .context("the agent was stopped while it looked at the kernel's devices")?
             .context("netlink cannot be used; the agent needs CAP_NET_ADMIN")?;
         let applied = linux.applied();
         let metrics = metrics.with(KernelEvents(linux.events()));

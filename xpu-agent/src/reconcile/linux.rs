@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
-use tracing::{Instrument, debug, debug_span, error};
+use tracing::{Instrument, debug, debug_span, error, warn};
 use xpu_linux::{
     kernel::{FollowCounts, FollowError, Follower, Linux, ObserveError},
     sync::RtnlError,
@@ -17,7 +17,7 @@ use xpu_plan::{
     linux::{self, Inputs, LinuxPlan, Observed, Outcome},
 };
 
-use super::{AUDIT, Backend};
+use super::{AUDIT, Backend, backoff::Backoff};
 
 /// How long events alone say what became of that which is asked for one by one. Less than between
 /// any two audits, so that each of them asks.
@@ -78,6 +78,53 @@ pub struct LinuxBackend<M = Kernel> {
     foreign: watch::Sender<BTreeSet<IfName>>,
     /// Counts the passes that changed something that FRR looks at: it then looks again.
     applied: watch::Sender<u64>,
+    /// What the last pass came to that could look.
+    last: PassReport,
+}
+
+/// Why a pass came to nothing.
+enum Trouble {
+    /// The kernel kept changing while it was looked at; with how many actions were applied before,
+    /// and failed.
+    Unsteady {
+        reason: String,
+        planned: usize,
+        failed: usize,
+    },
+    /// The kernel cannot be looked at.
+    Blind(String),
+}
+
+impl From<ObserveError> for Trouble {
+    fn from(error: ObserveError) -> Self {
+        let reason = error.to_string();
+        match error {
+            ObserveError::Netlink(RtnlError::Unsteady { .. }) => Self::Unsteady {
+                reason,
+                planned: 0,
+                failed: 0,
+            },
+            ObserveError::Netlink(_) | ObserveError::Settings(_) => Self::Blind(reason),
+        }
+    }
+}
+
+/// Asks again, by back-off, while what is asked for changes under each answer.
+async fn steady<T, F>(mut ask: impl FnMut() -> F) -> Result<T, RtnlError>
+where
+    F: Future<Output = Result<T, RtnlError>>,
+{
+    let mut backoff = Backoff::new();
+    loop {
+        match ask().await {
+            Err(error @ RtnlError::Unsteady { .. }) => {
+                let wait = backoff.next();
+                warn!(%error, ?wait, "asked again");
+                tokio::time::sleep(wait).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Why netlink cannot be used.
@@ -106,7 +153,7 @@ impl LinuxBackend {
         // Subscribed before the first observation: no change falls between.
         let follower = Follower::new()?;
         let linux = Linux::open()?;
-        foreign.send_replace(linux.foreign_devices().await?);
+        foreign.send_replace(steady(|| linux.foreign_devices()).await?);
         let kernel = Kernel {
             linux,
             follower,
@@ -142,6 +189,7 @@ impl<M: Machine> LinuxBackend<M> {
             facts,
             foreign,
             applied,
+            last: super::no_report_yet(),
         }
     }
 
@@ -151,7 +199,7 @@ impl<M: Machine> LinuxBackend<M> {
         self.applied.subscribe()
     }
 
-    async fn try_pass(&mut self, intent: &Intent) -> Result<PassReport, String> {
+    async fn try_pass(&mut self, intent: &Intent) -> Result<PassReport, Trouble> {
         let facts = self.facts.borrow_and_update().clone();
         let node = self.node.clone();
         let inputs = Inputs {
@@ -180,17 +228,26 @@ impl<M: Machine> LinuxBackend<M> {
         if is_news_to_frr {
             self.applied.send_modify(|passes| *passes += 1);
         }
-        let after = self.observe(&inputs).await?;
+        let after = match self.observe(&inputs).await.map_err(Trouble::from) {
+            Err(Trouble::Unsteady { reason, .. }) => {
+                let failed = outcomes.iter().filter(|outcome| outcome.result.is_err());
+                return Err(Trouble::Unsteady {
+                    reason,
+                    planned: outcomes.len(),
+                    failed: failed.count(),
+                });
+            }
+            after => after?,
+        };
         Ok(linux::report(&inputs, &after, &outcomes))
     }
 
-    async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, String> {
+    async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, ObserveError> {
         let observed = self
             .machine
             .observe(inputs)
             .instrument(debug_span!("observe"))
-            .await
-            .map_err(|error| error.to_string())?;
+            .await?;
         let foreign: BTreeSet<IfName> = observed
             .links
             .iter()
@@ -212,8 +269,30 @@ impl<M: Machine> Backend for LinuxBackend<M> {
 
     async fn pass(&mut self, intent: &Arc<Intent>) -> PassReport {
         match self.try_pass(intent).await {
-            Ok(report) => report,
-            Err(reason) => super::unobserved(Self::NAME, intent, intent.keys(), &reason),
+            Ok(report) => {
+                self.last = report.clone();
+                report
+            }
+            // What was so a moment ago is the best that is known, of the intent that it was of:
+            // what came later has not been worked on yet, and nothing is taken for gone.
+            Err(Trouble::Unsteady {
+                reason,
+                planned,
+                failed,
+            }) => {
+                let mut report = PassReport {
+                    planned,
+                    failed,
+                    ..self.last.clone()
+                };
+                report
+                    .node
+                    .push(format!("the kernel is looked at again: {reason}"));
+                report
+            }
+            Err(Trouble::Blind(reason)) => {
+                super::unobserved(Self::NAME, intent, intent.keys(), &reason)
+            }
         }
     }
 
@@ -234,19 +313,4 @@ impl<M: Machine> Backend for LinuxBackend<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    /// Looks at the machine that runs the test and changes nothing.
-    #[tokio::test]
-    async fn foreign_devices_are_known_once_it_is_open() {
-        let node = Config::default().node().unwrap();
-        let (foreign, seen) = watch::channel(BTreeSet::new());
-        let (_facts, facts) = watch::channel(FrrFacts::Unknown);
-        let _backend = LinuxBackend::open(Arc::new(node), facts, foreign)
-            .await
-            .unwrap();
-        assert!(seen.borrow().contains(&"lo".parse().unwrap()));
-    }
-}
+mod tests;
