@@ -13,4 +13,4 @@ pub mod frr;
 pub mod linux;
 pub mod ownership;
 
-pub use facts::FrrFacts;
+pub use facts::{FrrFacts, VrfInFrr};

@@ -254,19 +254,29 @@ impl FrrBackend {
     }
 
     async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, VtyError> {
-        let observed = self
-            .frr
-            .observe()
-            .instrument(debug_span!("observe"))
-            .await?;
+        let observed = self.frr.observe().instrument(debug_span!("observe")).await;
+        let observed = match observed {
+            Ok(observed) => observed,
+            Err(error) => {
+                // No device has to wait for what does not run.
+                if error.is_absence() {
+                    let facts = self.facts.borrow().clone().stopped();
+                    self.publish(facts);
+                }
+                return Err(error);
+            }
+        };
         self.meter.answered(observed.version);
-        let facts = frr::facts(inputs, &observed);
+        self.publish(frr::facts(inputs, &observed));
+        Ok(observed)
+    }
+
+    fn publish(&self, facts: FrrFacts) {
         self.facts.send_if_modified(|known| {
             let changed = *known != facts;
             *known = facts;
             changed
         });
-        Ok(observed)
     }
 }
 

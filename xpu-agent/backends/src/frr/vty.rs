@@ -73,6 +73,12 @@ impl VtyError {
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })
     }
+
+    /// Whether the daemon does not run.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
 }
 
 /// An open connection, in the enable node.

@@ -40,13 +40,20 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
         }
     }
     base::stale(inputs, &desired, observed, &mut commands);
+    let given_up: BTreeSet<String> = commands
+        .iter()
+        .filter(|command| command.line.text.starts_with("vni "))
+        .map(|command| command.line.text.clone())
+        .collect();
     let missing = desired
         .into_iter()
         .filter(|line| !observed.config.lines.contains(line))
         // Contexts are entered on the way to their lines; alone they need no command.
         .filter(|line| !is_context(line))
         // FRR has to let go of the old VNI before it hears of a new one.
-        .filter(|line| !leaving.contains(line.path.first().unwrap_or(&line.text)));
+        .filter(|line| !leaving.contains(line.path.first().unwrap_or(&line.text)))
+        // Nor does a Vrf take what another gives up before the other's devices can have gone.
+        .filter(|line| line.daemon != Daemon::Zebra || !given_up.contains(&line.text));
     let mut additions: Vec<_> = missing.map(|line| Command { line, add: true }).collect();
     additions.sort_by_key(|command| rank(&command.line));
     commands.extend(additions);
@@ -69,7 +76,18 @@ pub(super) fn held_vni(
     let mut bgpd = observed.bgp_vnis.iter();
     let bgpd = bgpd.find(|(_, vni)| vni.is_l3 && vni.rd.as_ref() == Some(&rd));
     let held = zebra.or_else(|| bgpd.map(|(vni, _)| *vni));
-    held.filter(|held| vrf.spec.vni.is_some_and(|vni| vni != *held))
+    held.filter(|held| vrf.deleting || vrf.spec.vni != Some(*held))
+}
+
+/// The devices of the VRFs that have a BGP instance which the agent made.
+pub(super) fn instances_of_ours(observed: &Observed) -> BTreeSet<&str> {
+    let instances = observed.config.outermost(Daemon::Bgpd);
+    let of_vrfs = instances.filter_map(|line| {
+        let (_, device) = line.strip_prefix("router bgp ")?.split_once(" vrf ")?;
+        let mark = Line::new(Daemon::Bgpd, &[line], MADE_BY_US);
+        observed.config.lines.contains(&mark).then_some(device)
+    });
+    of_vrfs.collect()
 }
 
 /// What stands in the contexts of one Vrf and should not.

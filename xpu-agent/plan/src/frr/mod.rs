@@ -8,8 +8,9 @@
 //! contexts of that name are about the other's VRF.
 //!
 //! FRR must know `vrf X` / `vni N` before the L3VNI's devices appear (FRR issues 17342, 19756):
-//! [`facts`] tells the Linux planner. A VNI is changed in two passes: first `no vni`, then, once
-//! FRR has let go, the new one (FRR issues 5791, 21756).
+//! [`facts`] tells the Linux planner, and of what FRR still has, so that those devices stay as long.
+//! A VNI is changed in two passes: first `no vni`, then, once FRR has let go, the new one (FRR
+//! issues 5791, 21756).
 
 mod base;
 pub mod config;
@@ -29,7 +30,7 @@ pub use diff::plan;
 pub use observed::{Observed, Version};
 pub use report::{LEAST as LEAST_VERSION, report, unmanaged};
 
-use crate::FrrFacts;
+use crate::{FrrFacts, VrfInFrr};
 
 /// What the planner works from, beside what it observes.
 #[derive(Clone, Copy, Debug)]
@@ -149,16 +150,24 @@ pub fn concerned(intent: &Intent) -> Vec<ObjectKey> {
     vrfs.chain(bridges.map(|it| it.key())).chain(svis).collect()
 }
 
-/// What the Linux planner has to know of FRR.
+/// What the Linux planner has to know of FRR: of deleted Vrfs too, whose devices stay until FRR has
+/// let go of them.
 #[must_use]
 pub fn facts(inputs: &Inputs<'_>, observed: &Observed) -> FrrFacts {
-    let ours = |vrf: &&std::sync::Arc<Object<VrfSpec>>| !inputs.is_foreign(vrf);
-    let known = inputs.intent.live().filter(ours).filter_map(|vrf| {
-        let vni = observed.configured_vni(&vrf.allocation.device)?;
-        Some((vrf.id.clone(), vni))
+    let vrfs = inputs.intent.vrfs.values();
+    let ours = vrfs.filter(|vrf| !inputs.is_foreign(vrf));
+    let instances = diff::instances_of_ours(observed);
+    let known = ours.filter_map(|vrf| {
+        let told = observed.configured_vni(&vrf.allocation.device);
+        let of_vrf = VrfInFrr {
+            told,
+            holds: told.or_else(|| diff::held_vni(vrf, inputs, observed)),
+            instance: instances.contains(vrf.allocation.device.as_str()),
+        };
+        (of_vrf != VrfInFrr::default()).then(|| (vrf.id.clone(), of_vrf))
     });
     FrrFacts::Known {
-        l3vni: known.collect(),
+        vrfs: known.collect(),
     }
 }
 

@@ -43,6 +43,15 @@ pub enum Hold {
         /// The L3VNI.
         vni: Vni,
     },
+    /// FRR may still work with an L3VNI that its Vrf no longer has.
+    FrrHolds {
+        /// The Vrf's name in FRR.
+        vrf: IfName,
+        /// The L3VNI.
+        vni: Vni,
+    },
+    /// FRR may still have the deleted Vrf.
+    FrrUses(IfName),
     /// The port's netdev isn't there yet.
     NetdevMissing(IfName),
     /// The node's settings name no netdev for the port.
@@ -106,7 +115,10 @@ impl Hold {
     /// Whether it goes away by itself, so that the object waits rather than fails.
     #[must_use]
     pub const fn is_wait(&self) -> bool {
-        matches!(self, Self::Frr { .. } | Self::NetdevMissing(_))
+        matches!(
+            self,
+            Self::Frr { .. } | Self::FrrHolds { .. } | Self::FrrUses(_) | Self::NetdevMissing(_)
+        )
     }
 }
 
@@ -157,6 +169,10 @@ impl fmt::Display for Hold {
             Self::Frr { vrf, vni } => {
                 write!(f, "waits for FRR to know vrf {vrf} with vni {vni}")
             }
+            Self::FrrHolds { vrf, vni } => {
+                write!(f, "waits for FRR to let go of vni {vni} of vrf {vrf}")
+            }
+            Self::FrrUses(vrf) => write!(f, "waits for FRR to let go of vrf {vrf}"),
             Self::NetdevMissing(device) => write!(f, "netdev {device} isn't there yet"),
             Self::NetdevUnknown(mac) => write!(
                 f,

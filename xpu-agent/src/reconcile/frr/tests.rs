@@ -7,6 +7,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 use xpu_model::{VrfSpec, alloc::AllocationRules};
+use xpu_plan::VrfInFrr;
 
 use super::*;
 use crate::{config::Config, telemetry::metrics::Metrics};
@@ -168,6 +169,36 @@ async fn trouble_with_the_startup_configuration_is_left_to_the_back_off() {
     let report = rig.backend.pass(&intent).await;
     assert!(report.node[0].contains("frr.save"), "{report:?}");
     assert!(!rig.is_dirty().await && rig.backend.due.is_none());
+}
+
+/// Devices wait for FRR to let go of what they are for, but not for one that does not run.
+#[tokio::test]
+async fn what_frr_has_is_forgotten_when_it_stops() {
+    let mut rig = Rig::new();
+    let intent = Arc::new(with_vrf());
+    let id = intent.vrfs.keys().next().unwrap().clone();
+    for known in [true, false] {
+        let vni = 5.try_into().unwrap();
+        let has = VrfInFrr {
+            told: Some(vni),
+            holds: Some(vni),
+            instance: true,
+        };
+        rig.backend.facts.send_replace(match known {
+            true => FrrFacts::Known {
+                vrfs: [(id.clone(), has)].into(),
+            },
+            false => FrrFacts::Unknown,
+        });
+        for daemon in ["mgmtd", "zebra", "bgpd"] {
+            let _ = fs::remove_file(rig.directory.path().join(format!("{daemon}.vty")));
+        }
+        let report = rig.backend.pass(&intent).await;
+        assert!(report.unobserved.is_some(), "{report:?}");
+        let facts = rig.backend.facts.borrow().clone();
+        assert!(!facts.may_use(&id), "{facts:?}");
+        assert_eq!(facts.is_ready(&id, vni), known);
+    }
 }
 
 #[tokio::test]

@@ -103,6 +103,78 @@ fn a_new_vni_waits_until_frr_has_let_go_of_the_old_one() {
     assert_eq!(told(&observed), ["vni 5010"]);
 }
 
+/// Linux keeps a Vrf's devices as long as FRR has something of it, and hears of each step.
+#[test]
+fn what_frr_still_has_is_among_the_facts() {
+    let (node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    reshape(&mut intent, &[Some((Some(500), false)), None, None]);
+    for _ in 0..2 {
+        pass(&given(&intent, &node), &mut observed);
+    }
+    let in_frr = |intent: &Intent, observed: &Observed| match facts(&given(intent, &node), observed)
+    {
+        FrrFacts::Known { vrfs } => vrfs.get(&id("vrf-0")).copied(),
+        other => panic!("{other:?}"),
+    };
+    let vni = Vni::try_from(5000).ok();
+    let up = VrfInFrr {
+        told: vni,
+        holds: vni,
+        instance: true,
+    };
+    assert_eq!(in_frr(&intent, &observed), Some(up));
+    reshape(&mut intent, &[None, None, None]);
+    assert_eq!(in_frr(&intent, &observed), Some(up), "deleted, and not told");
+    let told = |intent: &Intent, observed: &mut Observed| -> Vec<String> {
+        let plan = plan(&given(intent, &node), observed);
+        apply(observed, &plan);
+        plan.commands.iter().map(Command::text).collect()
+    };
+    assert_eq!(told(&intent, &mut observed), ["no vni 5000"]);
+    let mut in_zebra = observed.clone();
+    let l3 = L3Vni {
+        vni: Vni::try_from(5000).unwrap(),
+        up: true,
+        vxlan: Some("vxl3".to_owned()),
+        svi: Some("l3-1".to_owned()),
+        router_mac: None,
+    };
+    in_zebra.l3vnis.insert("vrf-0".parse().unwrap(), l3);
+    let held = VrfInFrr { told: None, ..up };
+    assert_eq!(in_frr(&intent, &in_zebra), Some(held));
+    let instance = VrfInFrr {
+        holds: None,
+        ..held
+    };
+    assert_eq!(in_frr(&intent, &observed), Some(instance));
+    assert_eq!(
+        told(&intent, &mut observed),
+        ["no router bgp 65001 vrf vrf-0"]
+    );
+    assert_eq!(in_frr(&intent, &observed), None);
+}
+
+#[test]
+fn a_vni_is_not_taken_before_its_last_vrf_has_given_it_up() {
+    let (node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    let spec = |vni| vrf(Some(vni));
+    intent.create(id("vrf-0"), spec(5000), &rules()).unwrap();
+    intent.create(id("vrf-1"), spec(5001), &rules()).unwrap();
+    pass(&given(&intent, &node), &mut observed);
+    intent.update(id("vrf-1"), spec(5002), &rules()).unwrap();
+    intent.update(id("vrf-0"), spec(5001), &rules()).unwrap();
+    intent.create(id("vrf-2"), spec(5000), &rules()).unwrap();
+    let told = |observed: &Observed| -> Vec<String> {
+        let plan = plan(&given(&intent, &node), observed);
+        let zebra = plan.commands.iter();
+        let zebra = zebra.filter(|it| it.line.daemon == Daemon::Zebra);
+        zebra.map(Command::text).collect()
+    };
+    assert_eq!(told(&observed), ["no vni 5000", "no vni 5001"]);
+    pass(&given(&intent, &node), &mut observed);
+    assert_eq!(told(&observed), ["vni 5001", "vni 5002", "vni 5000"]);
+}
+
 #[rstest::rstest]
 #[case::external(65100, true)]
 #[case::internal(65001, false)]

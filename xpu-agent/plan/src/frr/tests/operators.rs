@@ -326,7 +326,7 @@ fn a_vrf_whose_name_a_foreign_device_has_leaves_frr_alone_and_says_so() {
         assert_eq!(
             facts(&inputs, &observed),
             FrrFacts::Known {
-                l3vni: Default::default()
+                vrfs: Default::default()
             }
         );
     }

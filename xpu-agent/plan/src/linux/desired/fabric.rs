@@ -63,7 +63,8 @@ impl Builder<'_> {
                 continue;
             }
             let Some(vni) = bridge.spec.vni else { continue };
-            match self.vxlan_for(&device, vni, bridge.spec.vtep) {
+            let place = self.vxlan_for(&device, vni, bridge.spec.vtep);
+            match place.and_then(|()| self.is_given_up(vni)) {
                 Ok(()) => {
                     self.tunnel(&device, bridge.spec.vlan, vni, &owner);
                     if let Err(hold) = self.vtep_is_here() {
@@ -127,7 +128,8 @@ impl Builder<'_> {
             .collect();
         let bridges = intent.logical_bridges.values().filter_map(|lb| lb.spec.vni);
         let vrfs = intent.vrfs.values().filter_map(|vrf| vrf.spec.vni);
-        let vnis: BTreeSet<Vni> = bridges.chain(vrfs).collect();
+        let kept = self.kept.keys().copied();
+        let vnis: BTreeSet<Vni> = bridges.chain(vrfs).chain(kept).collect();
         for (place, device, vlans) in [(0, ownership::L2_VXLAN, l2), (1, ownership::L3_VXLAN, l3)] {
             let device = ownership::fixed(device);
             if !self.out.links.contains_key(&device) {

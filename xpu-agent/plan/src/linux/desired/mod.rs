@@ -2,10 +2,11 @@
 //!
 //! Looks at the observation only for what the intent can't say: foreign devices and routing tables
 //! in the way, which netdevs of ports are there and who uses them, the VTEP in use and whether the
-//! node has its address, whether the kernel has IPv6, and mappings and L3VNIs that must stay while
-//! somebody still counts on them.
+//! node has its address, whether the kernel has IPv6, mappings that must stay, and what is
+//! there of a Vrf that FRR has not let go of.
 
 mod fabric;
+mod leaving;
 mod port;
 mod routed;
 
@@ -80,6 +81,8 @@ struct Builder<'a> {
     /// Somebody's VRF devices, by their table; of two with one table the first by name.
     foreign_tables: BTreeMap<TableId, &'a IfName>,
     mtu: Mtu,
+    /// The L3VNIs that stay until FRR has let go of them, by the device of the Vrf that had each.
+    kept: BTreeMap<Vni, IfName>,
     out: Desired,
 }
 
@@ -93,6 +96,7 @@ impl Desired {
             has_vtep: vtep.is_some_and(|vtep| has_address(observed, vtep)),
             foreign_tables: foreign_tables(observed),
             mtu: mtu(inputs, vtep),
+            kept: leaving::kept(inputs, observed),
             out: Self::default(),
         };
         builder.fabric();
@@ -119,7 +123,8 @@ pub(super) fn mtu(inputs: &Inputs<'_>, vtep: Option<IpAddr>) -> Mtu {
 }
 
 /// The one VTEP of the node: the configured one, else one that objects bring. Of several of
-/// those the one in use stays, so that an object that comes later takes nothing away.
+/// those the one in use stays, so that an object that comes later takes nothing away; so it does
+/// while an L3VNI stays on it for FRR.
 pub(super) fn vtep(inputs: &Inputs<'_>, observed: &Observed) -> Option<IpAddr> {
     if inputs.node.vtep.is_some() {
         return inputs.node.vtep;
@@ -132,7 +137,10 @@ pub(super) fn vtep(inputs: &Inputs<'_>, observed: &Observed) -> Option<IpAddr> {
         .live::<VrfSpec>()
         .filter_map(|vrf| vrf.spec.vni.and(vrf.spec.vtep));
     let brought: Vec<IpAddr> = bridges.chain(vrfs).map(IfAddr::addr).collect();
-    let in_use = fabric::vtep_in_use(observed).filter(|vtep| brought.contains(vtep));
+    let stays = |vtep: &IpAddr| {
+        brought.contains(vtep) || !leaving::kept(inputs, observed).is_empty()
+    };
+    let in_use = fabric::vtep_in_use(observed).filter(stays);
     in_use.or_else(|| brought.first().copied())
 }
 

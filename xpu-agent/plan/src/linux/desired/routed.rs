@@ -6,11 +6,13 @@ use std::{
 };
 
 use xpu_model::{
-    IfAddr, IfName, LogicalBridgeSpec, Object, ObjectKey, Spec, SviSpec, TableId, VlanId, Vni,
-    VrfSpec,
+    IfAddr, IfName, LogicalBridgeSpec, Object, ObjectKey, Spec, SviSpec, TableId, Vni, VrfSpec,
 };
 
-use super::{Builder, FdbEntry, Hold, LinkKind, UnreachableDefault, VlanEntry, WantedLink};
+use super::{
+    Builder, FdbEntry, Hold, LinkKind, UnreachableDefault, VlanEntry, WantedLink,
+    leaving::{is_made, mapped},
+};
 use crate::{
     linux::link::{Family, Setting, Settings},
     ownership::{self, Mark},
@@ -19,33 +21,56 @@ use crate::{
 impl Builder<'_> {
     pub(super) fn vrfs(&mut self) {
         let intent = self.inputs.intent;
-        for vrf in intent.live::<VrfSpec>() {
+        for vrf in intent.vrfs.values() {
             let owner = Mark::Object(vrf.key());
-            if let Err(hold) = self.vrf(vrf, &owner) {
+            let done = if vrf.deleting {
+                self.leaving_vrf(vrf, &owner)
+            } else {
+                self.vrf(vrf, &owner)
+            };
+            if let Err(hold) = done {
                 self.hold(owner, hold);
             }
         }
     }
 
-    /// The Vrf's device, its loopback address, and no way out of its table into another.
     fn vrf(&mut self, vrf: &Object<VrfSpec>, owner: &Mark) -> Result<(), Hold> {
         let allocation = &vrf.allocation;
-        let table = allocation.table;
-        let holder = self.foreign_holder(table);
-        let ours = self.observed.ours(&allocation.device);
-        let is_there = ours.is_some_and(|link| {
-            link.kind == LinkKind::Vrf(table) && link.mark.as_ref() == Some(owner)
-        });
         // Nothing is made in somebody's table; what was there before him is not taken down.
-        let holder = match holder {
-            Some(hold) if !is_there => return Err(hold),
+        let holder = match self.foreign_holder(allocation.table) {
+            Some(hold) if !is_made(vrf, self.observed) => return Err(hold),
             holder => holder,
         };
+        self.vrf_device(vrf, owner)?;
+        self.leaving_l3vni(vrf, owner)?;
+        if let Some(vni) = vrf.spec.vni {
+            let device = ownership::l3_device(allocation.l3_vlan);
+            if let Some(hold) = holder.clone().filter(|_| !self.has_device(&device, owner)) {
+                return Err(hold);
+            }
+            let l3vni = self.l3vni(vrf, vni, owner);
+            holder.clone().map_or(l3vni, Err)?;
+        }
+        holder.map_or(Ok(()), Err)?;
+        match self.loopback(vrf) {
+            Some(_) => Ok(()),
+            None => Err(Hold::NoIpv6(vrf.spec.loopback)),
+        }
+    }
+
+    /// The Vrf's loopback address, if this kernel can have it.
+    fn loopback(&self, vrf: &Object<VrfSpec>) -> Option<IfAddr> {
         let no_ipv6 = self.observed.no_ipv6;
-        let can_have = |addr: &IfAddr| addr.addr().is_ipv4() || !no_ipv6;
-        let loopback = Some(vrf.spec.loopback).filter(can_have);
+        Some(vrf.spec.loopback).filter(|addr| addr.addr().is_ipv4() || !no_ipv6)
+    }
+
+    /// The Vrf's device, its loopback address, and no way out of its table into another.
+    pub(super) fn vrf_device(&mut self, vrf: &Object<VrfSpec>, owner: &Mark) -> Result<(), Hold> {
+        let allocation = &vrf.allocation;
+        let table = allocation.table;
+        let no_ipv6 = self.observed.no_ipv6;
         let link = WantedLink {
-            addresses: loopback.into_iter().collect(),
+            addresses: self.loopback(vrf).into_iter().collect(),
             settings: (!no_ipv6).then_some(IPV6_ON).into_iter().collect(),
             ..WantedLink::new(owner.clone(), LinkKind::Vrf(table))
         };
@@ -56,16 +81,7 @@ impl Builder<'_> {
                 .routes
                 .insert(UnreachableDefault { table, family }, owner.clone());
         }
-        if let Some(vni) = vrf.spec.vni {
-            let device = ownership::l3_device(allocation.l3_vlan);
-            if let Some(hold) = holder.clone().filter(|_| !self.is_made(&device, owner)) {
-                return Err(hold);
-            }
-            let l3vni = self.l3vni(vrf, vni, owner);
-            holder.clone().map_or(l3vni, Err)?;
-        }
-        holder.map_or(Ok(()), Err)?;
-        loopback.map_or(Err(Hold::NoIpv6(vrf.spec.loopback)), |_| Ok(()))
+        Ok(())
     }
 
     /// Somebody's VRF device with this table.
@@ -78,7 +94,7 @@ impl Builder<'_> {
     }
 
     /// Whether an object has this device already.
-    fn is_made(&self, device: &IfName, owner: &Mark) -> bool {
+    pub(super) fn has_device(&self, device: &IfName, owner: &Mark) -> bool {
         let ours = self.observed.ours(device);
         ours.is_some_and(|link| link.mark.as_ref() == Some(owner))
     }
@@ -88,6 +104,7 @@ impl Builder<'_> {
         let vxlan = ownership::fixed(ownership::L3_VXLAN);
         let bridge = ownership::fixed(ownership::L3_BRIDGE);
         self.vxlan_for(&vxlan, vni, vrf.spec.vtep)?;
+        self.is_given_up(vni)?;
         let allocation = &vrf.allocation;
         let vlan = allocation.l3_vlan;
         let waits = !self.inputs.frr.is_ready(&vrf.id, vni);
@@ -95,24 +112,10 @@ impl Builder<'_> {
             vrf: allocation.device.clone(),
             vni,
         };
-        if waits && !self.is_mapped(vlan, vni) {
+        if waits && mapped(vlan, self.observed) != Some(vni) {
             return Err(hold);
         }
-        let link = WantedLink {
-            mtu: Some(self.mtu),
-            mac: Some(allocation.router_mac),
-            master: Some(allocation.device.clone()),
-            settings: self.routed([(Setting::RpFilter, 0)]),
-            up_last: true,
-            ..WantedLink::new(
-                owner.clone(),
-                LinkKind::Vlan {
-                    parent: Some(bridge.clone()),
-                    vlan,
-                },
-            )
-        };
-        self.link(ownership::l3_device(vlan), link)?;
+        self.l3_device(vrf, owner)?;
         self.vlan(&bridge, vlan, VlanEntry::default(), owner);
         self.tunnel(&vxlan, vlan, vni, owner);
         // What exists is kept while FRR is silent, and the object still says what it waits for.
@@ -123,14 +126,23 @@ impl Builder<'_> {
         }
     }
 
-    fn is_mapped(&self, vlan: VlanId, vni: Vni) -> bool {
-        let vxlan = ownership::fixed(ownership::L3_VXLAN);
-        let entry = self
-            .observed
-            .vlans
-            .get(&vxlan)
-            .and_then(|vlans| vlans.get(&vlan));
-        self.observed.ours(&vxlan).is_some() && entry.and_then(|entry| entry.tunnel) == Some(vni)
+    /// The device of the L3VNI's VLAN, in the Vrf.
+    pub(super) fn l3_device(&mut self, vrf: &Object<VrfSpec>, owner: &Mark) -> Result<(), Hold> {
+        let allocation = &vrf.allocation;
+        let vlan = allocation.l3_vlan;
+        let kind = LinkKind::Vlan {
+            parent: Some(ownership::fixed(ownership::L3_BRIDGE)),
+            vlan,
+        };
+        let link = WantedLink {
+            mtu: Some(self.mtu),
+            mac: Some(allocation.router_mac),
+            master: Some(allocation.device.clone()),
+            settings: self.routed([(Setting::RpFilter, 0)]),
+            up_last: true,
+            ..WantedLink::new(owner.clone(), kind)
+        };
+        self.link(ownership::l3_device(vlan), link)
     }
 
     pub(super) fn svis(&mut self) {
@@ -167,7 +179,7 @@ impl Builder<'_> {
         let device = ownership::svi_device(vlan);
         // Its Vrf's own device may be there from before.
         let holder = self.foreign_holder(vrf.allocation.table);
-        if let Some(hold) = holder.filter(|_| !self.is_made(&device, owner)) {
+        if let Some(hold) = holder.filter(|_| !self.has_device(&device, owner)) {
             return Err(hold);
         }
         let (addresses, without) = self.gateways(&spec.gateways);

@@ -1,18 +1,21 @@
 //! Random nodes, users and neighbours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use xpu_model::{
-    BridgePortSpec, Id, IfName, Intent, LogicalBridgeSpec, Mtu, Node, PortMode, Spec, SviSpec,
-    VrfSpec,
+    BridgePortSpec, Id, IfName, Intent, LogicalBridgeSpec, Mtu, Node, Object, PortMode, Spec,
+    SviSpec, VrfSpec,
     alloc::AllocationRules,
     node::{PortResolver, RouteTargets},
 };
 
 use super::kernel::Kernel;
 use crate::{
-    FrrFacts,
+    FrrFacts, VrfInFrr,
     linux::{
         Family, ForeignRule, Link, LinkKind, Setting,
         link::{BridgeParams, PortFlags, Settings, VlanEntry, VxlanParams},
@@ -176,6 +179,8 @@ pub(super) enum Frr {
     Unknown,
     UpToDate,
     Empty,
+    /// It has not let go of anything yet.
+    Behind,
 }
 
 impl Frr {
@@ -184,20 +189,38 @@ impl Frr {
             Self::Unmanaged => FrrFacts::Unmanaged,
             Self::Unknown => FrrFacts::Unknown,
             Self::Empty => FrrFacts::Known {
-                l3vni: BTreeMap::new(),
+                vrfs: BTreeMap::new(),
             },
-            Self::UpToDate => FrrFacts::Known {
-                l3vni: intent
-                    .live::<VrfSpec>()
-                    .filter_map(|vrf| Some((vrf.id.clone(), vrf.spec.vni?)))
-                    .collect(),
-            },
+            Self::UpToDate => in_frr(intent.live::<VrfSpec>()),
+            Self::Behind => in_frr(intent.vrfs.values()),
         }
     }
 }
 
+/// FRR with these Vrfs.
+pub(super) fn in_frr<'a>(vrfs: impl Iterator<Item = &'a Arc<Object<VrfSpec>>>) -> FrrFacts {
+    let vrfs = vrfs.map(|vrf| {
+        let in_frr = VrfInFrr {
+            told: vrf.spec.vni,
+            holds: vrf.spec.vni,
+            instance: vrf.spec.vni.is_some(),
+        };
+        (vrf.id.clone(), in_frr)
+    });
+    FrrFacts::Known {
+        vrfs: vrfs.collect(),
+    }
+}
+
 pub(super) fn frr() -> impl Strategy<Value = Frr> {
-    select(&[Frr::Unmanaged, Frr::Unknown, Frr::UpToDate, Frr::Empty][..])
+    let all = [
+        Frr::Unmanaged,
+        Frr::Unknown,
+        Frr::UpToDate,
+        Frr::Empty,
+        Frr::Behind,
+    ];
+    select(all.to_vec())
 }
 
 pub(super) fn link(kind: LinkKind) -> Link {

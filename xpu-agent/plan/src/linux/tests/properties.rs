@@ -4,17 +4,19 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use proptest::prelude::*;
 use xpu_model::{
-    BridgePortSpec, Intent, LogicalBridgeSpec, Node, Object, ObjectKey, Spec, SviSpec, VrfSpec,
+    BridgePortSpec, IfName, Intent, LogicalBridgeSpec, Node, Object, ObjectKey, Spec, SviSpec,
+    VlanId, Vni, VrfSpec,
     node::PortResolver, status::State,
 };
 
 use super::{
-    generate::{self, Frr, Op, drift, frr, neighbours, node, ops, perform},
+    generate::{self, Frr, Op, drift, frr, in_frr, neighbours, node, ops, perform},
     kernel::Kernel,
 };
 use crate::{
-    linux::{Inputs, plan, purge, report},
-    ownership::Mark,
+    FrrFacts,
+    linux::{Action, Hold, Inputs, plan, purge, report},
+    ownership::{self, Mark, fixed},
 };
 
 /// One pass that must succeed in every action, and leave nothing to do.
@@ -202,6 +204,49 @@ proptest! {
         prop_assert_eq!(kernel, before);
     }
 
+    /// The devices of an L3VNI that is given up, and of a deleted Vrf, stay as long as FRR may work
+    /// with it, and go in one pass when it has let go.
+    #[test]
+    fn frr_lets_go_before_devices_go(
+        node in node(),
+        mut kernel in neighbours(),
+        (first, second) in (ops(), ops()),
+        is_read: bool,
+    ) {
+        let mut wanted = intent(&first);
+        reach(&mut kernel, &wanted, &node, Frr::UpToDate)?;
+        let before = kernel.clone();
+        let holds = match is_read {
+            true => in_frr(wanted.live::<VrfSpec>()),
+            false => FrrFacts::Unknown,
+        };
+        perform(&mut wanted, &second);
+        let inputs = Inputs { intent: &wanted, node: &node, frr: &holds };
+        let plan = kernel.pass(&inputs).map_err(TestCaseError::fail)?;
+        let again = crate::linux::plan(&inputs, &kernel.observe(&inputs));
+        prop_assert!(again.is_empty(), "a second pass would still do {:#?}", again.steps);
+        for leaving in leaving(&wanted, &before) {
+            let Leaving { owner, devices, vlan, vni } = &leaving;
+            for device in devices {
+                let removed = Action::RemoveLink { device: device.clone() };
+                let is_removed = plan.steps.iter().any(|step| step.action == removed);
+                prop_assert!(!is_removed && kernel.0.ours(device).is_some(), "{leaving:?}");
+            }
+            prop_assert_eq!(l3vni_at(*vlan, &kernel), Some(*vni));
+            let hold = plan.holds.get(owner);
+            prop_assert!(hold.is_some_and(Hold::is_wait), "{leaving:?}: {hold:?}");
+        }
+        let leaving = leaving(&wanted, &before);
+        reach(&mut kernel, &wanted, &node, Frr::UpToDate)?;
+        for Leaving { vlan, vni, .. } in leaving {
+            prop_assert_ne!(l3vni_at(vlan, &kernel), Some(vni));
+        }
+        for vrf in wanted.vrfs.values().filter(|vrf| vrf.deleting) {
+            let device = kernel.0.ours(&vrf.allocation.device);
+            prop_assert!(device.is_none_or(|it| it.mark != Some(Mark::Object(vrf.key()))));
+        }
+    }
+
     /// Every live object is reported; a deleted one until it has gone, and never after.
     #[test]
     fn reports_are_complete(
@@ -222,20 +267,53 @@ proptest! {
             let word = early.objects.get(&key);
             let owner = Mark::Object(key.clone());
             let has_work = todo.steps.iter().any(|step| step.owners.contains(&owner));
-            prop_assert_eq!(word.is_some(), !deleting || has_work, "{}", key);
+            let held = todo.holds.contains_key(&owner);
+            prop_assert_eq!(word.is_some(), !deleting || has_work || held, "{}", key);
             let is_done = word.is_none_or(|word| word.state == State::Success);
             prop_assert!(!has_work || !is_done, "{key} has work left and no word of it");
         }
         kernel.pass(&inputs).map_err(TestCaseError::fail)?;
         let late = report(&inputs, &kernel.observe(&inputs), &[]);
         for (key, deleting) in keys(&wanted) {
-            prop_assert_eq!(late.objects.contains_key(&key), !deleting, "{}", key);
             let held = todo.holds.contains_key(&Mark::Object(key.clone()));
+            prop_assert_eq!(late.objects.contains_key(&key), !deleting || held, "{}", key);
             if let Some(word) = late.objects.get(&key) {
                 prop_assert_eq!(word.state == State::Success, !held, "{}: {:?}", key, word);
             }
         }
     }
+}
+
+/// An L3VNI that the kernel has for a Vrf and that is no longer wanted for it.
+#[derive(Debug)]
+struct Leaving {
+    owner: Mark,
+    devices: Vec<IfName>,
+    vlan: VlanId,
+    vni: Vni,
+}
+
+fn leaving(wanted: &Intent, kernel: &Kernel) -> Vec<Leaving> {
+    let leaving = wanted.vrfs.values().filter_map(|vrf| {
+        let vlan = vrf.allocation.l3_vlan;
+        let vni = l3vni_at(vlan, kernel)?;
+        let l3 = ownership::l3_device(vlan);
+        let owner = Mark::Object(vrf.key());
+        let is_there = kernel.0.ours(&l3)?.mark.as_ref() == Some(&owner);
+        let leaves = vrf.deleting || vrf.spec.vni != Some(vni);
+        (is_there && leaves).then(|| Leaving {
+            owner,
+            devices: vec![l3, vrf.allocation.device.clone()],
+            vlan,
+            vni,
+        })
+    });
+    leaving.collect()
+}
+
+fn l3vni_at(vlan: VlanId, kernel: &Kernel) -> Option<Vni> {
+    let vlans = kernel.0.vlans.get(&fixed(ownership::L3_VXLAN))?;
+    vlans.get(&vlan)?.tunnel
 }
 
 /// Adds the next of the wanted objects by that order, of those whose references are there.
@@ -322,11 +400,11 @@ fn keys(intent: &Intent) -> Vec<(xpu_model::ObjectKey, bool)> {
 fn generated_worlds_are_worth_testing() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
-    let (mut svis, mut l3, mut tunnels, mut ports) = (0, 0, 0, 0);
+    let (mut svis, mut l3, mut tunnels, mut ports, mut leave) = (0, 0, 0, 0, 0);
     for _ in 0..200 {
-        let tree = (node(), neighbours(), ops()).new_tree(&mut runner).unwrap();
-        let (node, mut kernel, ops) = tree.current();
-        let wanted = generate_intent(&ops);
+        let tree = (node(), neighbours(), ops(), ops());
+        let (node, mut kernel, ops, later) = tree.new_tree(&mut runner).unwrap().current();
+        let mut wanted = generate_intent(&ops);
         let facts = Frr::Unmanaged.facts(&wanted);
         kernel
             .pass(&Inputs {
@@ -345,12 +423,15 @@ fn generated_worlds_are_worth_testing() {
         l3 += usize::from(has("l3-"));
         tunnels += usize::from(kernel.0.vnis.values().any(|vnis| !vnis.is_empty()));
         ports += usize::from(kernel.0.tenant_ports().next().is_some());
+        perform(&mut wanted, &later);
+        leave += usize::from(!leaving(&wanted, &kernel).is_empty());
     }
     for (what, count) in [
         ("svis", svis),
         ("l3vnis", l3),
         ("l2vnis", tunnels),
         ("ports", ports),
+        ("l3vnis given up", leave),
     ] {
         assert!(count > 20, "only {count} of 200 worlds have {what}");
     }

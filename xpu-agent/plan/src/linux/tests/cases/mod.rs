@@ -10,7 +10,7 @@ use xpu_model::{
 };
 
 use super::{
-    generate::{dummy, id, link, loopback, rules},
+    generate::{dummy, id, in_frr, link, loopback, rules},
     kernel::Kernel,
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 
 mod forwarding;
 mod gateway;
+mod leaving;
 mod news;
 mod others;
 mod vtep;
@@ -340,7 +341,7 @@ fn an_l3vni_waits_for_frr_and_says_so() {
     let (intent, node) = (tenant(), node());
     let mut kernel = with_port();
     let empty = FrrFacts::Known {
-        l3vni: BTreeMap::new(),
+        vrfs: BTreeMap::new(),
     };
     let inputs = Inputs {
         intent: &intent,
@@ -357,8 +358,7 @@ fn an_l3vni_waits_for_frr_and_says_so() {
         Some(State::Success)
     );
 
-    let l3vni = BTreeMap::from([(id("blue"), 10_000.try_into().unwrap())]);
-    let known = FrrFacts::Known { l3vni };
+    let known = in_frr(intent.live());
     let inputs = Inputs {
         intent: &intent,
         node: &node,
