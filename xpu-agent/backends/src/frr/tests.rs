@@ -171,6 +171,31 @@ async fn a_restart_is_noticed_and_survived() {
     frr.observe().await.unwrap();
 }
 
+/// Tokio believes that there is more to read when an answer fills the buffer to the last byte.
+#[tokio::test]
+async fn an_answer_of_any_length_is_no_end_of_the_connection() {
+    for length in [64, 128, 1024, 1 << 16, 100] {
+        let directory = tempfile::tempdir().unwrap();
+        let _zebra = FakeDaemon::start(directory.path(), "zebra", zebra("9.1"));
+        // Three NULs and the status are part of it.
+        let text: &'static str = " ".repeat(length - 4).leak();
+        let answers = BTreeMap::from([("show bgp l2vpn evpn vni json", (text, 0))]);
+        let bgpd = FakeDaemon::start(directory.path(), "bgpd", answers);
+        let mut frr = Frr::new(directory.path().to_owned());
+        frr.observe().await.unwrap();
+        let is_pending = {
+            let mut changed = std::pin::pin!(frr.changed());
+            std::future::poll_fn(|context| {
+                std::task::Poll::Ready(changed.as_mut().poll(context).is_pending())
+            })
+            .await
+        };
+        assert!(is_pending, "{length} bytes");
+        bgpd.stop();
+        frr.changed().await;
+    }
+}
+
 /// Zebra itself refuses to be configured from FRR 10 on.
 #[tokio::test]
 async fn from_version_10_on_mgmtd_takes_zebras_configuration() {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     time::timeout,
 };
@@ -151,8 +151,15 @@ impl Vty {
 
     /// Completes when the daemon closes the connection, or says something unasked. Cancel-safe.
     pub async fn closed(&self) {
-        // An error of the readiness itself means the same: this connection is of no more use.
-        let _ = self.stream.ready(Interest::READABLE).await;
+        // Readiness stays from before when an answer filled the buffer that it was read into: only
+        // a read tells, and it takes stale readiness away.
+        while self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The end, a byte out of turn, or an error: this connection is of no more use.
+                _ => return,
+            }
+        }
     }
 }
 
