@@ -7,7 +7,7 @@ mod readback;
 mod startup;
 mod vty;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use tracing::debug;
 use xpu_plan::frr::{Command, Config, Daemon, FrrPlan, Observed, Outcome, observed::Version};
@@ -114,16 +114,27 @@ impl Frr {
     }
 
     /// Applies a plan in its order. Goes on past refusals and reports each; a daemon that is
-    /// gone fails all of its commands.
+    /// gone or does not answer fails the rest of its commands unasked, since each would wait as
+    /// long for it as the first.
     pub async fn apply(&mut self, plan: FrrPlan) -> Vec<Outcome> {
         let FrrPlan { commands } = plan;
         let mut outcomes = Vec::with_capacity(commands.len());
+        let mut lost: BTreeMap<Daemon, String> = BTreeMap::new();
         for command in commands {
-            debug!(line = %command.line, add = command.add, "telling FRR");
-            let result = self
-                .configure(&command)
-                .await
-                .map_err(|error| error.to_string());
+            let daemon = command.line.daemon;
+            let result = match lost.get(&daemon) {
+                Some(reason) => Err(reason.clone()),
+                None => {
+                    debug!(line = %command.line, add = command.add, "telling FRR");
+                    let result = self.configure(&command).await;
+                    if let Err(error) = &result
+                        && !error.is_refusal()
+                    {
+                        lost.insert(daemon, error.to_string());
+                    }
+                    result.map_err(|error| error.to_string())
+                }
+            };
             outcomes.push(Outcome { command, result });
         }
         outcomes
@@ -135,6 +146,11 @@ impl Frr {
         let socket = Socket::configuring(command.line.daemon, self.version);
         self.run(socket, "configure terminal").await?;
         let entered = self.enter(socket, command).await;
+        if let Err(error) = &entered
+            && !error.is_refusal()
+        {
+            return entered;
+        }
         // Also after a refusal: `show` works in the enable node alone.
         let left = self.run(socket, "end").await;
         entered?;

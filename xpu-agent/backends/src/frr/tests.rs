@@ -152,6 +152,58 @@ async fn commands_run_in_their_contexts_and_past_refusals() {
     );
 }
 
+/// Each would wait as long as the first.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_does_not_answer_is_asked_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mute = directory.path().join("zebra.vty");
+    let _zebra = UnixListener::bind(mute).unwrap();
+    let bgpd = FakeDaemon::start(directory.path(), "bgpd", Answers::new());
+    let mut frr = Frr::new(directory.path().to_owned());
+    let commands = vec![
+        command(Daemon::Zebra, &["vrf blue"], "vni 7"),
+        command(Daemon::Zebra, &["vrf blue"], "vni 8"),
+        command(Daemon::Zebra, &["vrf red"], "vni 9"),
+        command(Daemon::Bgpd, &["router bgp 65001"], "bgp router-id 1.2.3.4"),
+    ];
+    let begun = tokio::time::Instant::now();
+    let outcomes = frr.apply(FrrPlan { commands }).await;
+    assert_eq!(begun.elapsed().as_secs(), 30);
+    for outcome in &outcomes[..3] {
+        let reason = outcome.result.as_ref().unwrap_err();
+        assert!(reason.contains("zebra.vty did not answer"), "{reason}");
+    }
+    assert_eq!(outcomes[3].result, Ok(()));
+    assert!(bgpd.said().contains(&"bgp router-id 1.2.3.4".to_owned()));
+}
+
+/// It breaks in the middle of a command, too: `end` would wait again.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_falls_silent_is_not_told_to_leave_the_context() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join("zebra.vty")).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut pending = Vec::new();
+        for _ in 0..2 {
+            pending.clear();
+            stream.read_buf(&mut pending).await.unwrap();
+            while !pending.ends_with(&[0]) {
+                stream.read_buf(&mut pending).await.unwrap();
+            }
+            stream.write_all(&[0; 4]).await.unwrap();
+        }
+        std::future::pending::<()>().await;
+    });
+    let mut frr = Frr::new(directory.path().to_owned());
+    let commands = vec![command(Daemon::Zebra, &["vrf blue"], "vni 7")];
+    let begun = tokio::time::Instant::now();
+    let outcomes = frr.apply(FrrPlan { commands }).await;
+    assert_eq!(begun.elapsed().as_secs(), 30);
+    let reason = outcomes[0].result.as_ref().unwrap_err();
+    assert!(reason.contains("did not answer `vrf blue`"), "{reason}");
+}
+
 #[tokio::test]
 async fn a_restart_is_noticed_and_survived() {
     let directory = tempfile::tempdir().unwrap();
