@@ -368,6 +368,9 @@ impl Backend for FrrBackend {
             Ok(report) => report,
             Err(error) => {
                 self.meter.lost();
+                // What is due is armed again by a pass that can be made; till then it would only
+                // start passes and reset the loop's back-off.
+                self.due = None;
                 let concerned = frr::concerned(intent);
                 super::unobserved(Self::NAME, intent, concerned, &error.to_string())
             }

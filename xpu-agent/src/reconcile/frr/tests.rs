@@ -74,6 +74,15 @@ impl Rig {
         }
     }
 
+    /// Nobody is to be reached any more, nor are connections left open.
+    fn stop(&mut self) {
+        for daemon in ["mgmtd", "zebra", "bgpd"] {
+            // Not there when it was stopped before.
+            let _ = fs::remove_file(self.directory.path().join(format!("{daemon}.vty")));
+        }
+        self.backend.frr = Frr::new(self.directory.path().to_owned());
+    }
+
     fn file(&self) -> std::path::PathBuf {
         self.directory.path().join("frr.conf")
     }
@@ -171,6 +180,24 @@ async fn trouble_with_the_startup_configuration_is_left_to_the_back_off() {
     assert!(!rig.is_dirty().await && rig.backend.due.is_none());
 }
 
+/// The loop's back-off is for an FRR that is away.
+#[tokio::test]
+async fn a_write_that_is_due_starts_no_passes_while_frr_is_away() {
+    let mut rig = Rig::new();
+    fs::write(rig.file(), "vrf blue\n vni 5\nexit-vrf\n").unwrap();
+    let intent = Arc::new(with_vrf());
+    rig.backend.pass(&intent).await;
+    assert!(rig.backend.due.is_some());
+    rig.backend.due = Some(Instant::now());
+    rig.stop();
+    let report = rig.backend.pass(&intent).await;
+    assert!(report.unobserved.is_some(), "{report:?}");
+    assert!(!rig.is_dirty().await);
+    start(rig.directory.path());
+    rig.backend.pass(&intent).await;
+    assert!(rig.backend.due.is_some(), "armed again");
+}
+
 /// Devices wait for FRR to let go of what they are for, but not for one that does not run.
 #[tokio::test]
 async fn what_frr_has_is_forgotten_when_it_stops() {
@@ -190,9 +217,7 @@ async fn what_frr_has_is_forgotten_when_it_stops() {
             },
             false => FrrFacts::Unknown,
         });
-        for daemon in ["mgmtd", "zebra", "bgpd"] {
-            let _ = fs::remove_file(rig.directory.path().join(format!("{daemon}.vty")));
-        }
+        rig.stop();
         let report = rig.backend.pass(&intent).await;
         assert!(report.unobserved.is_some(), "{report:?}");
         let facts = rig.backend.facts.borrow().clone();
