@@ -53,8 +53,9 @@ pub(super) fn l3vnis(answer: &str) -> BTreeMap<IfName, L3Vni> {
     read.collect()
 }
 
-/// `show evpn vni detail json`: `[{"vni":10100,"type":"L2","remoteVteps":[{"ip":"10.255.0.2",…}],…}]`;
-/// before FRR 10 the VTEPs are texts below `numRemoteVteps`.
+/// `show evpn vni detail json`:
+/// `[{"vni":10100,"type":"L2","vxlanInterface":"vxlan","remoteVteps":[{"ip":"10.255.0.2",…}],…}]`;
+/// before FRR 10 the VTEPs are texts below `numRemoteVteps`. The device is `vxlanIf` without `detail`.
 pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
     let json = parse(answer);
     let entries = json.as_array().into_iter().flatten();
@@ -65,7 +66,10 @@ pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
             .filter_map(|key| entry.get(*key)?.as_array())
             .flatten();
         let addresses = far.filter_map(|vtep| vtep.get("ip").unwrap_or(vtep).as_str());
+        let device = ["vxlanInterface", "vxlanIf"].iter();
+        let mut device = device.filter_map(|key| entry.get(*key)?.as_str());
         let l2 = L2Vni {
+            vxlan: device.next().map(ToOwned::to_owned),
             remote_vteps: addresses.filter_map(|it| it.parse().ok()).collect(),
         };
         Some((vni(entry.get("vni")?)?, l2))
@@ -156,9 +160,9 @@ mod tests {
     #[test]
     fn l2vnis_with_their_remote_vteps() {
         let answer = r#"[
-            {"vni":10100,"type":"L2","numRemoteVteps":2,
+            {"vni":10100,"type":"L2","vxlanInterface":"vxlan","numRemoteVteps":2,
              "remoteVteps":[{"ip":"10.255.0.2","flood":"HER"},{"ip":"fd00::2"}]},
-            {"vni":10200,"type":"L2","numRemoteVteps":["10.255.0.3"]},
+            {"vni":10200,"type":"L2","vxlanIf":"flannel.1","numRemoteVteps":["10.255.0.3"]},
             {"vni":10300,"type":"L2","numRemoteVteps":0},
             {"vni":50100,"type":"L3"}]"#;
         let read = l2vnis(answer);
@@ -173,6 +177,9 @@ mod tests {
         assert_eq!(far(10100), ["10.255.0.2", "fd00::2"]);
         assert_eq!(far(10200), ["10.255.0.3"]);
         assert!(far(10300).is_empty());
+        let on = |vni: u32| read[&Vni::try_from(vni).unwrap()].vxlan.as_deref();
+        let devices = [10100, 10200, 10300].map(on);
+        assert_eq!(devices, [Some("vxlan"), Some("flannel.1"), None]);
     }
 
     #[test]

@@ -44,6 +44,8 @@ impl std::fmt::Display for Version {
 /// An L2VNI in zebra (`show evpn vni detail json`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct L2Vni {
+    /// The VXLAN device that zebra found it on.
+    pub vxlan: Option<String>,
     /// The VTEPs that announced the VNI by type-3 routes: BUM frames are flooded to these.
     pub remote_vteps: BTreeSet<IpAddr>,
 }

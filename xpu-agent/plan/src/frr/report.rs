@@ -13,6 +13,7 @@ use super::{
     diff::{self, has_trace, plan},
     observed::{Observed, Version},
 };
+use crate::ownership::{L2_VXLAN, L3_VXLAN};
 
 /// Single VXLAN devices (FRR release notes, 9.0).
 pub const LEAST: Version = Version { major: 9, minor: 0 };
@@ -168,6 +169,24 @@ impl Reporter<'_> {
         })
     }
 
+    /// Whether zebra means our VXLAN device of that name.
+    fn is_ours(&self, device: &str, ours: &str) -> bool {
+        device == ours && !self.inputs.foreign.iter().any(|it| it.as_str() == ours)
+    }
+
+    /// Why a VNI that zebra found on somebody else's VXLAN device is not to be had. One of ours may
+    /// still have it from before.
+    fn taken(&self, vni: Vni, device: Option<&str>) -> Option<State> {
+        let device = device?;
+        let is_ours = [L2_VXLAN, L3_VXLAN].iter().any(|it| self.is_ours(device, it));
+        (!is_ours).then(|| {
+            State::Error(format!(
+                "VNI {vni} is on {device}, which this agent did not make, and FRR has each VNI \
+                 once; take another VNI, or delete {device}"
+            ))
+        })
+    }
+
     fn no_base(&self) -> Option<State> {
         let reason = "bgpd has no base instance; set [bgp] in the agent's configuration, or \
                       configure `router bgp` in FRR";
@@ -201,7 +220,10 @@ impl Reporter<'_> {
                 "FRR has not let go of VNI {held} of vrf {device} yet"
             ))
         });
-        let trouble = held
+        let vxlan = l3.and_then(|l3| l3.vxlan.as_deref());
+        let trouble = self
+            .taken(vni, vxlan)
+            .or(held)
             .or_else(|| self.trouble(&format!(" vrf {device}")))
             .or_else(|| self.no_base());
         let state = trouble.unwrap_or_else(|| match l3 {
@@ -236,7 +258,9 @@ impl Reporter<'_> {
 
     fn bridge(&self, bridge: &Object<LogicalBridgeSpec>) -> Option<Component> {
         let vni = bridge.spec.vni?;
-        let known = self.observed.l2vnis.get(&vni);
+        let found = self.observed.l2vnis.get(&vni);
+        let device = found.and_then(|l2| l2.vxlan.as_deref());
+        let known = found.filter(|_| device.is_none_or(|it| self.is_ours(it, L2_VXLAN)));
         match (bridge.deleting, known) {
             (true, None) => None,
             (true, Some(_)) => {
@@ -244,8 +268,11 @@ impl Reporter<'_> {
                 Some(Component::new(State::Pending(reason)))
             }
             (false, known) => {
-                let trouble = self.refusal(vni, bridge.spec.vtep);
-                let state = trouble.or_else(|| self.no_base()).unwrap_or_else(|| {
+                let trouble = self
+                    .refusal(vni, bridge.spec.vtep)
+                    .or_else(|| self.taken(vni, device))
+                    .or_else(|| self.no_base());
+                let state = trouble.unwrap_or_else(|| {
                     if known.is_some() {
                         self.base_trouble(vni).unwrap_or(State::Success)
                     } else {

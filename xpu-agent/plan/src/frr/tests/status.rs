@@ -182,6 +182,58 @@ fn what_this_frr_cannot_do_is_refused_on_every_vni(
     }
 }
 
+/// Zebra has the VNIs of every VXLAN device, flannel's too.
+#[rstest::rstest]
+#[case::ours("vxlan", &[], "UP", true)]
+#[case::a_namesake("vxlan", &["vxlan"], "is on vxlan, which this agent did not make", false)]
+#[case::theirs("flannel.1", &["flannel.1"], "delete flannel.1", false)]
+#[case::still_an_l3vni("vxl3", &[], "zebra does not show VNI 100 yet", false)]
+fn a_vni_counts_on_our_device_only(
+    #[case] device: &str,
+    #[case] foreign: &[&str],
+    #[case] live: &str,
+    #[case] is_waited_for: bool,
+) {
+    let (node, mut intent) = (node(true), Intent::default());
+    let mut observed = all_up(&mut intent, FRR_10_3);
+    let vni = Vni::try_from(100).unwrap();
+    observed.l2vnis.get_mut(&vni).unwrap().vxlan = Some(device.to_owned());
+    let foreign = foreign.iter().map(|it| it.parse().unwrap()).collect();
+    let key = LogicalBridgeSpec::key(&id("net-0"));
+    let mut word = |intent: &Intent| {
+        let inputs = Inputs {
+            foreign: &foreign,
+            ..given(intent, &node)
+        };
+        pass(&inputs, &mut observed);
+        let report = report(&inputs, &observed, &[]);
+        report.objects.get(&key).map(|it| match &it.state {
+            State::Success => "UP".to_owned(),
+            state => state.reason().unwrap().to_owned(),
+        })
+    };
+    let told = word(&intent).unwrap();
+    assert!(told.contains(live), "{told}");
+    intent.delete::<LogicalBridgeSpec>(&id("net-0")).unwrap();
+    assert_eq!(word(&intent).is_some(), is_waited_for);
+}
+
+#[test]
+fn an_l3vni_on_somebody_elses_device_is_not_up() {
+    let (node, mut intent) = (node(true), Intent::default());
+    let mut observed = all_up(&mut intent, FRR_10_3);
+    let device: IfName = "vrf-0".parse().unwrap();
+    observed.l3vnis.get_mut(&device).unwrap().vxlan = Some("flannel.1".to_owned());
+    let inputs = given(&intent, &node);
+    pass(&inputs, &mut observed);
+    let report = report(&inputs, &observed, &[]);
+    let state = &report.objects[&VrfSpec::key(&id("vrf-0"))].state;
+    assert!(
+        matches!(state, State::Error(reason) if reason.contains("VNI 5000 is on flannel.1")),
+        "{state:?}"
+    );
+}
+
 #[test]
 fn an_svi_with_bgp_waits_for_a_base_instance() {
     let (with, without, mut intent) = (node(true), node(false), Intent::default());
