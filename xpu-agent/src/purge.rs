@@ -203,6 +203,7 @@ impl Purge<'_> {
             node: &self.node,
             foreign: &self.foreign,
             made: self.ledger.lines(),
+            saved_asn: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
 use tracing::{Instrument, debug, debug_span, info};
 use xpu_backends::frr::{Frr, Startup, StartupError, VtyError};
 use xpu_model::{
-    IfName, Intent, Kind, Node, ObjectKey,
+    Asn, IfName, Intent, Kind, Node, ObjectKey,
     status::{self, Component, PassReport, State},
 };
 use xpu_plan::{
@@ -71,6 +71,7 @@ struct Given {
     node: Arc<Node>,
     foreign: Arc<BTreeSet<IfName>>,
     made: Arc<BTreeSet<Line>>,
+    saved_asn: Option<Asn>,
 }
 
 impl Given {
@@ -80,6 +81,7 @@ impl Given {
             node: &self.node,
             foreign: &self.foreign,
             made: &self.made,
+            saved_asn: self.saved_asn,
         }
     }
 }
@@ -117,13 +119,14 @@ impl FrrBackend {
         let foreign = self.foreign.borrow_and_update().clone();
         self.taken = taken(intent, &foreign);
         self.last = intent.clone();
+        let unread = self.read(intent).await.err();
         let mut given = Given {
             intent: intent.clone(),
             node: self.node.clone(),
             foreign: Arc::new(foreign),
             made: Arc::new(self.kept.ledger.lines().clone()),
+            saved_asn: self.saved.base_asn(),
         };
-        let unread = self.read(intent).await.err();
         let observed = self.observe(&given.inputs()).await?;
         let mut made = frr::made(&given.inputs(), &observed, self.saved.config());
         if matches!(unread, Some(StartupError::Io { .. })) {

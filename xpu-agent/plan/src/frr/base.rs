@@ -17,7 +17,8 @@ use super::{
 /// The account after a plan over this observation, from that before ([`Inputs::made`]): without
 /// what is neither wanted nor there, with what is about to be put. There is also what FRR's
 /// startup configuration (`saved`) still has: it goes from that later, and an FRR that starts
-/// meanwhile has it back. Kept durably before the plan is applied.
+/// meanwhile has it back. What that has and is on nobody's account is an operator's, even if FRR
+/// has not loaded it yet. Kept durably before the plan is applied.
 #[must_use]
 pub fn made(inputs: &Inputs<'_>, observed: &Observed, saved: &Config) -> BTreeSet<Line> {
     let desired = Desired::new(inputs, observed).lines;
@@ -32,7 +33,7 @@ pub fn made(inputs: &Inputs<'_>, observed: &Observed, saved: &Config) -> BTreeSe
     let renamed = renamed_lines(inputs).into_iter().filter(is_there);
     let put = desired
         .iter()
-        .filter(|line| is_of_base(line) && !is_context(line) && !running.contains(line));
+        .filter(|line| is_of_base(line) && !is_context(line) && !is_there(line));
     kept.chain(renamed).chain(put.cloned()).collect()
 }
 

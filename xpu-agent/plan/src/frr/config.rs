@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use xpu_model::Asn;
+
 /// The daemons the agent configures, each over a vty socket of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Daemon {
@@ -146,6 +148,15 @@ impl Config {
         self.lines
             .range(Line::new(daemon, &[context], "")..)
             .take_while(is_in_it)
+    }
+
+    /// The AS of the base BGP instance, if there is one.
+    #[must_use]
+    pub fn base_asn(&self) -> Option<Asn> {
+        self.outermost(Daemon::Bgpd)
+            .filter_map(|line| line.strip_prefix("router bgp "))
+            .find_map(|rest| rest.parse::<u32>().ok())
+            .and_then(|asn| Asn::try_from(asn).ok())
     }
 
     /// The outermost contexts and lines of a daemon.

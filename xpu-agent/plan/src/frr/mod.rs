@@ -3,9 +3,10 @@
 //! What is ours: in the contexts named after the devices of our Vrfs (tombstones included), the
 //! lines that [`desired`] can write, and the context itself once nothing else is in it; in the base
 //! BGP instance the lines that this agent put there, which it keeps account of ([`made`]), since an
-//! operator may have written the same. Everything else in FRR is somebody's and stays. Where a
-//! foreign device already has a Vrf's device name, nothing is configured in FRR for that Vrf: the
-//! contexts of that name are about the other's VRF.
+//! operator may have written the same. Everything else in FRR is somebody's and stays, and so does
+//! what an FRR that has just started has not loaded yet. Where a foreign device already has a Vrf's
+//! device name, nothing is configured in FRR for that Vrf: the contexts of that name are about the
+//! other's VRF.
 //!
 //! FRR must know `vrf X` / `vni N` before the L3VNI's devices appear (FRR issues 17342, 19756):
 //! [`facts`] tells the Linux planner, and of what FRR still has, so that those devices stay as long.
@@ -43,6 +44,9 @@ pub struct Inputs<'a> {
     pub foreign: &'a BTreeSet<IfName>,
     /// The lines of the base BGP instance that this agent put there: what [`made`] gave last.
     pub made: &'a BTreeSet<Line>,
+    /// The AS of the base instance in FRR's startup configuration. An FRR that has just started
+    /// answers before it has loaded that.
+    pub saved_asn: Option<Asn>,
 }
 
 impl Inputs<'_> {
@@ -51,19 +55,30 @@ impl Inputs<'_> {
         self.foreign.contains(&vrf.allocation.device)
     }
 
-    /// This node's AS: that of the base instance which is there, else the configured one. FRR
-    /// cannot change an instance's AS, and a Vrf's is to have the base's.
+    /// This node's AS: that of the base instance which is there, else the configured one, unless
+    /// FRR is about to load another. FRR cannot change an instance's AS, and a Vrf's is to have the
+    /// base's.
     fn asn(&self, observed: &Observed) -> Option<Asn> {
-        let configured = || self.node.bgp.as_ref().map(|bgp| bgp.asn);
-        observed.base_asn().or_else(configured)
+        let configured = self.node.bgp.as_ref().map(|bgp| bgp.asn);
+        let free = configured.filter(|_| self.unloaded_asn(observed).is_none());
+        observed.base_asn().or(free)
     }
 
-    /// The AS of a base instance that is there in the configured one's place, and stays: without
-    /// `no router bgp` on every Vrf's instance and then on the base, which drops all sessions and
-    /// routes and which FRR refuses while it knows of an L3VNI, there can't be another.
+    /// The AS of a base instance that is there, or about to be, in the configured one's place, and
+    /// stays: without `no router bgp` on every Vrf's instance and then on the base, which drops all
+    /// sessions and routes and which FRR refuses while it knows of an L3VNI, there can't be another.
     fn other_asn(&self, observed: &Observed) -> Option<Asn> {
         let configured = self.node.bgp.as_ref()?.asn;
-        observed.base_asn().filter(|asn| *asn != configured)
+        let running = observed.base_asn().filter(|asn| *asn != configured);
+        running.or_else(|| self.unloaded_asn(observed))
+    }
+
+    /// The AS of a base instance that FRR's startup configuration has in the configured one's
+    /// place and FRR has not loaded yet: an instance made meanwhile would keep it out.
+    fn unloaded_asn(&self, observed: &Observed) -> Option<Asn> {
+        let configured = self.node.bgp.as_ref()?.asn;
+        let saved = self.saved_asn.filter(|asn| *asn != configured);
+        saved.filter(|_| observed.base_asn().is_none())
     }
 
     fn router_id(&self, observed: &Observed) -> Option<Ipv4Addr> {

@@ -82,11 +82,7 @@ impl Observed {
     /// The AS of the base BGP instance, if there is one.
     #[must_use]
     pub fn base_asn(&self) -> Option<Asn> {
-        let instances = self.config.outermost(Daemon::Bgpd);
-        instances
-            .filter_map(|line| line.strip_prefix("router bgp "))
-            .find_map(|rest| rest.parse::<u32>().ok())
-            .and_then(|asn| Asn::try_from(asn).ok())
+        self.config.base_asn()
     }
 
     /// The router id that the base instance was given, if it was.

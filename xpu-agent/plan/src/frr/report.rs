@@ -122,12 +122,16 @@ impl Reporter<'_> {
         }
     }
 
-    /// What the settings ask of an instance that runs, and can't have.
+    /// What the settings ask of an instance that runs, or soon does, and can't have.
     fn asn_trouble(&self) -> Option<String> {
-        let running = self.inputs.other_asn(self.observed)?;
+        let other = self.inputs.other_asn(self.observed)?;
         let wanted = self.inputs.node.bgp.as_ref()?.asn;
+        let has = match self.inputs.unloaded_asn(self.observed) {
+            Some(_) => "FRR's startup configuration has",
+            None => "FRR runs",
+        };
         Some(format!(
-            "bgp.asn is {wanted} and FRR runs `router bgp {running}`, whose AS it cannot change: \
+            "bgp.asn is {wanted} and {has} `router bgp {other}`, whose AS cannot be changed: \
              [bgp] is not told to it; restart FRR once its startup configuration has \
              `router bgp {wanted}`, which the agent sees to where no line but its own is in there"
         ))
@@ -188,12 +192,19 @@ impl Reporter<'_> {
     }
 
     fn no_base(&self) -> Option<State> {
-        let reason = "bgpd has no base instance; set [bgp] in the agent's configuration, or \
-                      configure `router bgp` in FRR";
-        match self.inputs.asn(self.observed) {
-            None => Some(State::Pending(reason.to_owned())),
-            Some(_) => None,
+        if self.inputs.asn(self.observed).is_some() {
+            return None;
         }
+        let reason = match self.inputs.unloaded_asn(self.observed) {
+            Some(asn) => format!(
+                "FRR has not loaded its startup configuration with `router bgp {asn}` yet; if it \
+                 does not read that file, take the instance out of it"
+            ),
+            None => "bgpd has no base instance; set [bgp] in the agent's configuration, or \
+                     configure `router bgp` in FRR"
+                .to_owned(),
+        };
+        Some(State::Pending(reason))
     }
 
     fn vrf(&self, vrf: &Object<VrfSpec>) -> Option<Component> {

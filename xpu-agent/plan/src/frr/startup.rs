@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use xpu_model::ObjectKey;
+use xpu_model::{Asn, ObjectKey};
 
 use super::{
     Config, Daemon, FrrPlan, Inputs, Line, Observed, base,
@@ -48,9 +48,16 @@ impl Saved {
         &self.config
     }
 
+    /// The AS of the file's base BGP instance: [`Inputs::saved_asn`].
+    #[must_use]
+    pub fn base_asn(&self) -> Option<Asn> {
+        self.config.base_asn()
+    }
+
     /// What the file lacks or has too much of, without working out the text that it should have.
     #[must_use]
     pub fn gap(&self, inputs: &Inputs<'_>, running: &Observed) -> Gap {
+        let inputs = &loaded(inputs);
         let saved = observed(inputs, running, self.config.clone());
         let left = plan(inputs, &saved);
         let vrfs = inputs.intent.vrfs.values();
@@ -86,6 +93,7 @@ pub struct Merged {
 /// What the file should be, from its text (empty: there is none) and what runs.
 #[must_use]
 pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
+    let inputs = &loaded(inputs);
     let mut account = inputs.made.clone();
     let mut file = File::new(text);
     let renamed = base::renamed(inputs, &file.observed(inputs, running));
@@ -116,6 +124,14 @@ pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
     Merged {
         text: file.text(),
         made: account,
+    }
+}
+
+/// The inputs for a file: nothing is still to be loaded into that.
+const fn loaded<'a>(inputs: &Inputs<'a>) -> Inputs<'a> {
+    Inputs {
+        saved_asn: None,
+        ..*inputs
     }
 }
 

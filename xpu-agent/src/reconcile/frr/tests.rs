@@ -1,29 +1,33 @@
 //! The backend with daemons that have no configuration and take every command.
 
-use std::{fs, path::Path, pin::pin};
+use std::{fs, path::Path, pin::pin, sync::Mutex};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
 };
-use xpu_model::{VrfSpec, alloc::AllocationRules};
+use xpu_model::{VrfSpec, alloc::AllocationRules, node::BgpBase};
 use xpu_plan::VrfInFrr;
 
 use super::*;
 use crate::{config::Config, telemetry::metrics::Metrics};
 
-fn start(directory: &Path) {
+/// Starts the daemons; gives all that they are told from then on.
+fn start(directory: &Path) -> Said {
+    let said = Said::default();
     for daemon in ["mgmtd", "zebra", "bgpd"] {
         let listener = UnixListener::bind(directory.join(format!("{daemon}.vty"))).unwrap();
+        let log = said.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream));
+                tokio::spawn(serve(stream, log.clone()));
             }
         });
     }
+    said
 }
 
-async fn serve(mut stream: UnixStream) {
+async fn serve(mut stream: UnixStream, said: Said) {
     let mut pending = Vec::new();
     while stream.read_buf(&mut pending).await.is_ok_and(|n| n > 0) {
         while let Some(end) = pending.iter().position(|byte| *byte == 0) {
@@ -32,14 +36,19 @@ async fn serve(mut stream: UnixStream) {
                 b"show version" => "FRRouting 10.3 (xpu) on Linux(6.12).\n",
                 _ => "",
             };
+            let command = String::from_utf8(command[..end].to_vec()).unwrap();
+            said.lock().unwrap().push(command);
             let answer = [text.as_bytes(), &[0; 4]].concat();
             stream.write_all(&answer).await.unwrap();
         }
     }
 }
 
+type Said = Arc<Mutex<Vec<String>>>;
+
 struct Rig {
     directory: tempfile::TempDir,
+    said: Said,
     backend: FrrBackend,
     foreign: watch::Sender<BTreeSet<IfName>>,
     _linux: watch::Sender<u64>,
@@ -48,7 +57,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        start(directory.path());
+        let said = start(directory.path());
         let kept = Kept {
             ledger: Ledger::open(directory.path()).unwrap(),
             startup: Some(Startup::new(directory.path().to_owned())),
@@ -68,6 +77,7 @@ impl Rig {
         );
         Self {
             directory,
+            said,
             backend,
             foreign,
             _linux: linux,
@@ -224,6 +234,26 @@ async fn what_frr_has_is_forgotten_when_it_stops() {
         assert!(!facts.may_use(&id), "{facts:?}");
         assert_eq!(facts.is_ready(&id, vni), known);
     }
+}
+
+/// An FRR that has just started has nothing yet, and would refuse what it starts with.
+#[tokio::test]
+async fn what_frr_is_about_to_load_is_waited_for() {
+    let mut rig = Rig::new();
+    let theirs = "router bgp 65001\n neighbor 192.0.2.1 remote-as 65009\nexit\n";
+    fs::write(rig.file(), theirs).unwrap();
+    let mut node = Config::default().node().unwrap();
+    node.bgp = Some(BgpBase {
+        asn: 65077.try_into().unwrap(),
+        router_id: [10, 255, 0, 1].into(),
+        peers: vec![],
+        timers: None,
+    });
+    rig.backend.node = Arc::new(node);
+    let report = rig.backend.pass(&Arc::new(with_vrf())).await;
+    assert!(report.notices[0].contains("65001"), "{report:?}");
+    let said = rig.said.lock().unwrap().join("\n");
+    assert!(!said.contains("router bgp"), "{said}");
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ pub(super) fn given<'a>(intent: &'a Intent, node: &'a Node) -> Inputs<'a> {
         node,
         foreign: &NO_DEVICES,
         made: &NO_LINES,
+        saved_asn: None,
     }
 }
 

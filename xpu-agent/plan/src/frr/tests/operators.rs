@@ -212,6 +212,83 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
     assert_eq!(left, Vec::<&Line>::new());
 }
 
+/// Daemons answer before `vtysh -b` has told them what FRR starts with.
+#[test]
+fn another_as_that_frr_is_about_to_load_is_not_kept_out() {
+    let (mut node, mut intent) = (node(true), Intent::default());
+    node.bgp.as_mut().unwrap().asn = Asn::try_from(65077).unwrap();
+    reshape(&mut intent, &[Some((Some(500), false)), None, None]);
+    l2vni(&mut intent, Some(100));
+    let theirs = "router bgp 65001\n neighbor 192.0.2.1 remote-as 65009\nexit\n";
+    let saved = startup::Saved::new(theirs.to_owned());
+    let inputs = Inputs {
+        saved_asn: saved.base_asn(),
+        ..given(&intent, &node)
+    };
+    let mut observed = Observed {
+        version: FRR_10_3,
+        ..Observed::default()
+    };
+    let in_bgpd = |observed: &Observed| -> Vec<String> {
+        let plan = plan(&inputs, observed);
+        let bgpd = plan.commands.into_iter();
+        let bgpd = bgpd.filter(|it| it.line.daemon == Daemon::Bgpd);
+        bgpd.map(|it| it.line.to_string()).collect()
+    };
+    assert_eq!(in_bgpd(&observed), [""; 0]);
+    assert!(made(&inputs, &observed, saved.config()).is_empty());
+    let waiting = report(&inputs, &observed, &[]);
+    assert!(waiting.notices[0].contains("startup configuration has `router bgp 65001`"));
+    for object in [VrfSpec::key(&id("vrf-0")), LogicalBridgeSpec::key(&id("net-0"))] {
+        pass(&inputs, &mut observed);
+        let report = report(&inputs, &observed, &[]);
+        let state = &report.objects[&object].state;
+        assert!(
+            matches!(state, State::Pending(reason) if reason.contains("has not loaded")),
+            "{state:?}"
+        );
+    }
+    // Loaded, it is the node's AS.
+    observed.config.lines.extend(saved.config().lines.iter().cloned());
+    assert!(report(&inputs, &observed, &[]).notices[0].contains("FRR runs `router bgp 65001`"));
+    let told = in_bgpd(&observed);
+    assert!(
+        !told.is_empty() && told.iter().all(|it| it.contains("router bgp 65001 vrf vrf-0")),
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn an_operators_lines_that_frr_is_about_to_load_stay_his() {
+    let (mut node, intent, mut observed) = (node(true), Intent::default(), Observed::default());
+    let theirs = "router bgp 65001\n bgp router-id 10.255.0.1\n \
+                  neighbor 10.254.1.1 remote-as external\n address-family ipv4 unicast\n  \
+                  network 10.255.0.1/32\n exit-address-family\nexit\n";
+    let saved = startup::Saved::new(theirs.to_owned());
+    let his = saved.config().lines.clone();
+    let inputs = Inputs {
+        saved_asn: saved.base_asn(),
+        ..given(&intent, &node)
+    };
+    // The agent may be first, with the same words.
+    let account = made(&inputs, &observed, saved.config());
+    let claimed: Vec<_> = account.intersection(&his).collect();
+    assert_eq!(claimed, Vec::<&Line>::new());
+    assert!(account.contains(&in_base("bgp bestpath as-path multipath-relax")));
+    pass(&inputs, &mut observed);
+    observed.config.lines.extend(his.clone());
+    node.bgp = None;
+    let inputs = Inputs {
+        made: &account,
+        ..given(&intent, &node)
+    };
+    pass(&inputs, &mut observed);
+    let left = observed.config.lines.iter();
+    let left: BTreeSet<_> = left.filter(|it| !desired::is_context(it)).cloned().collect();
+    let his = his.into_iter().filter(|it| !desired::is_context(it)).collect();
+    assert_eq!(left, his);
+}
+
 /// FRR overwrites such a line, a file does not.
 #[test]
 fn a_setting_that_comes_back_is_in_the_file_once() {
