@@ -111,19 +111,17 @@ pub(super) fn stale(
 }
 
 /// The headers of a configuration that are to have the settings' AS in place of the one they have,
-/// with what they become: of a base instance that is the agent's alone, and of its Vrfs'. Only a
-/// configuration that does not run can be changed so.
+/// with what they become: of a base instance that is the agent's alone, or empty as the agent leaves
+/// its own, and of its Vrfs'. Only a configuration that does not run can be changed so.
 pub(super) fn renamed(inputs: &Inputs<'_>, saved: &Observed) -> Vec<(String, String)> {
     let (Some(old), Some(new)) = (inputs.other_asn(saved), instance(inputs)) else {
         return Vec::new();
     };
     let old = format!("router bgp {old}");
-    let mut lines = saved
-        .config
-        .within(Daemon::Bgpd, &old)
-        .filter(|line| !is_context(line))
-        .peekable();
-    if lines.peek().is_none() || !lines.all(|line| inputs.made.contains(line)) {
+    let lines = saved.config.within(Daemon::Bgpd, &old);
+    let mut lines = lines.filter(|line| !is_context(line)).peekable();
+    let is_empty = lines.peek().is_none();
+    if !lines.all(|line| inputs.made.contains(line)) {
         return Vec::new();
     }
     let vrfs = inputs.intent.vrfs.values();
@@ -137,6 +135,14 @@ pub(super) fn renamed(inputs: &Inputs<'_>, saved: &Observed) -> Vec<(String, Str
             ours.then(|| (context, format!("{new} vrf {device}")))
         });
     let vrfs: Vec<_> = vrfs.collect();
+    // An operator's VRFs may be what an empty instance is for.
+    let of_vrf = format!("{old} vrf ");
+    let mut of_vrfs = saved.config.outermost(Daemon::Bgpd);
+    let is_foreign =
+        |line: &str| line.starts_with(&of_vrf) && !vrfs.iter().any(|(ours, _)| ours == line);
+    if is_empty && of_vrfs.any(is_foreign) {
+        return Vec::new();
+    }
     std::iter::once((old.clone(), new.clone()))
         .chain(vrfs)
         .collect()

@@ -212,6 +212,35 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
     assert_eq!(left, Vec::<&Line>::new());
 }
 
+/// As a purge, or settings without `[bgp]`, leave it.
+#[rstest::rstest]
+#[case::nobodys("", "router bgp 65002\n")]
+#[case::with_an_empty_family(" address-family l2vpn evpn\n exit-address-family\n", "router bgp 65002\n")]
+#[case::for_an_operators_vrf(
+    "exit\nrouter bgp 65001 vrf theirs\n bgp router-id 9.9.9.9\n",
+    "router bgp 65001\n"
+)]
+#[case::with_an_operators_line(" bgp router-id 9.9.9.9\n", "router bgp 65001\n")]
+fn an_empty_instance_gets_another_as(#[case] within: &str, #[case] expected: &str) {
+    let (mut node, intent) = (node(true), Intent::default());
+    node.bgp.as_mut().unwrap().asn = Asn::try_from(65002).unwrap();
+    let text = format!("router bgp 65001\n{within}exit\n");
+    let mut running = Observed::default();
+    running.config.read(Daemon::Bgpd, &text);
+    let saved = startup::Saved::new(text.clone());
+    let inputs = Inputs {
+        saved_asn: saved.base_asn(),
+        ..given(&intent, &node)
+    };
+    let merged = startup::merge(&inputs, &running, &text);
+    assert!(merged.text.starts_with(expected), "{}", merged.text);
+    let is_renamed = merged.text != text;
+    assert_eq!(is_renamed, expected.contains("65002"));
+    assert_eq!(saved.gap(&inputs, &running).is_behind, is_renamed);
+    // FRR, restarted, has the new one, and all of it is the agent's.
+    assert_eq!(merged.made.is_empty(), !is_renamed);
+}
+
 /// Daemons answer before `vtysh -b` has told them what FRR starts with.
 #[test]
 fn another_as_that_frr_is_about_to_load_is_not_kept_out() {
