@@ -70,6 +70,7 @@ pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
         let mut device = device.filter_map(|key| entry.get(*key)?.as_str());
         let l2 = L2Vni {
             vxlan: device.next().map(ToOwned::to_owned),
+            vtep: entry.get("vtepIp").and_then(|it| it.as_str()?.parse().ok()),
             remote_vteps: addresses.filter_map(|it| it.parse().ok()).collect(),
         };
         Some((vni(entry.get("vni")?)?, l2))
@@ -160,7 +161,8 @@ mod tests {
     #[test]
     fn l2vnis_with_their_remote_vteps() {
         let answer = r#"[
-            {"vni":10100,"type":"L2","vxlanInterface":"vxlan","numRemoteVteps":2,
+            {"vni":10100,"type":"L2","vxlanInterface":"vxlan","vtepIp":"10.255.0.1",
+             "numRemoteVteps":2,
              "remoteVteps":[{"ip":"10.255.0.2","flood":"HER"},{"ip":"fd00::2"}]},
             {"vni":10200,"type":"L2","vxlanIf":"flannel.1","numRemoteVteps":["10.255.0.3"]},
             {"vni":10300,"type":"L2","numRemoteVteps":0},
@@ -179,6 +181,8 @@ mod tests {
         assert!(far(10300).is_empty());
         let on = |vni: u32| read[&Vni::try_from(vni).unwrap()].vxlan.as_deref();
         let devices = [10100, 10200, 10300].map(on);
+        let vtep = read[&Vni::try_from(10100).unwrap()].vtep;
+        assert_eq!(vtep, Some("10.255.0.1".parse().unwrap()));
         assert_eq!(devices, [Some("vxlan"), Some("flannel.1"), None]);
     }
 

@@ -38,7 +38,7 @@ impl Desired {
         if let Some(bgp) = &inputs.node.bgp
             && inputs.other_asn(observed).is_none()
         {
-            desired.base(bgp, inputs.node.vtep, observed);
+            desired.base(bgp, inputs.vtep(observed), observed);
             desired.l2vnis(&format!("router bgp {}", bgp.asn), inputs, observed);
         }
         let vrfs = inputs.intent.live::<VrfSpec>();
@@ -84,16 +84,12 @@ impl Desired {
             self.add(&[&instance], line);
         }
         for peer in peers {
-            self.peer(&instance, peer);
+            self.peer(&instance, peer, vtep);
         }
-        match vtep {
-            Some(IpAddr::V4(vtep)) => {
-                self.add(&[&instance, FAMILIES[0]], format!("network {vtep}/32"));
-            }
-            Some(IpAddr::V6(vtep)) => {
-                self.add(&[&instance, FAMILIES[1]], format!("network {vtep}/128"));
-            }
-            None => {}
+        if let Some(vtep) = vtep {
+            let length = if vtep.is_ipv4() { 32 } else { 128 };
+            let line = format!("network {vtep}/{length}");
+            self.add(&[&instance, family(vtep)], line);
         }
         self.add(&[&instance, EVPN], "advertise-all-vni");
     }
@@ -114,16 +110,17 @@ impl Desired {
         }
     }
 
-    fn peer(&mut self, instance: &str, peer: &BgpPeer) {
+    /// A peer of the node's, in the family of the session, in the VTEP's, or nobody beyond could
+    /// send to that, and in EVPN.
+    fn peer(&mut self, instance: &str, peer: &BgpPeer, vtep: Option<IpAddr>) {
         let BgpPeer { at, remote_as, bfd } = peer;
         let remote_as = match remote_as {
             RemoteAs::External => "external".to_owned(),
             RemoteAs::Internal => "internal".to_owned(),
             RemoteAs::Is(asn) => asn.to_string(),
         };
-        let (name, family) = match at {
-            PeerAddress::Ip(address @ IpAddr::V4(_)) => (address.to_string(), FAMILIES[0]),
-            PeerAddress::Ip(address @ IpAddr::V6(_)) => (address.to_string(), FAMILIES[1]),
+        let (name, own) = match at {
+            PeerAddress::Ip(address) => (address.to_string(), family(*address)),
             PeerAddress::Interface(interface) => (interface.to_string(), FAMILIES[0]),
         };
         let line = match at {
@@ -134,8 +131,15 @@ impl Desired {
         if *bfd {
             self.add(&[instance], format!("neighbor {name} bfd"));
         }
-        self.add(&[instance, family], format!("neighbor {name} activate"));
-        self.add(&[instance, EVPN], format!("neighbor {name} activate"));
+        // Of itself FRR offers IPv4 routes with IPv6 next hops over link-local addresses only
+        // (FRR documentation, "BGP", `neighbor PEER capability extended-nexthop`).
+        if let (PeerAddress::Ip(IpAddr::V6(_)), Some(IpAddr::V4(_))) = (at, vtep) {
+            let line = format!("neighbor {name} capability extended-nexthop");
+            self.add(&[instance], line);
+        }
+        for family in [Some(own), vtep.map(family), Some(EVPN)].into_iter().flatten() {
+            self.add(&[instance, family], format!("neighbor {name} activate"));
+        }
     }
 
     fn vrf(&mut self, vrf: &Object<VrfSpec>, inputs: &Inputs<'_>, observed: &Observed) {
@@ -203,6 +207,14 @@ impl Desired {
                 self.add(&[instance, family], format!("neighbor {group} as-override"));
             }
         }
+    }
+}
+
+/// The unicast family of an address.
+const fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => FAMILIES[0],
+        IpAddr::V6(_) => FAMILIES[1],
     }
 }
 

@@ -46,6 +46,8 @@ impl std::fmt::Display for Version {
 pub struct L2Vni {
     /// The VXLAN device that zebra found it on.
     pub vxlan: Option<String>,
+    /// The local VTEP that it is announced with.
+    pub vtep: Option<IpAddr>,
     /// The VTEPs that announced the VNI by type-3 routes: BUM frames are flooded to these.
     pub remote_vteps: BTreeSet<IpAddr>,
 }

@@ -145,21 +145,8 @@ impl Reporter<'_> {
         }
         let vtep = own
             .map(IfAddr::addr)
-            .or(self.inputs.node.vtep)
-            .or_else(|| self.brought());
+            .or_else(|| self.inputs.vtep(self.observed));
         self.version_trouble(vtep).map(State::Refused)
-    }
-
-    /// The VTEP that objects bring where the node has none: one serves all.
-    fn brought(&self) -> Option<IpAddr> {
-        let intent = self.inputs.intent;
-        let bridges = intent
-            .live::<LogicalBridgeSpec>()
-            .filter_map(|it| it.spec.vni.and(it.spec.vtep));
-        let vrfs = intent
-            .live::<VrfSpec>()
-            .filter_map(|it| it.spec.vni.and(it.spec.vtep));
-        bridges.chain(vrfs).map(IfAddr::addr).next()
     }
 
     /// Why nothing is told FRR about a Vrf.

@@ -103,6 +103,80 @@ fn a_new_vni_waits_until_frr_has_let_go_of_the_old_one() {
     assert_eq!(told(&observed), ["vni 5010"]);
 }
 
+/// What a peer is activated in, and what it is told of the VTEP.
+#[rstest::rstest]
+#[case::same_kind("10.254.1.1", "10.255.0.1", &["ipv4"], false)]
+#[case::same_kind_ipv6("fd00::1", "fd00::ff", &["ipv6"], false)]
+#[case::ipv6_vtep("10.254.1.1", "fd00::ff", &["ipv4", "ipv6"], false)]
+#[case::ipv4_vtep("fd00::1", "10.255.0.1", &["ipv4", "ipv6"], true)]
+#[case::unnumbered("up0", "10.255.0.1", &["ipv4"], false)]
+#[case::unnumbered_ipv6_vtep("up0", "fd00::ff", &["ipv4", "ipv6"], false)]
+#[case::no_vtep("fd00::1", "", &["ipv6"], false)]
+fn every_peer_hears_of_the_vtep(
+    #[case] peer: &str,
+    #[case] vtep: &str,
+    #[case] families: &[&str],
+    #[case] extended: bool,
+    #[values(false, true)] is_brought: bool,
+) {
+    let (mut node, mut intent) = (node(true), Intent::default());
+    let at = match peer.parse() {
+        Ok(address) => PeerAddress::Ip(address),
+        Err(_) => PeerAddress::Interface(peer.parse().unwrap()),
+    };
+    node.bgp.as_mut().unwrap().peers[0].at = at;
+    node.vtep = vtep.parse().ok();
+    let length = if vtep.contains(':') { 128 } else { 32 };
+    if let Some(vtep) = node.vtep.filter(|_| is_brought) {
+        node.vtep = None;
+        brings(&mut intent, "vrf-0", 5000, &format!("{vtep}/{length}"));
+    }
+    let plan = plan(&given(&intent, &node), &Observed::default());
+    let lines: Vec<_> = plan.commands.iter().map(|it| &it.line).collect();
+    let activate = format!("neighbor {peer} activate");
+    let active: BTreeSet<_> = lines
+        .iter()
+        .filter(|line| line.text == activate)
+        .map(|line| line.path[1].split(' ').nth(1).unwrap())
+        .collect();
+    let expected = families.iter().copied().chain(["l2vpn"]).collect();
+    assert_eq!(active, expected);
+    let has = |text: &str| lines.iter().any(|line| line.text == text);
+    assert_eq!(
+        has(&format!("neighbor {peer} capability extended-nexthop")),
+        extended
+    );
+    assert_eq!(has(&format!("network {vtep}/{length}")), !vtep.is_empty());
+}
+
+fn brings(intent: &mut Intent, name: &str, vni: u32, vtep: &str) {
+    let spec = VrfSpec {
+        vtep: Some(vtep.parse().unwrap()),
+        ..vrf(Some(vni))
+    };
+    intent.create(id(name), spec, &rules()).unwrap();
+}
+
+#[test]
+fn of_several_vteps_that_objects_bring_the_one_in_use_stays() {
+    let (mut node, mut intent, mut observed) =
+        (node(true), Intent::default(), Observed::default());
+    node.vtep = None;
+    brings(&mut intent, "vrf-1", 5001, "10.255.0.1/32");
+    let l2 = L2Vni {
+        vxlan: Some("vxlan".to_owned()),
+        vtep: Some("10.255.0.1".parse().unwrap()),
+        ..L2Vni::default()
+    };
+    observed.l2vnis.insert(Vni::try_from(7).unwrap(), l2);
+    brings(&mut intent, "vrf-0", 5000, "10.255.0.2/32");
+    pass(&given(&intent, &node), &mut observed);
+    let networks = observed.config.lines.iter();
+    let networks = networks.filter(|line| line.text.starts_with("network "));
+    let networks: Vec<_> = networks.map(|line| line.text.as_str()).collect();
+    assert_eq!(networks, ["network 10.255.0.1/32"]);
+}
+
 /// Linux keeps a Vrf's devices as long as FRR has something of it, and hears of each step.
 #[test]
 fn what_frr_still_has_is_among_the_facts() {
