@@ -1,14 +1,19 @@
 //! Across the fabric: L2 and L3 EVPN with a leaf that we did not write.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use xpu_tests::guest::{
     addresses::{
-        BLUE_GATEWAY_V4, BLUE_GATEWAY_V6, EXT_V4_PREFIX, EXT_V6_PREFIX, H_BLUE, H_EXT, H_SILENT,
-        LEAF2_RMAC, LEAF2_VTEP, XPU_VTEP,
+        BLUE_GATEWAY_V4, BLUE_GATEWAY_V6, BLUE_L3VNI, EXT_V4_PREFIX, EXT_V6_PREFIX, H_BLUE, H_EXT,
+        H_SILENT, LEAF2_RMAC, LEAF2_VTEP, SPINE_TO_XPU, XPU_VTEP,
     },
     capture::Capture,
+    command,
     frr::Frr,
-    operator::{create, get},
+    operator::{create, get, is_up, xpuctl},
     wait::wait_until,
 };
 
@@ -147,4 +152,98 @@ fn l3_a_prefix_behind_the_leaf_is_reached_from_its_vrf_alone() -> Result<()> {
     red.never_reaches(H_EXT.v4)?;
     red.never_reaches("fd00:9::22")?;
     red.never_reaches(POD_V4)
+}
+
+/// FRR lets go of an L3VNI before its devices go: zebra can crash otherwise (FRR issue 19756).
+#[test]
+fn devices_of_a_deleted_vrf_stay_until_frr_has_let_go() -> Result<()> {
+    let lab = Lab::with_blue()?;
+    let pod = blue_pod(&lab)?;
+    let (frr, xpu) = (lab.topology.xpu_frr(), &lab.topology.xpu);
+    // Remote routes over the L3VNI are in zebra and in the kernel.
+    pod.reaches(H_EXT.v4)?;
+    let mut links = xpu.links()?.into_iter();
+    let l3 = links.find(|it| it.starts_with("l3-")).context("no L3VNI")?;
+    let before = frr.pids();
+    // Its answer is not waited for: it comes when FRR has done it.
+    let ask = |line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        command::outcome(&words)
+    };
+    pod.attachment.del()?;
+    xpuctl("delete svi svi-blue")?;
+
+    // mgmtd takes zebra's configuration: as long as it is mute, FRR cannot be told.
+    let mgmtd = Pid::from_raw(frr.pid("mgmtd")?);
+    let devices = [l3.as_str(), "vrf-blue"];
+    let is_held = |word: &str| -> Result<()> {
+        wait_until("the Vrf says what it waits for", CONVERGENCE, || {
+            let vrf = get("vrf", "vrf-blue")?.to_string();
+            ensure!(vrf.contains(word), "{vrf}");
+            Ok(())
+        })?;
+        let links = xpu.links()?;
+        for device in devices {
+            ensure!(
+                links.iter().any(|it| it == device),
+                "{device} is gone: {links:?}"
+            );
+        }
+        let mapped = xpu.run("bridge vlan tunnelshow dev vxl3")?;
+        ensure!(mapped.contains(&BLUE_L3VNI.to_string()), "{mapped}");
+        Ok(())
+    };
+    kill(mgmtd, Signal::SIGSTOP)?;
+    let another = format!(
+        "xpuctl --timeout 2s update vrf vrf-blue --vni {}",
+        BLUE_L3VNI + 1
+    );
+    let held = ask(&another)
+        .and_then(|_| is_held("let go of vni"))
+        .and_then(|()| ask("xpuctl --timeout 2s delete vrf vrf-blue"))
+        .and_then(|_| is_held("let go of v"));
+    kill(mgmtd, Signal::SIGCONT)?;
+    held?;
+    wait_until("the Vrf is gone", CONVERGENCE, || {
+        let links = xpu.links()?;
+        let left = devices
+            .iter()
+            .find(|device| links.iter().any(|it| it == *device));
+        ensure!(left.is_none(), "{links:?}");
+        let running = frr.vtysh(&["show running-config"])?;
+        ensure!(!running.contains("vrf-blue"), "{running}");
+        Ok(())
+    })?;
+    ensure!(
+        frr.pids() == before,
+        "FRR's daemons: {before:?}, {:?}",
+        frr.pids()
+    );
+    wait_until("the session with the spine is up", CONVERGENCE, || {
+        frr.evpn_session_up(SPINE_TO_XPU)
+    })
+}
+
+/// An L3VNI that a Vrf gives up, another takes.
+#[test]
+fn an_l3vni_goes_from_one_vrf_to_another() -> Result<()> {
+    let lab = Lab::with_blue()?;
+    let pod = blue_pod(&lab)?;
+    pod.reaches(H_EXT.v4)?;
+    let frr = lab.topology.xpu_frr();
+    let before = frr.pids();
+    xpuctl(&format!("update vrf vrf-blue --vni {}", BLUE_L3VNI + 1))?;
+    create(&format!(
+        "vrf vrf-red --loopback 10.255.101.1/32 --vni {BLUE_L3VNI}"
+    ))?;
+    for vrf in ["vrf-blue", "vrf-red"] {
+        wait_until(&format!("{vrf} is up"), CONVERGENCE, || is_up("vrf", vrf))?;
+    }
+    pod.never_reaches(H_EXT.v4)?;
+    ensure!(
+        frr.pids() == before,
+        "FRR's daemons: {before:?}, {:?}",
+        frr.pids()
+    );
+    Ok(())
 }

@@ -137,7 +137,10 @@ impl Desired {
             let line = format!("neighbor {name} capability extended-nexthop");
             self.add(&[instance], line);
         }
-        for family in [Some(own), vtep.map(family), Some(EVPN)].into_iter().flatten() {
+        for family in [Some(own), vtep.map(family), Some(EVPN)]
+            .into_iter()
+            .flatten()
+        {
             self.add(&[instance, family], format!("neighbor {name} activate"));
         }
     }

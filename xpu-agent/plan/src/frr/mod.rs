@@ -26,9 +26,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use xpu_model::{
-    Asn, IfAddr, IfName, Intent, LogicalBridgeSpec, Node, Object, ObjectKey, VrfSpec,
-};
+use xpu_model::{Asn, IfAddr, IfName, Intent, LogicalBridgeSpec, Node, Object, ObjectKey, VrfSpec};
 
 pub use base::made;
 pub use config::{Config, Daemon, Line};
@@ -99,7 +97,11 @@ impl Inputs<'_> {
         let vrfs = vrfs.filter_map(|it| it.spec.vni.and(it.spec.vtep));
         let brought: Vec<IpAddr> = bridges.chain(vrfs).map(IfAddr::addr).collect();
         let ours = |l2: &&L2Vni| l2.vxlan.as_deref() == Some(ownership::L2_VXLAN);
-        let mut in_use = observed.l2vnis.values().filter(ours).filter_map(|l2| l2.vtep);
+        let mut in_use = observed
+            .l2vnis
+            .values()
+            .filter(ours)
+            .filter_map(|l2| l2.vtep);
         let in_use = in_use.find(|vtep| brought.contains(vtep));
         in_use.or_else(|| brought.first().copied())
     }

@@ -169,7 +169,9 @@ impl Reporter<'_> {
     /// still have it from before.
     fn taken(&self, vni: Vni, device: Option<&str>) -> Option<State> {
         let device = device?;
-        let is_ours = [L2_VXLAN, L3_VXLAN].iter().any(|it| self.is_ours(device, it));
+        let is_ours = [L2_VXLAN, L3_VXLAN]
+            .iter()
+            .any(|it| self.is_ours(device, it));
         (!is_ours).then(|| {
             State::Error(format!(
                 "VNI {vni} is on {device}, which this agent did not make, and FRR has each VNI \

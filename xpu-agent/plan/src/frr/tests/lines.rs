@@ -159,8 +159,7 @@ fn brings(intent: &mut Intent, name: &str, vni: u32, vtep: &str) {
 
 #[test]
 fn of_several_vteps_that_objects_bring_the_one_in_use_stays() {
-    let (mut node, mut intent, mut observed) =
-        (node(true), Intent::default(), Observed::default());
+    let (mut node, mut intent, mut observed) = (node(true), Intent::default(), Observed::default());
     node.vtep = None;
     brings(&mut intent, "vrf-1", 5001, "10.255.0.1/32");
     let l2 = L2Vni {
@@ -198,7 +197,11 @@ fn what_frr_still_has_is_among_the_facts() {
     };
     assert_eq!(in_frr(&intent, &observed), Some(up));
     reshape(&mut intent, &[None, None, None]);
-    assert_eq!(in_frr(&intent, &observed), Some(up), "deleted, and not told");
+    assert_eq!(
+        in_frr(&intent, &observed),
+        Some(up),
+        "deleted, and not told"
+    );
     let told = |intent: &Intent, observed: &mut Observed| -> Vec<String> {
         let plan = plan(&given(intent, &node), observed);
         apply(observed, &plan);

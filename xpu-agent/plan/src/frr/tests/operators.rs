@@ -215,7 +215,10 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
 /// As a purge, or settings without `[bgp]`, leave it.
 #[rstest::rstest]
 #[case::nobodys("", "router bgp 65002\n")]
-#[case::with_an_empty_family(" address-family l2vpn evpn\n exit-address-family\n", "router bgp 65002\n")]
+#[case::with_an_empty_family(
+    " address-family l2vpn evpn\n exit-address-family\n",
+    "router bgp 65002\n"
+)]
 #[case::for_an_operators_vrf(
     "exit\nrouter bgp 65001 vrf theirs\n bgp router-id 9.9.9.9\n",
     "router bgp 65001\n"
@@ -268,7 +271,10 @@ fn another_as_that_frr_is_about_to_load_is_not_kept_out() {
     assert!(made(&inputs, &observed, saved.config()).is_empty());
     let waiting = report(&inputs, &observed, &[]);
     assert!(waiting.notices[0].contains("startup configuration has `router bgp 65001`"));
-    for object in [VrfSpec::key(&id("vrf-0")), LogicalBridgeSpec::key(&id("net-0"))] {
+    for object in [
+        VrfSpec::key(&id("vrf-0")),
+        LogicalBridgeSpec::key(&id("net-0")),
+    ] {
         pass(&inputs, &mut observed);
         let report = report(&inputs, &observed, &[]);
         let state = &report.objects[&object].state;
@@ -278,11 +284,17 @@ fn another_as_that_frr_is_about_to_load_is_not_kept_out() {
         );
     }
     // Loaded, it is the node's AS.
-    observed.config.lines.extend(saved.config().lines.iter().cloned());
+    observed
+        .config
+        .lines
+        .extend(saved.config().lines.iter().cloned());
     assert!(report(&inputs, &observed, &[]).notices[0].contains("FRR runs `router bgp 65001`"));
     let told = in_bgpd(&observed);
     assert!(
-        !told.is_empty() && told.iter().all(|it| it.contains("router bgp 65001 vrf vrf-0")),
+        !told.is_empty()
+            && told
+                .iter()
+                .all(|it| it.contains("router bgp 65001 vrf vrf-0")),
         "{told:#?}"
     );
 }
@@ -313,8 +325,14 @@ fn an_operators_lines_that_frr_is_about_to_load_stay_his() {
     };
     pass(&inputs, &mut observed);
     let left = observed.config.lines.iter();
-    let left: BTreeSet<_> = left.filter(|it| !desired::is_context(it)).cloned().collect();
-    let his = his.into_iter().filter(|it| !desired::is_context(it)).collect();
+    let left: BTreeSet<_> = left
+        .filter(|it| !desired::is_context(it))
+        .cloned()
+        .collect();
+    let his = his
+        .into_iter()
+        .filter(|it| !desired::is_context(it))
+        .collect();
     assert_eq!(left, his);
 }
 

@@ -40,8 +40,7 @@ pub(super) fn is_made(vrf: &Object<VrfSpec>, observed: &Observed) -> bool {
     let allocation = &vrf.allocation;
     let link = observed.ours(&allocation.device);
     link.is_some_and(|link| {
-        link.kind == LinkKind::Vrf(allocation.table)
-            && link.mark == Some(Mark::Object(vrf.key()))
+        link.kind == LinkKind::Vrf(allocation.table) && link.mark == Some(Mark::Object(vrf.key()))
     })
 }
 

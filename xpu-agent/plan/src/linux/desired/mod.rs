@@ -137,9 +137,8 @@ pub(super) fn vtep(inputs: &Inputs<'_>, observed: &Observed) -> Option<IpAddr> {
         .live::<VrfSpec>()
         .filter_map(|vrf| vrf.spec.vni.and(vrf.spec.vtep));
     let brought: Vec<IpAddr> = bridges.chain(vrfs).map(IfAddr::addr).collect();
-    let stays = |vtep: &IpAddr| {
-        brought.contains(vtep) || !leaving::kept(inputs, observed).is_empty()
-    };
+    let stays =
+        |vtep: &IpAddr| brought.contains(vtep) || !leaving::kept(inputs, observed).is_empty();
     let in_use = fabric::vtep_in_use(observed).filter(stays);
     in_use.or_else(|| brought.first().copied())
 }

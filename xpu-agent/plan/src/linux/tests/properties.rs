@@ -5,8 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use proptest::prelude::*;
 use xpu_model::{
     BridgePortSpec, IfName, Intent, LogicalBridgeSpec, Node, Object, ObjectKey, Spec, SviSpec,
-    VlanId, Vni, VrfSpec,
-    node::PortResolver, status::State,
+    VlanId, Vni, VrfSpec, node::PortResolver, status::State,
 };
 
 use super::{

@@ -57,7 +57,10 @@ impl World {
         };
         let plan = self.kernel.pass(&inputs).unwrap();
         let told = report(&inputs, &self.kernel.observe(&inputs), &[]);
-        (words(&plan.steps), state(&told, xpu_model::Kind::Vrf, "blue"))
+        (
+            words(&plan.steps),
+            state(&told, xpu_model::Kind::Vrf, "blue"),
+        )
     }
 
     fn has(&self) -> Vec<String> {
