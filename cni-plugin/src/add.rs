@@ -5,6 +5,7 @@
 //! and the moment it is usable there is one netlink batch.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -319,7 +320,7 @@ struct Attach<'a> {
     /// Whether it was waited for in vain until its time was up.
     agent_hung: bool,
     /// The further names that the VF came into the pod with.
-    alt_names: Option<Vec<String>>,
+    alt_names: Option<Vec<OsString>>,
 }
 
 impl Attach<'_> {

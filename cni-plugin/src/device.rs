@@ -1,6 +1,6 @@
 //! The VF: what it is before, how it goes into the pod, how it comes home.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 
 use nix::errno::Errno;
 use xpu_linux::{
@@ -222,11 +222,12 @@ fn other_mtu(mtu: Mtu) -> Mtu {
 }
 
 /// The names that devices of a socket's namespace have already.
-fn taken_by(there: &Rtnl, names: &[String]) -> Vec<String> {
-    let taken = |name: &&String| match name.parse::<IfName>() {
-        Ok(name) => ioctl::index(there, &name).is_ok(),
-        // Too long for a look without RTNL: it goes as well.
-        Err(_) => true,
+fn taken_by(there: &Rtnl, names: &[OsString]) -> Vec<OsString> {
+    let taken = |name: &&OsString| match name.to_str().and_then(|name| name.parse::<IfName>().ok())
+    {
+        Some(name) => ioctl::index(there, &name).is_ok(),
+        // No text, or too long for a look without RTNL: it goes as well.
+        None => true,
     };
     names.iter().filter(taken).cloned().collect()
 }

@@ -1,10 +1,10 @@
 //! How a VF goes into the pod.
 
-use std::os::fd::AsFd;
+use std::{ffi::OsString, os::fd::AsFd};
 
 use xpu_linux::sync::{
     Rtnl, RtnlError, ioctl,
-    link::{Change, alt_names, drop_alt_names},
+    link::{Change, alt_names, drop_alt_name},
 };
 use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
@@ -66,7 +66,7 @@ pub struct Arrived {
     /// Its MTU.
     pub mtu: u32,
     /// The further names it came with, as far as that was heard.
-    pub alt_names: Option<Vec<String>>,
+    pub alt_names: Option<Vec<OsString>>,
 }
 
 /// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Further names of
@@ -80,7 +80,7 @@ pub fn move_in(
     pod: &mut Sandbox,
     (netdev, index): (&Netdev, IfIndex),
     wanted: &Wanted<'_>,
-    keep: impl FnOnce(Vec<String>) -> Result<(), JournalError>,
+    keep: impl FnOnce(Vec<OsString>) -> Result<(), JournalError>,
 ) -> Result<Arrived, Error> {
     let Wanted {
         name,
@@ -111,7 +111,8 @@ pub fn move_in(
             keep(names.clone())?;
             (host.checkpoint)("names");
             known = Some(names);
-            moved = home.apply(&[drop_alt_names(index, taken), request]);
+            let drops = taken.iter().map(|name| drop_alt_name(index, name));
+            moved = home.apply(&drops.chain([request]).collect::<Vec<_>>());
         }
     }
     moved.map_err(|error| refused(home, pod, netdev, wanted, error))?;

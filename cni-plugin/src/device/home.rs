@@ -1,6 +1,7 @@
 //! How a VF comes home.
 
 use std::{
+    ffi::OsString,
     os::fd::AsFd,
     time::{Duration, Instant},
 };
@@ -9,10 +10,10 @@ use nix::errno::Errno;
 use xpu_linux::{
     netns::NetNs,
     sync::{
-        LinkFacts, Rtnl,
+        LinkFacts, Request, Rtnl, RtnlError,
         event::LinkEvents,
         ioctl,
-        link::{Change, add_alt_name, alt_names, drop_alt_names},
+        link::{Change, add_alt_name, alt_names, drop_alt_name},
     },
     sysfs::PciAddr,
     vf,
@@ -29,6 +30,10 @@ use crate::{
 
 /// How long a VF's return from a dead namespace is waited for.
 const RETURN_WAIT: Duration = Duration::from_millis(500);
+
+/// How many names are taken from a device by one system call: a device has room for some 500, and a
+/// socket for fewer answers.
+const NAMES: usize = 64;
 
 /// What a VF's name begins with whose own name at home was taken meanwhile.
 const FALLBACK: &str = "xvf";
@@ -71,7 +76,7 @@ struct Seen {
     /// Its index at home.
     index: Option<IfIndex>,
     /// The further names with which it came out of the pod.
-    names: Option<Vec<String>>,
+    names: Option<Vec<OsString>>,
 }
 
 /// As [`send_home`], but for further names that it lost.
@@ -105,11 +110,12 @@ fn bring_home(
                     let request = change.request(what);
                     // A name that the pod gave it would stand in the way of its next owner.
                     let (own, strange) = split_names(&facts, origin);
-                    seen.names = Some(own);
-                    let drop = (!strange.is_empty()).then(|| drop_alt_names(facts.index, strange));
-                    let requests: Vec<_> = drop.into_iter().chain([request]).collect();
-                    let verdicts = pod.rtnl.apply_each(&requests)?;
-                    verdicts.into_iter().next_back().unwrap_or(Ok(()))
+                    let drops = strange.iter().map(|name| drop_alt_name(facts.index, name));
+                    let requests: Vec<_> = drops.chain([request]).collect();
+                    let mut verdicts = apply_many(&mut pod.rtnl, &requests)?;
+                    let moved = verdicts.pop().unwrap_or(Ok(()));
+                    seen.names = verdicts.iter().all(Result::is_ok).then_some(own);
+                    moved
                 }
                 _ => change_in_place(&change, what, || facts.up, |all| home.apply(all)),
             }
@@ -154,6 +160,18 @@ fn bring_home(
     }
 }
 
+/// Sends requests, some at a time.
+fn apply_many(
+    rtnl: &mut Rtnl,
+    requests: &[Request],
+) -> Result<Vec<Result<(), RtnlError>>, RtnlError> {
+    let mut verdicts = Vec::with_capacity(requests.len());
+    for some in requests.chunks(NAMES) {
+        verdicts.extend(rtnl.apply_each(some)?);
+    }
+    Ok(verdicts)
+}
+
 /// Whether the VF is at home, but with another MAC than it had.
 fn is_home_unlike(
     host: &Host,
@@ -167,7 +185,7 @@ fn is_home_unlike(
 }
 
 /// A device's further names: its own, and what others gave it as far as its own are known.
-fn split_names(facts: &LinkFacts, origin: &Netdev) -> (Vec<String>, Vec<String>) {
+fn split_names(facts: &LinkFacts, origin: &Netdev) -> (Vec<OsString>, Vec<OsString>) {
     let names = facts.alt_names.iter().cloned();
     match &origin.alt_names {
         None => (names.collect(), Vec::new()),
@@ -182,7 +200,11 @@ fn drop_taken(home: &Rtnl, pod: &mut Sandbox, facts: &LinkFacts) -> Result<bool,
     if taken.is_empty() {
         return Ok(false);
     }
-    pod.rtnl.apply(&[drop_alt_names(facts.index, taken)])?;
+    let drops = taken.iter().map(|name| drop_alt_name(facts.index, name));
+    let drops: Vec<_> = drops.collect();
+    apply_many(&mut pod.rtnl, &drops)?
+        .into_iter()
+        .collect::<Result<(), _>>()?;
     Ok(true)
 }
 
@@ -194,14 +216,14 @@ fn restore_names(
     host: &Host,
     home: &mut Rtnl,
     pci: &PciAddr,
-    had: &[String],
+    had: &[OsString],
     seen: Seen,
 ) -> Result<(), Error> {
-    let without = |all: &[String], these: &[String]| -> Vec<String> {
+    let without = |all: &[OsString], these: &[OsString]| -> Vec<OsString> {
         let rest = all.iter().filter(|name| !these.contains(name));
         rest.cloned().collect()
     };
-    let is_all = |names: &Vec<String>| without(had, names).is_empty();
+    let is_all = |names: &Vec<OsString>| without(had, names).is_empty();
     if seen.names.as_ref().is_some_and(is_all) {
         return Ok(());
     }
@@ -216,15 +238,16 @@ fn restore_names(
         Some(names) => names,
         None => alt_names(home, index)?,
     };
-    let strange = without(&has, had);
-    let mut requests = Vec::new();
-    if !strange.is_empty() {
-        requests.push(drop_alt_names(index, strange));
+    let (strange, missing) = (without(&has, had), without(had, &has));
+    let drops = strange.iter().map(|name| drop_alt_name(index, name));
+    let adds = missing.iter().map(|name| add_alt_name(index, name));
+    let requests: Vec<_> = drops.chain(adds).collect();
+    if requests.is_empty() {
+        return Ok(());
     }
-    let missing = without(had, &has).into_iter();
-    requests.extend(missing.map(|name| add_alt_name(index, name)));
     (host.checkpoint)("undo: names");
-    Ok(home.apply(&requests)?)
+    let verdicts = apply_many(home, &requests)?;
+    Ok(verdicts.into_iter().collect::<Result<(), _>>()?)
 }
 
 /// How a VF on its way home gets its MAC back. Each is tried once, in this order.
@@ -295,7 +318,7 @@ pub(super) fn locate(
     })
 }
 
-/// What a look without RTNL tells of a device at home.
+/// What a look without RTNL tells of a device at home; carrier is not looked for.
 fn facts_at_home(
     host: &Host,
     home: &Rtnl,
@@ -308,8 +331,9 @@ fn facts_at_home(
     };
     let mac = ioctl::mac(home, &name).map_err(vanished)?;
     let mtu = ioctl::mtu(home, &name).map_err(vanished)?;
-    let (up, lower_up) = ioctl::up_and_running(home, &name).map_err(vanished)?;
-    let alias = host.sysfs.alias(&name);
+    let (up, flags) = ioctl::up_and_flags(home, &name).map_err(vanished)?;
+    let txqlen = ioctl::txqlen(home, &name).ok();
+    let (alias, group) = (host.sysfs.alias(&name), host.sysfs.group(&name));
     Ok(LinkFacts {
         index,
         name: name.as_str().to_owned(),
@@ -317,7 +341,10 @@ fn facts_at_home(
         mac,
         mtu,
         up,
-        lower_up,
+        flags,
+        lower_up: false,
+        txqlen,
+        group,
         alias,
         parent: None,
     })

@@ -23,6 +23,7 @@ mod record;
 mod tombstone;
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
@@ -116,7 +117,7 @@ impl Entry {
     ///
     /// # Errors
     /// [`JournalError::File`].
-    pub fn begin_with(&mut self, step: Step, alt_names: Vec<String>) -> Result<(), JournalError> {
+    pub fn begin_with(&mut self, step: Step, alt_names: Vec<OsString>) -> Result<(), JournalError> {
         self.append(step, &step.line_with(&alt_names))?;
         if let Some(netdev) = &mut self.record.vf.netdev {
             netdev.alt_names = Some(alt_names);

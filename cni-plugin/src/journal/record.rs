@@ -1,6 +1,6 @@
 //! What is kept of one attachment, as text: versioned JSON, one value to a line.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,7 +63,8 @@ impl Step {
 
     /// Its line where the VF's further names became known with it.
     #[must_use]
-    pub fn line_with(self, alt_names: &[String]) -> String {
+    pub fn line_with(self, alt_names: &[OsString]) -> String {
+        let alt_names = Vec::from_iter(alt_names.iter().map(names::value));
         serde_json::json!({ "step": self, "alt_names": alt_names }).to_string()
     }
 }
@@ -145,8 +146,8 @@ pub struct Netdev {
     pub alias: Option<String>,
     /// Its further names; `None`: not known. They show without RTNL only in the event of its
     /// arrival in the pod, so they stand in the line of a later step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alt_names: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "names")]
+    pub alt_names: Option<Vec<OsString>>,
 }
 
 impl Vf {
@@ -220,7 +221,8 @@ impl Record {
         #[derive(Deserialize)]
         struct Line {
             step: Step,
-            alt_names: Option<Vec<String>>,
+            #[serde(default, with = "names")]
+            alt_names: Option<Vec<OsString>>,
         }
         let (first, rest) = text.split_once('\n').ok_or("the first line is not whole")?;
         let mut record: Self = serde_json::from_str(first).map_err(|error| error.to_string())?;
@@ -236,6 +238,50 @@ impl Record {
             }
         }
         Ok((record, steps))
+    }
+}
+
+/// Names of devices: a text, or numbers for the bytes of what is none.
+mod names {
+    use std::{
+        ffi::OsString,
+        os::unix::ffi::{OsStrExt, OsStringExt},
+    };
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub fn value(name: &OsString) -> Value {
+        match name.to_str() {
+            Some(text) => text.into(),
+            None => name.as_bytes().into(),
+        }
+    }
+
+    pub fn serialize<S: Serializer>(
+        names: &Option<Vec<OsString>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let names = names.as_ref();
+        let values = names.map(|names| Vec::from_iter(names.iter().map(value)));
+        values.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Vec<OsString>>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Name {
+            Text(String),
+            Bytes(Vec<u8>),
+        }
+        let name = |name| match name {
+            Name::Text(text) => text.into(),
+            Name::Bytes(bytes) => OsString::from_vec(bytes),
+        };
+        let names = Option::<Vec<Name>>::deserialize(from)?;
+        Ok(names.map(|names| names.into_iter().map(name).collect()))
     }
 }
 

@@ -11,6 +11,7 @@ mod attach;
 mod away;
 mod check;
 mod harness;
+mod hostile;
 mod kills;
 mod recovery;
 mod sweep;

@@ -1,6 +1,6 @@
 //! Going home, as pure plans.
 
-use xpu_linux::sync::RtnlError;
+use xpu_linux::sync::{RtnlError, link::SetFlags};
 
 use super::*;
 use crate::device::by_way_of_down;
@@ -24,7 +24,10 @@ fn facts(origin: &Netdev) -> LinkFacts {
         mac: Some(origin.mac),
         mtu: u32::from(origin.mtu),
         up: origin.up,
+        flags: SetFlags::ETHERNET,
         lower_up: false,
+        txqlen: Some(1000),
+        group: Some(0),
         alias: None,
         parent: None,
     }

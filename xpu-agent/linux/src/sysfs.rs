@@ -5,7 +5,9 @@
 //! netdevs is a hint that the caller confirms.
 
 use std::{
-    fmt, fs, io,
+    fmt,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -151,6 +153,17 @@ impl Sysfs {
         let text = String::from_utf8_lossy(&bytes);
         let text = text.strip_suffix('\n').unwrap_or(&text);
         (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    /// The group of devices that a netdev is in; `None` where this sysfs doesn't show the netdev.
+    #[must_use]
+    pub fn group(&self, netdev: &IfName) -> Option<u32> {
+        let dir = self.root.join("class/net").join(netdev.as_str());
+        // As few system calls as there can be; ten digits and the line's end fit.
+        let mut text = [0; 16];
+        let read = File::open(dir.join("netdev_group")).and_then(|mut file| file.read(&mut text));
+        let text = std::str::from_utf8(text.get(..read.ok()?)?).ok()?;
+        text.trim_end().parse().ok()
     }
 
     /// The kernel driver bound to a function.
@@ -367,6 +380,25 @@ mod tests {
         )
         .unwrap();
         assert_eq!(sysfs.netdevs(&pci(VF)).unwrap(), ["eth9".parse().unwrap()]);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_group_is_a_number_or_not_known() {
+        let (root, sysfs) = tree("group");
+        let name = "ens1v3".parse().unwrap();
+        assert_eq!(sysfs.group(&name), None);
+        let dir = root.join("class/net/ens1v3");
+        fs::create_dir_all(&dir).unwrap();
+        for (text, group) in [
+            ("0\n", Some(0)),
+            ("4294967295\n", Some(u32::MAX)),
+            ("", None),
+            ("5x\n", None),
+        ] {
+            fs::write(dir.join("netdev_group"), text).unwrap();
+            assert_eq!(sysfs.group(&name), group, "{text:?}");
+        }
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -59,6 +59,7 @@ pub fn at_home(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::link::SetFlags;
 
     #[test]
     fn a_link_is_a_vfs_by_its_function_or_by_the_virtio_device_below_that() {
@@ -76,7 +77,10 @@ mod tests {
                 mac: None,
                 mtu: 1500,
                 up: false,
+                flags: SetFlags::ETHERNET,
                 lower_up: false,
+                txqlen: None,
+                group: None,
                 alias: Some(vf.to_owned()),
                 parent: parent.map(str::to_owned),
             };

@@ -10,7 +10,6 @@ use std::{
 };
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::{
     errno::Errno,
@@ -18,7 +17,10 @@ use nix::{
     sys::socket::{MsgFlags, recv},
 };
 
-use super::{link::LinkFacts, socket::RtnlError};
+use super::{
+    link::{LinkFacts, Told},
+    socket::RtnlError,
+};
 
 /// `RTMGRP_LINK` of `linux/rtnetlink.h`.
 const LINK_GROUP: u32 = 1;
@@ -118,13 +120,12 @@ impl LinkEvents {
             Err(errno) => return Err(errno),
         };
         // Notifications come one to a datagram; one that can't be read isn't ours.
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&self.buffer[..read]);
-        let Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) =
-            message.map(|message| message.payload)
-        else {
-            return Ok(Read::Other);
+        let message = NetlinkMessage::<Told>::deserialize(&self.buffer[..read]);
+        let link = match message.map(|message| message.payload) {
+            Ok(NetlinkPayload::InnerMessage(Told(link))) => link,
+            _ => None,
         };
-        Ok(LinkFacts::from_message(link).map_or(Read::Other, Read::Link))
+        Ok(link.map_or(Read::Other, Read::Link))
     }
 }
 

@@ -8,6 +8,8 @@ use std::{
 
 use xpu_model::{IfIndex, IfName, Mac};
 
+use super::link::SetFlags;
+
 /// A request of `linux/sockios.h`.
 type Code = libc::Ioctl;
 
@@ -99,10 +101,38 @@ pub fn mtu(fd: &impl AsFd, name: &IfName) -> io::Result<u32> {
 /// # Errors
 /// `ENODEV` when there is no such device here.
 pub fn up_and_running(fd: &impl AsFd, name: &IfName) -> io::Result<(bool, bool)> {
+    let flags = flags(fd, name)?;
+    let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
+    Ok((has(libc::IFF_UP), has(libc::IFF_RUNNING)))
+}
+
+/// Whether `name` is administratively up, and its other flags that can be set.
+///
+/// # Errors
+/// `ENODEV` when there is no such device here.
+pub fn up_and_flags(fd: &impl AsFd, name: &IfName) -> io::Result<(bool, SetFlags)> {
+    let flags = flags(fd, name)?;
+    let up = flags & libc::IFF_UP.cast_unsigned() != 0;
+    Ok((up, SetFlags::among(flags)))
+}
+
+/// The lower half of the flags, all that there were when this call was made.
+fn flags(fd: &impl AsFd, name: &IfName) -> io::Result<u32> {
     let answer = ask(fd, libc::SIOCGIFFLAGS, Some(name), 0)?;
     // SAFETY: SIOCGIFFLAGS fills `ifru_flags`.
-    let flags = libc::c_int::from(unsafe { answer.ifr_ifru.ifru_flags });
-    Ok((flags & libc::IFF_UP != 0, flags & libc::IFF_RUNNING != 0))
+    let flags = unsafe { answer.ifr_ifru.ifru_flags };
+    Ok(flags.cast_unsigned().into())
+}
+
+/// How many packets the queue of `name` takes.
+///
+/// # Errors
+/// `ENODEV` when there is no such device here.
+pub fn txqlen(fd: &impl AsFd, name: &IfName) -> io::Result<u32> {
+    let answer = ask(fd, libc::SIOCGIFTXQLEN, Some(name), 0)?;
+    // SAFETY: SIOCGIFTXQLEN fills `ifr_qlen`, the same number under another name.
+    let length = unsafe { answer.ifr_ifru.ifru_mtu };
+    u32::try_from(length).map_err(|_| io::Error::from_raw_os_error(libc::ERANGE))
 }
 
 #[cfg(test)]
@@ -121,6 +151,10 @@ mod tests {
         assert_eq!(mac(&socket, &lo).unwrap(), None);
         assert!(mtu(&socket, &lo).unwrap() >= 65_535);
         assert_eq!(up_and_running(&socket, &lo).unwrap(), (true, true));
+        // Loopback is no multicast device.
+        let flags = up_and_flags(&socket, &lo).unwrap();
+        assert_eq!(flags, (true, SetFlags::among(0)));
+        assert!(txqlen(&socket, &lo).unwrap() > 0);
         let none = "nosuchdevice".parse().unwrap();
         assert_eq!(
             index(&socket, &none).unwrap_err().raw_os_error(),

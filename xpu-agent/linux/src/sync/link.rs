@@ -1,9 +1,18 @@
 //! Links: what the kernel says of them, and the one message that moves a device to
 //! another namespace with its new name, MTU and MAC and brings it up.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{
+    ffi::{OsStr, OsString},
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+};
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{
+    DecodeError, DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkDeserializable,
+    NetlinkHeader,
+};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Prop},
@@ -17,18 +26,25 @@ use super::socket::{Request, Rtnl, RtnlError};
 pub struct LinkFacts {
     /// Its index, in the namespace it was read in.
     pub index: IfIndex,
-    /// Its name; the kernel allows more than [`IfName`] does.
+    /// Its name; the kernel allows more than [`IfName`] does. What is no UTF-8 comes as replacement
+    /// characters.
     pub name: String,
-    /// Further names.
-    pub alt_names: Vec<String>,
+    /// Further names: to the kernel any bytes, by which alone it finds them again.
+    pub alt_names: Vec<OsString>,
     /// Its Ethernet address; `None` for links that have none, or a zero one.
     pub mac: Option<Mac>,
     /// Bytes of payload per frame.
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Its other flags that can be set.
+    pub flags: SetFlags,
     /// Carrier.
     pub lower_up: bool,
+    /// Packets that its queue takes; `None`: not known.
+    pub txqlen: Option<u32>,
+    /// The group of devices that it is in; `None`: not known.
+    pub group: Option<u32>,
     /// `ifalias`.
     pub alias: Option<String>,
     /// The bus address of the device behind it (`IFLA_PARENT_DEV_NAME`), which for a
@@ -36,44 +52,126 @@ pub struct LinkFacts {
     pub parent: Option<String>,
 }
 
+/// The flags of a link, besides `UP`, that whoever configures it can set (`__dev_change_flags()`,
+/// net/core/dev.c), by their numbers in `linux/if.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetFlags(LinkFlags);
+
+impl SetFlags {
+    const ALL: LinkFlags = LinkFlags::Debug
+        .union(LinkFlags::Notrailers)
+        .union(LinkFlags::Noarp)
+        .union(LinkFlags::Promisc)
+        .union(LinkFlags::Allmulti)
+        .union(LinkFlags::Multicast)
+        .union(LinkFlags::Portsel)
+        .union(LinkFlags::Automedia)
+        .union(LinkFlags::Dynamic);
+
+    /// Those that an Ethernet device has from the start (`ether_setup()`).
+    pub const ETHERNET: Self = Self(LinkFlags::Multicast);
+
+    /// Those among all flags of a link.
+    #[must_use]
+    pub const fn among(bits: u32) -> Self {
+        Self(LinkFlags::from_bits_retain(bits).intersection(Self::ALL))
+    }
+
+    /// As a number.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0.bits()
+    }
+}
+
+/// A link in the kernel's own layout. The general decoder refuses a whole message for one name that
+/// is no UTF-8, and such a name is anybody's to give who owns the link.
+#[derive(Debug)]
+pub(super) struct Told(pub Option<LinkFacts>);
+
+impl NetlinkDeserializable for Told {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        const RTM_NEWLINK: u16 = 16;
+        let is_link = header.message_type == RTM_NEWLINK;
+        Ok(Self(is_link.then(|| LinkFacts::read(payload)).flatten()))
+    }
+}
+
+// Of `linux/if_link.h`.
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_PARENT_DEV_NAME: u16 = 56;
+
 impl LinkFacts {
-    pub(super) fn from_message(message: LinkMessage) -> Option<Self> {
-        let flags = message.header.flags;
+    /// Reads a `struct ifinfomsg` and the attributes behind it.
+    fn read(payload: &[u8]) -> Option<Self> {
+        const HEADER: usize = 16;
+        let number = |bytes: &[u8]| bytes.first_chunk().copied().map(u32::from_ne_bytes);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(until_nul(bytes)).into_owned();
+        let flags = number(payload.get(8..HEADER)?)?;
+        let has = |flag| LinkFlags::from_bits_retain(flags).contains(flag);
         let mut facts = Self {
-            index: IfIndex::new(message.header.index)?,
+            index: IfIndex::new(number(payload.get(4..HEADER)?)?)?,
             name: String::new(),
             alt_names: Vec::new(),
             mac: None,
             mtu: 0,
-            up: flags.contains(LinkFlags::Up),
-            lower_up: flags.contains(LinkFlags::LowerUp),
+            up: has(LinkFlags::Up),
+            flags: SetFlags::among(flags),
+            lower_up: has(LinkFlags::LowerUp),
+            txqlen: None,
+            group: None,
             alias: None,
             parent: None,
         };
-        for attribute in message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => facts.name = name,
-                LinkAttribute::Address(bytes) => {
-                    facts.mac = <[u8; 6]>::try_from(bytes)
-                        .ok()
-                        .and_then(|b| Mac::try_from(b).ok());
+        for (kind, value) in attributes(payload.get(HEADER..)?) {
+            match kind {
+                IFLA_ADDRESS => {
+                    let octets = <[u8; 6]>::try_from(value).ok();
+                    facts.mac = octets.and_then(|octets| Mac::try_from(octets).ok());
                 }
-                LinkAttribute::Mtu(mtu) => facts.mtu = mtu,
-                LinkAttribute::IfAlias(alias) => facts.alias = Some(alias),
-                LinkAttribute::ParentDevName(parent) => facts.parent = Some(parent),
-                LinkAttribute::PropList(properties) => {
-                    facts
-                        .alt_names
-                        .extend(properties.into_iter().filter_map(|p| match p {
-                            Prop::AltIfName(name) => Some(name),
-                            _ => None,
-                        }));
+                IFLA_IFNAME => facts.name = text(value),
+                IFLA_MTU => facts.mtu = number(value)?,
+                IFLA_TXQLEN => facts.txqlen = number(value),
+                IFLA_IFALIAS => facts.alias = Some(text(value)),
+                IFLA_GROUP => facts.group = number(value),
+                IFLA_PROP_LIST => {
+                    let names = attributes(value).filter(|(kind, _)| *kind == IFLA_ALT_IFNAME);
+                    let names = names.map(|(_, name)| OsString::from_vec(until_nul(name).to_vec()));
+                    facts.alt_names.extend(names);
                 }
+                IFLA_PARENT_DEV_NAME => facts.parent = Some(text(value)),
                 _ => {}
             }
         }
         Some(facts)
     }
+}
+
+/// Attributes by their types. What is cut off ends them.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    /// Without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
+    const TYPE_MASK: u16 = 0x3fff;
+
+    std::iter::from_fn(move || {
+        let &[a, b, c, d] = bytes.first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]) & TYPE_MASK, value))
+    })
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// Every link of the socket's namespace. Takes RTNL: for a pod's few links, not for
@@ -86,38 +184,29 @@ pub fn links(rtnl: &mut Rtnl) -> Result<Vec<LinkFacts>, RtnlError> {
     message
         .attributes
         .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let found = rtnl.get(
-        "list the links",
-        RouteNetlinkMessage::GetLink(message),
-        true,
-    )?;
-    let facts = found.into_iter().filter_map(|message| match message {
-        RouteNetlinkMessage::NewLink(link) => LinkFacts::from_message(link),
-        _ => None,
-    });
-    Ok(facts.collect())
+    let message = RouteNetlinkMessage::GetLink(message);
+    let found = rtnl.get_as::<_, Told>("list the links", message, true)?;
+    Ok(found.into_iter().filter_map(|told| told.0).collect())
 }
 
 /// The further names of one link. Takes RTNL.
 ///
 /// # Errors
 /// The kernel's refusal, as where there is no such link.
-pub fn alt_names(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<String>, RtnlError> {
+pub fn alt_names(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<OsString>, RtnlError> {
     let mut message = LinkMessage::default();
     message.header.index = index.get();
     let mask = vec![LinkExtentMask::SkipStats];
     message.attributes.push(LinkAttribute::ExtMask(mask));
     let what = format!("read the names of link {index}");
-    let found = rtnl.get(&what, RouteNetlinkMessage::GetLink(message), false)?;
-    let facts = found.into_iter().find_map(|message| match message {
-        RouteNetlinkMessage::NewLink(link) => LinkFacts::from_message(link),
-        _ => None,
-    });
+    let message = RouteNetlinkMessage::GetLink(message);
+    let found = rtnl.get_as::<_, Told>(&what, message, false)?;
+    let facts = found.into_iter().find_map(|told| told.0);
     Ok(facts.map(|facts| facts.alt_names).unwrap_or_default())
 }
 
 /// A change to one link, sent as one message: the kernel works through it in the
-/// order namespace, MAC, MTU, name, up or down (`do_setlink()`).
+/// order namespace, MAC, MTU, group, name, alias, flags with up or down, queue (`do_setlink()`).
 #[derive(Debug)]
 pub struct Change<'a> {
     /// The link, by its index where it is now.
@@ -134,6 +223,12 @@ pub struct Change<'a> {
     pub alias: Option<&'a str>,
     /// Up or down.
     pub up: Option<bool>,
+    /// Its other flags that can be set: these, and none beside them.
+    pub flags: Option<SetFlags>,
+    /// Packets that its queue takes.
+    pub txqlen: Option<u32>,
+    /// The group of devices that it is in.
+    pub group: Option<u32>,
 }
 
 impl<'a> Change<'a> {
@@ -148,6 +243,9 @@ impl<'a> Change<'a> {
             mtu: None,
             alias: None,
             up: None,
+            flags: None,
+            txqlen: None,
+            group: None,
         }
     }
 
@@ -162,9 +260,13 @@ impl<'a> Change<'a> {
             mtu,
             alias,
             up,
+            flags,
+            txqlen,
+            group,
         } = self;
         let same = netns.is_none() && name.is_none() && alias.is_none();
-        same && mac.is_none() && mtu.is_none() && up.is_none()
+        let same = same && mac.is_none() && mtu.is_none() && up.is_none();
+        same && flags.is_none() && txqlen.is_none() && group.is_none()
     }
 
     /// The message. `RTM_NEWLINK` with an index is a change of an existing link.
@@ -172,13 +274,14 @@ impl<'a> Change<'a> {
     pub fn request(&self, what: String) -> Request {
         let mut message = LinkMessage::default();
         message.header.index = self.index.get();
+        let header = &mut message.header;
         if let Some(up) = self.up {
-            message.header.change_mask = LinkFlags::Up;
-            message.header.flags = if up {
-                LinkFlags::Up
-            } else {
-                LinkFlags::empty()
-            };
+            header.change_mask |= LinkFlags::Up;
+            header.flags.set(LinkFlags::Up, up);
+        }
+        if let Some(flags) = self.flags {
+            header.change_mask |= SetFlags::ALL;
+            header.flags |= flags.0;
         }
         let attributes = &mut message.attributes;
         attributes.extend(self.netns.map(|fd| LinkAttribute::NetNsFd(fd.as_raw_fd())));
@@ -195,6 +298,8 @@ impl<'a> Change<'a> {
             self.alias
                 .map(|alias| LinkAttribute::IfAlias(alias.to_owned())),
         );
+        attributes.extend(self.txqlen.map(LinkAttribute::TxQueueLen));
+        attributes.extend(self.group.map(LinkAttribute::Group));
         Request {
             what,
             message: RouteNetlinkMessage::NewLink(message),
@@ -203,34 +308,35 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Takes further names from a link.
+/// Takes a further name from a link. One to a message: the kernel stops at the first of a list that
+/// it doesn't find.
 #[must_use]
-pub fn drop_alt_names(index: IfIndex, names: Vec<String>) -> Request {
-    let what = format!("take the names {} from link {index}", names.join(", "));
+pub fn drop_alt_name(index: IfIndex, name: &OsStr) -> Request {
     Request {
-        what,
-        message: RouteNetlinkMessage::DelLinkProp(properties(index, names)),
+        what: format!("take the name {} from link {index}", name.display()),
+        message: RouteNetlinkMessage::DelLinkProp(property(index, name)),
         flags: 0,
     }
 }
 
 /// Gives a further name to a link.
 #[must_use]
-pub fn add_alt_name(index: IfIndex, name: String) -> Request {
-    let what = format!("give the name {name} to link {index}");
+pub fn add_alt_name(index: IfIndex, name: &OsStr) -> Request {
     Request {
-        what,
-        message: RouteNetlinkMessage::NewLinkProp(properties(index, vec![name])),
+        what: format!("give the name {} to link {index}", name.display()),
+        message: RouteNetlinkMessage::NewLinkProp(property(index, name)),
         // As `ip link property add` has it; the kernel asks for both.
         flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND,
     }
 }
 
-fn properties(index: IfIndex, names: Vec<String>) -> LinkMessage {
+fn property(index: IfIndex, name: &OsStr) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index.get();
-    let properties = names.into_iter().map(Prop::AltIfName).collect();
-    message.attributes.push(LinkAttribute::PropList(properties));
+    let name = [name.as_bytes(), &[0]].concat();
+    let name = Prop::Other(DefaultNla::new(IFLA_ALT_IFNAME, name));
+    let list = LinkAttribute::PropList(vec![name]);
+    message.attributes.push(list);
     message
 }
 
@@ -250,6 +356,13 @@ mod tests {
             .is_empty()
         );
         let name = "net1".parse().unwrap();
+        assert!(
+            !Change {
+                flags: Some(SetFlags::ETHERNET),
+                ..Change::of(index)
+            }
+            .is_empty()
+        );
         assert!(
             !Change {
                 name: Some(&name),
@@ -274,5 +387,48 @@ mod tests {
             (link.header.flags, link.header.change_mask),
             (LinkFlags::empty(), LinkFlags::Up)
         );
+    }
+
+    #[test]
+    fn flags_are_set_as_a_whole_beside_up() {
+        let request = Change {
+            flags: Some(SetFlags::among(u32::MAX)),
+            ..Change::of(IfIndex::new(7).unwrap())
+        }
+        .request(String::new());
+        let RouteNetlinkMessage::NewLink(link) = request.message else {
+            panic!("{request:?}")
+        };
+        assert_eq!(link.header.flags, SetFlags::ALL);
+        assert_eq!(link.header.change_mask, SetFlags::ALL);
+        assert!(!SetFlags::ALL.intersects(LinkFlags::Up | LinkFlags::LowerUp));
+    }
+
+    #[test]
+    fn a_link_is_read_whatever_the_bytes_of_its_names() {
+        use netlink_packet_core::Emitable;
+
+        let name = |bytes: &[u8]| Prop::Other(DefaultNla::new(IFLA_ALT_IFNAME, bytes.to_vec()));
+        let mut message = LinkMessage::default();
+        message.header.index = 7;
+        message.header.flags = LinkFlags::Up | LinkFlags::Promisc;
+        message.attributes = vec![
+            LinkAttribute::Other(DefaultNla::new(IFLA_IFNAME, b"\xffx\0".to_vec())),
+            LinkAttribute::TxQueueLen(55),
+            LinkAttribute::Group(5),
+            LinkAttribute::PropList(vec![name(b"\xff\xfe\0"), name(b"rack7\0")]),
+            LinkAttribute::Mtu(1400),
+        ];
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        let facts = LinkFacts::read(&bytes).unwrap();
+        assert_eq!((facts.name.as_str(), facts.mtu), ("\u{fffd}x", 1400));
+        let names = [&b"\xff\xfe"[..], b"rack7"].map(OsStr::from_bytes);
+        assert_eq!(facts.alt_names, names);
+        assert_eq!((facts.txqlen, facts.group), (Some(55), Some(5)));
+        assert!(facts.up && facts.flags == SetFlags::among(0x100));
+        for cut in 0..bytes.len() {
+            let _no_panic = LinkFacts::read(&bytes[..cut]);
+        }
     }
 }
