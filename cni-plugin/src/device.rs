@@ -144,12 +144,15 @@ fn netdev(host: &Host, home: &Rtnl, pci: &PciAddr, name: &IfName) -> Result<Netd
         mac.ok_or_else(|| Error::Device(format!("the VF {pci} ({name}) has no MAC address")))?;
     let mtu = ioctl::mtu(home, name).map_err(vanished)?;
     let mtu = Mtu::try_from(mtu).map_err(|error| Error::Device(format!("{name}: {error}")))?;
-    let (up, _) = ioctl::up_and_running(home, name).map_err(vanished)?;
+    let (up, flags) = ioctl::up_and_flags(home, name).map_err(vanished)?;
     Ok(Netdev {
         name: name.clone(),
         mac,
         mtu,
         up,
+        flags: Some(flags.bits()),
+        txqlen: ioctl::txqlen(home, name).ok(),
+        group: host.sysfs.group(name),
         alias: host.sysfs.alias(name),
         alt_names: None,
     })

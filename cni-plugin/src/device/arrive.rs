@@ -4,7 +4,7 @@ use std::{ffi::OsString, os::fd::AsFd};
 
 use xpu_linux::sync::{
     Rtnl, RtnlError, ioctl,
-    link::{Change, alt_names, drop_alt_name},
+    link::{Change, SetFlags, alt_names, drop_alt_name},
 };
 use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
@@ -94,6 +94,8 @@ pub fn move_in(
         mac: tell_vf.then_some(*mac),
         mtu: *mtu,
         up: Some(true),
+        // Whatever the host uses it for, or the last pod left: the pod's is a plain one.
+        flags: Some(SetFlags::ETHERNET),
         ..Change::of(index)
     };
     let what = format!("move {} into the pod as {name}", netdev.name);

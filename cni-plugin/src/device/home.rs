@@ -13,7 +13,7 @@ use xpu_linux::{
         LinkFacts, Request, Rtnl, RtnlError,
         event::LinkEvents,
         ioctl,
-        link::{Change, add_alt_name, alt_names, drop_alt_name},
+        link::{Change, SetFlags, add_alt_name, alt_names, drop_alt_name},
     },
     sysfs::PciAddr,
     vf,
@@ -371,6 +371,8 @@ fn plan_home<'a>(
     };
     // The kernel fills in a fallback name's number; once that is done it stays.
     let numbered = name != &origin.name && facts.name.starts_with(FALLBACK);
+    let flags = origin.flags.map_or(SetFlags::ETHERNET, SetFlags::among);
+    let differs = |was: Option<u32>, is: Option<u32>| was.filter(|_| is.is_some() && is != was);
     Change {
         netns: to.map(AsFd::as_fd),
         name: (facts.name != name.as_str() && !numbered).then_some(name),
@@ -379,6 +381,9 @@ fn plan_home<'a>(
         // Programs of the host may take an alias for their own word.
         alias: (facts.alias != origin.alias).then(|| origin.alias.as_deref().unwrap_or_default()),
         up: (up != wants_up).then_some(wants_up),
+        flags: (facts.flags != flags).then_some(flags),
+        txqlen: differs(origin.txqlen, facts.txqlen),
+        group: differs(origin.group, facts.group),
         ..Change::of(facts.index)
     }
 }

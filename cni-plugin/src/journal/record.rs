@@ -141,6 +141,16 @@ pub struct Netdev {
     pub mtu: Mtu,
     /// Whether it was administratively up.
     pub up: bool,
+    /// Its [other flags](xpu_linux::sync::link::SetFlags) that a pod can set; `None`, as earlier
+    /// versions write it: those that an Ethernet device has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<u32>,
+    /// Packets that its queue took; `None`: not known, and left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub txqlen: Option<u32>,
+    /// The group of devices that it was in; `None`: not known, and left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
     /// Its alias, if it had one. A pod can give it another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,

@@ -130,6 +130,7 @@ impl Node {
         let class = self.root.path().join("sys/class/net").join(&name);
         fs::create_dir_all(&class).unwrap();
         fs::write(class.join("ifalias"), format!("{pci}\n")).unwrap();
+        fs::write(class.join("netdev_group"), "0\n").unwrap();
         fs::create_dir_all(devices.join(PF)).unwrap();
         symlink(format!("../{PF}"), devices.join(&pci).join("physfn")).unwrap();
         let function = devices.join(PF).join(format!("virtfn{number}"));
@@ -277,6 +278,7 @@ impl Node {
         assert_eq!(vf["ifalias"], PCI, "{vf}");
         assert_eq!(vf.get("altnames"), None, "{vf}");
         assert!(!is_up(&vf), "{vf}");
+        assert_eq!(flags(&vf), ["BROADCAST", "MULTICAST"], "{vf}");
         assert_eq!(self.agent.ports(), Vec::<String>::new());
         for folder in ["attachments", "vf", "tombstones", "corrupt"] {
             assert_eq!(self.state(folder), Vec::<String>::new(), "{folder}");
@@ -330,6 +332,17 @@ pub fn is_up(link: &Value) -> bool {
     link["flags"]
         .as_array()
         .is_some_and(|flags| flags.contains(&json!("UP")))
+}
+
+/// A link's flags but those of its carrier, in order.
+pub fn flags(link: &Value) -> Vec<&str> {
+    let all = link["flags"].as_array().unwrap().iter();
+    let all = all.map(|flag| flag.as_str().unwrap());
+    let mut own: Vec<_> = all
+        .filter(|flag| !["M-DOWN", "NO-CARRIER", "LOWER_UP"].contains(flag))
+        .collect();
+    own.sort_unstable();
+    own
 }
 
 /// The name of a pod's namespace.

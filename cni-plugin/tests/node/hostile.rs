@@ -1,17 +1,82 @@
 //! What a pod's owner can do to the interface, which is root's in the pod: nothing of it stays with
 //! the VF, and none of it keeps the VF in the pod.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Command};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
 use serde_json::json;
 
-use crate::harness::{Node, VF, name_of, run};
+use crate::harness::{Node, VF, flags, name_of, run};
 
 /// `ip` in a namespace.
 #[track_caller]
 fn ip(netns: &str, line: &str) {
     let words: Vec<_> = ["-n", netns].into_iter().chain(line.split(' ')).collect();
     run("ip", &words);
+}
+
+/// What a pod does to an interface whose frames it wants the next pod to lose, or to see.
+fn spoil(pod: &Path) {
+    let line = "link set net1 arp off multicast off promisc on allmulticast on trailers off \
+                txqueuelen 77 group 9";
+    ip(name_of(pod), line);
+}
+
+#[test]
+fn flags_queue_and_group_of_the_pods_go_with_the_pod() {
+    let mut node = Node::new();
+    let (old, new, config) = (node.pod(), node.pod(), node.config(json!({})));
+    let had = Node::link(&node.host, VF);
+    node.call("ADD", "c1", &old, &config).ok();
+    spoil(&old);
+    node.call("DEL", "c1", &old, &config).ok();
+    node.assert_clean();
+    let has = Node::link(&node.host, VF);
+    for key in ["flags", "txqlen", "group"] {
+        assert_eq!(has[key], had[key], "{key}");
+    }
+    // The same where the kernel brought it home: it puts nothing back.
+    node.call("ADD", "c1", &old, &config).ok();
+    spoil(&old);
+    ip(
+        name_of(&old),
+        &format!("link set net1 netns {} name {VF}", node.host),
+    );
+    run("ip", &["netns", "del", name_of(&old)]);
+    node.call("DEL", "c1", &old, &config).ok();
+    node.assert_clean();
+    let has = Node::link(&node.host, VF);
+    for key in ["flags", "txqlen"] {
+        assert_eq!(has[key], had[key], "{key}");
+    }
+    node.call("ADD", "c2", &new, &config).ok();
+    let net1 = Node::link(name_of(&new), "net1");
+    assert_eq!(flags(&net1), ["BROADCAST", "MULTICAST", "UP"], "{net1}");
+    node.call("DEL", "c2", &new, &config).ok();
+    node.assert_clean();
+}
+
+/// A host may capture what a VF hears; that is nothing for a pod, and the host's again afterwards.
+#[test]
+fn flags_queue_and_group_of_the_hosts_come_back() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    ip(
+        &node.host,
+        "link set vf0 promisc on arp off multicast off txqueuelen 55 group 5",
+    );
+    let class = node.root.path().join("sys/class/net").join(VF);
+    std::fs::write(class.join("netdev_group"), "5\n").unwrap();
+    let had = Node::link(&node.host, VF);
+    node.call("ADD", "c1", &pod, &config).ok();
+    let net1 = Node::link(name_of(&pod), "net1");
+    assert_eq!(flags(&net1), ["BROADCAST", "MULTICAST", "UP"], "{net1}");
+    spoil(&pod);
+    node.call("DEL", "c1", &pod, &config).ok();
+    let has = Node::link(&node.host, VF);
+    assert_eq!(flags(&has), ["BROADCAST", "NOARP", "PROMISC"], "{has}");
+    for key in ["flags", "txqlen", "group"] {
+        assert_eq!(has[key], had[key], "{key}");
+    }
 }
 
 /// The kernel stops at the first name of a list that it doesn't find.

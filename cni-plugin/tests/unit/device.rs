@@ -11,6 +11,9 @@ fn origin(up: bool) -> Netdev {
         mac: "02:00:00:00:00:07".parse().unwrap(),
         mtu: 1500.try_into().unwrap(),
         up,
+        flags: None,
+        txqlen: Some(1000),
+        group: Some(0),
         alias: None,
         alt_names: None,
     }
@@ -61,6 +64,49 @@ fn everything_a_pod_changed_goes_back_in_one_message() {
         (Some(origin.mac), Some(origin.mtu))
     );
     assert_eq!(change.up, Some(true), "a move takes the device down");
+}
+
+/// NOARP, PROMISC and ALLMULTI of `linux/if.h`, without MULTICAST.
+const SPOILT: u32 = 0x80 | 0x100 | 0x200;
+
+#[test]
+fn flags_queue_and_group_are_as_they_were_or_as_an_ethernet_devices_are() {
+    let was = |flags, txqlen, group| Netdev {
+        flags,
+        txqlen,
+        group,
+        ..origin(false)
+    };
+    let promisc = SetFlags::ETHERNET.bits() | 0x100;
+    for (origin, flags, txqlen, group) in [
+        (
+            was(Some(promisc), Some(55), Some(5)),
+            promisc,
+            Some(55),
+            Some(5),
+        ),
+        (was(None, None, None), SetFlags::ETHERNET.bits(), None, None),
+        (was(Some(SPOILT), Some(77), Some(9)), SPOILT, None, None),
+    ] {
+        let pod = LinkFacts {
+            flags: SetFlags::among(SPOILT),
+            txqlen: Some(77),
+            group: Some(9),
+            ..facts(&origin)
+        };
+        let change = plan_home(&pod, None, &origin, &origin.name, MacBy::Message);
+        let wanted = (flags != SPOILT).then_some(SetFlags::among(flags));
+        assert_eq!(change.flags, wanted);
+        assert_eq!((change.txqlen, change.group), (txqlen, group));
+        // Where a look doesn't tell, nothing is known to differ.
+        let unseen = LinkFacts {
+            txqlen: None,
+            group: None,
+            ..pod
+        };
+        let change = plan_home(&unseen, None, &origin, &origin.name, MacBy::Message);
+        assert_eq!((change.txqlen, change.group), (None, None));
+    }
 }
 
 #[test]

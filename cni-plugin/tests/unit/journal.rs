@@ -32,6 +32,9 @@ fn record(container_id: &str) -> Record {
         mac,
         mtu: 1500.try_into().unwrap(),
         up: false,
+        flags: None,
+        txqlen: None,
+        group: None,
         alias: None,
         alt_names: None,
     };
@@ -231,6 +234,36 @@ fn format_1_is_read_for_ever() {
     assert_eq!(steps, [Step::Port, Step::Ipam]);
     let newer = golden.replacen("\"format\":1", "\"format\":2", 1);
     assert!(Record::parse(&newer).is_err());
+}
+
+/// Of what may be missing from a record nothing is lost where it is there.
+#[test]
+fn all_of_a_netdev_reads_back_its_names_bytes_included() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let mut record = record("a");
+    let names = vec!["rack7".into(), OsString::from_vec(b"\xff\xfe".to_vec())];
+    if let Some(netdev) = &mut record.vf.netdev {
+        netdev.flags = Some(0x1100);
+        netdev.txqlen = Some(55);
+        netdev.group = Some(5);
+        netdev.alt_names = Some(names.clone());
+    }
+    let line = record.line();
+    assert!(
+        line.contains(r#""alt_names":["rack7",[255,254]]"#),
+        "{line}"
+    );
+    let (read, _) = Record::parse(&format!("{line}\n")).unwrap();
+    assert_eq!(read, record);
+    // The names as a later step's line has them.
+    if let Some(netdev) = &mut record.vf.netdev {
+        netdev.alt_names = None;
+    }
+    let text = format!("{}\n{}\n", record.line(), Step::Attached.line_with(&names));
+    let (read, steps) = Record::parse(&text).unwrap();
+    assert_eq!(steps, [Step::Attached]);
+    assert_eq!(read.vf.netdev.unwrap().alt_names, Some(names));
 }
 
 #[test]

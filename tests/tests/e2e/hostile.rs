@@ -88,6 +88,34 @@ fn a_mac_of_a_pods_own_choice_ends_with_it() -> Result<()> {
     Ok(())
 }
 
+/// What a pod does to the flags, the queue and the group of its interface is nothing for the next
+/// pod; what the host has done is there again in the end.
+#[test]
+fn flags_queue_and_group_of_a_pods_end_with_it() -> Result<()> {
+    const SPOILT: &str = "link set net1 arp off multicast off promisc on allmulticast on \
+                          txqueuelen 77 group 9\n";
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let vf = &lab.vfs[0];
+    let before = link(&vf.name)?;
+    let told = |link: &Value| ["flags", "txqlen", "group"].map(|key| link[key].clone());
+    for is_first_to_go in [false, true] {
+        let pod = Pod::create("flags")?;
+        let attachment = attach(&pod, vf)?;
+        pod.netns().ip_batch(SPOILT)?;
+        if is_first_to_go {
+            pod.netns().delete()?;
+        }
+        wait_until("the VF is home as it was", CONVERGENCE, || {
+            attachment.del()?;
+            is_home(vf)
+        })?;
+        let after = link(&vf.name)?;
+        ensure!(told(&after) == told(&before), "{after}, not {before}");
+    }
+    Ok(())
+}
+
 /// The further names of a device as `ip` tells them.
 fn altnames(link: &Value) -> Vec<String> {
     let names = link["altnames"].as_array().cloned().unwrap_or_default();

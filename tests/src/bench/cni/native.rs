@@ -177,6 +177,7 @@ impl Node {
         let class = self.interfaces().join(&vf.name);
         fs::create_dir_all(&class)?;
         fs::write(class.join("ifalias"), format!("{}\n", vf.pci))?;
+        fs::write(class.join("netdev_group"), "0\n")?;
         let card = devices.join(card);
         fs::create_dir_all(&card)?;
         symlink(
