@@ -121,6 +121,9 @@ fn bring_home(
             }
         };
         match (sent, mac_by) {
+            // What had it in the pod lets go of it at the move, and a bond gives back what it had
+            // found, whatever the message says: only another look tells.
+            (Ok(()), MacBy::Message) if in_pod => {}
             (Ok(()), MacBy::Message) => return Ok(None),
             (Ok(()), MacBy::Reset) => mac_by = MacBy::Nobody,
             (Ok(()), MacBy::Nobody) if facts.mac == Some(origin.mac) => return Ok(None),

@@ -79,6 +79,24 @@ fn flags_queue_and_group_of_the_hosts_come_back() {
     }
 }
 
+/// A bond gives its member back what it found, when the member leaves it for another namespace: a
+/// MAC and an MTU of the pod's choice. Here `ip` does so at that moment.
+#[test]
+fn what_is_written_at_the_move_home_is_not_what_stays() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let line = format!(
+        "move -n {} link set {VF} address 02:00:00:00:00:66 mtu 1400",
+        node.host
+    );
+    let env = [("XPU_TESTBED_AFTER", line.as_str())];
+    let answer = node.call_with("DEL", "c1", &pod, &config.to_string(), &env);
+    answer.ok();
+    assert!(answer.stderr.contains("unix_wait_status(0)"), "{answer:?}");
+    node.assert_clean();
+}
+
 /// The kernel stops at the first name of a list that it doesn't find.
 #[test]
 fn no_name_of_the_pods_comes_home_whatever_its_bytes() {

@@ -116,6 +116,38 @@ fn flags_queue_and_group_of_a_pods_end_with_it() -> Result<()> {
     Ok(())
 }
 
+/// A bond gives its member back what it had found, when the member leaves it: a MAC and an MTU of
+/// the pod's choice, written after those that the plugin asks for.
+#[test]
+fn what_a_bond_gives_back_is_not_what_the_next_pod_gets() -> Result<()> {
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let vf = &lab.vfs[0];
+    let before = link(&vf.name)?;
+    let own = before["address"].as_str().context("no address")?;
+    let pod = Pod::create("bond")?;
+    let keys = json!({ "logical_bridge": "net-blue", "trust": "on" });
+    let attachment = Attachment::new(&pod, vf, keys);
+    attachment.add()?;
+    pod.netns().ip_batch(&format!(
+        "link set net1 down\n\
+         link set net1 address 02:00:00:00:66:66 mtu 1400\n\
+         link add bond7 type bond mode active-backup\n\
+         link set net1 master bond7\n\
+         link set bond7 up\n\
+         link set bond7 address {own} mtu 1500\n"
+    ))?;
+    let inside = pod.netns().json("ip -j link show net1")?;
+    ensure!(inside[0]["address"] == own, "{inside}");
+    attachment.del()?;
+    is_home(vf)?;
+    let after = link(&vf.name)?;
+    for key in ["address", "mtu", "flags"] {
+        ensure!(after[key] == before[key], "{key}: {after}, not {before}");
+    }
+    Ok(())
+}
+
 /// The further names of a device as `ip` tells them.
 fn altnames(link: &Value) -> Vec<String> {
     let names = link["altnames"].as_array().cloned().unwrap_or_default();
