@@ -31,6 +31,12 @@ use crate::{
 /// How long a VF's return from a dead namespace is waited for.
 const RETURN_WAIT: Duration = Duration::from_millis(500);
 
+/// How often a VF is looked at and changed on its way home. The longest honest way (a name and
+/// further names that are taken, a MAC that only a reset brings, a last look) takes half of these;
+/// but a pod that gives the VF a name as often as it is taken would keep the node's one turn at RTNL
+/// for ever.
+const ROUNDS: u32 = 16;
+
 /// How many names are taken from a device by one system call: a device has room for some 500, and a
 /// socket for fewer answers.
 const NAMES: usize = 64;
@@ -91,9 +97,16 @@ fn bring_home(
     let ns = NetNs::current()?;
     let mut mac_by = MacBy::Message;
     let mut name = origin.name.clone();
-    loop {
-        let Some((facts, in_pod)) = locate(host, home, pod.as_deref_mut(), pci)? else {
-            return Ok(None); // no device, or another driver's: there is nothing to bring home
+    for _ in 0..ROUNDS {
+        let (facts, in_pod) = match locate(host, home, pod.as_deref_mut(), pci) {
+            // No device, or another driver's: there is nothing to bring home.
+            Ok(None) => return Ok(None),
+            Ok(Some(found)) => found,
+            // A program of the host's may rename what comes home, right between two looks.
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         seen.index = (!in_pod).then_some(facts.index);
         let change = plan_home(&facts, in_pod.then_some(&ns), origin, &name, mac_by);
@@ -161,6 +174,8 @@ fn bring_home(
             (Err(error), _) => return Err(error.into()),
         }
     }
+    let told = format!("the VF {pci} is changed by others as often as it is put right");
+    Err(Error::Busy(told))
 }
 
 /// Sends requests, some at a time.

@@ -143,3 +143,32 @@ fn hundreds_of_names_keep_no_vf() {
     node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
 }
+
+/// Who puts a name back as often as it is taken keeps the VF, but no other call of the node.
+#[test]
+fn a_pod_that_never_lets_go_costs_a_moment() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    // Which names the VF had is not known, so they are taken only where they are in the way.
+    let record = node.state("attachments").remove(0);
+    let record = node.root.path().join("state/attachments").join(record);
+    let text = std::fs::read_to_string(&record).unwrap();
+    let without = text.replace("\"alt_names\":[],", "");
+    assert_ne!(text, without);
+    std::fs::write(&record, without).unwrap();
+    ip(name_of(&pod), "link property add dev net1 altname wire0");
+    let again = format!(
+        "names -n {} link property add dev net1 altname wire0",
+        name_of(&pod)
+    );
+    let env = [
+        ("XPU_TESTBED_AFTER", again.as_str()),
+        ("XPU_TESTBED_KILL_AFTER_US", "15000000"),
+    ];
+    let answer = node.call_with("DEL", "c1", &pod, &config.to_string(), &env);
+    answer.ok();
+    assert_eq!(node.state("attachments").len(), 1, "the VF isn't home");
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
