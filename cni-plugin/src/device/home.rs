@@ -387,8 +387,9 @@ fn plan_home<'a>(
     } else {
         origin.mtu
     };
-    // The kernel fills in a fallback name's number; once that is done it stays.
-    let numbered = name != &origin.name && facts.name.starts_with(FALLBACK);
+    // The kernel fills in a fallback name's number; once that is done it stays. In the pod such a
+    // name is the pod's choice.
+    let numbered = to.is_none() && name != &origin.name && facts.name.starts_with(FALLBACK);
     let flags = origin.flags.map_or(SetFlags::ETHERNET, SetFlags::among);
     let differs = |was: Option<u32>, is: Option<u32>| was.filter(|_| is.is_some() && is != was);
     Change {

@@ -3,9 +3,9 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Node, VF, flags, name_of, run};
+use crate::harness::{Node, PCI, VF, flags, name_of, run};
 
 /// `ip` in a namespace.
 #[track_caller]
@@ -171,4 +171,24 @@ fn a_pod_that_never_lets_go_costs_a_moment() {
     assert_eq!(node.state("attachments").len(), 1, "the VF isn't home");
     node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
+}
+
+/// A name like those that a VF gets whose own is taken is not yet one of the host's.
+#[test]
+fn a_name_of_the_pods_is_never_a_fallback() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    node.hide_netdev();
+    for taken in [VF, "xvf7"] {
+        ip(&node.host, &format!("link add {taken} type bridge"));
+    }
+    ip(name_of(&pod), "link set net1 down");
+    ip(name_of(&pod), "link set net1 name xvf7");
+    node.call("DEL", "c1", &pod, &config).ok();
+    let home = run("ip", &["-n", &node.host, "-j", "-d", "link", "show"]);
+    let home: Vec<Value> = serde_json::from_str(&home).unwrap();
+    let vf = home.iter().find(|link| link["ifalias"] == PCI).unwrap();
+    let name = vf["ifname"].as_str().unwrap();
+    assert!(name.starts_with("xvf") && name != "xvf7", "{vf}");
 }

@@ -228,4 +228,9 @@ fn a_fallback_name_is_asked_for_once() {
         ..facts(&origin)
     };
     assert!(plan_home(&home, None, &origin, &fallback, MacBy::Message).is_empty());
+    // In the pod, such a name is the pod's.
+    assert_eq!(
+        plan_home(&home, Some(&ns), &origin, &fallback, MacBy::Message).name,
+        Some(&fallback)
+    );
 }
