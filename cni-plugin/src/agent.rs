@@ -7,6 +7,7 @@
 use std::{
     error::Error as _,
     future::Future,
+    mem::ManuallyDrop,
     time::{Duration, Instant},
 };
 
@@ -88,10 +89,29 @@ pub enum AgentError {
 /// How long a TCP connection may take to come about.
 const TCP_LIMIT: Duration = Duration::from_secs(1);
 
+/// A runtime that ends at once: tokio's own end waits for the look-up of a name, which the C library
+/// does on a thread of its own, for as long as the servers of names keep silent.
+struct Runtime(ManuallyDrop<tokio::runtime::Runtime>);
+
+impl Runtime {
+    fn new() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        Ok(Self(ManuallyDrop::new(builder.enable_all().build()?)))
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // SAFETY: taken here alone, and nobody has this value after `drop`.
+        let runtime = unsafe { ManuallyDrop::take(&mut self.0) };
+        runtime.shutdown_background();
+    }
+}
+
 /// A connection to an agent.
 pub struct Agent {
     addr: AgentAddr,
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     client: BridgePortServiceClient<Channel>,
     traceparent: Option<String>,
     /// Why the connection ended; of one by TLS alone.
@@ -119,10 +139,7 @@ impl Agent {
         };
         let tls = peer.tls().map(Tls::read).transpose();
         let tls = tls.map_err(|error| unusable(&error))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| unusable(&error))?;
+        let runtime = Runtime::new().map_err(|error| unusable(&error))?;
         let endpoint = Endpoint::from_shared(addr.to_string()).map_err(|error| unusable(&error))?;
         let endpoint = endpoint.connect_timeout(TCP_LIMIT);
         let ended = tls.as_ref().map(Tls::ended);
@@ -233,7 +250,7 @@ impl Agent {
 /// Waits for `work` until the deadline. The server is told the same deadline and
 /// answers by it with the state it has; the grace lets that answer arrive.
 fn within<T>(
-    runtime: &tokio::runtime::Runtime,
+    runtime: &Runtime,
     addr: &AgentAddr,
     deadline: Instant,
     work: impl Future<Output = T>,
@@ -241,6 +258,7 @@ fn within<T>(
     const GRACE: Duration = Duration::from_millis(250);
     let waited = deadline.saturating_duration_since(Instant::now()) + GRACE;
     runtime
+        .0
         .block_on(async { timeout(waited, work).await })
         .map_err(|_| AgentError::Deadline {
             addr: addr.clone(),

@@ -92,3 +92,22 @@ fn addresses_read_back() {
         assert!(text.parse::<AgentAddr>().is_err(), "{text}");
     }
 }
+
+/// As the C library's look-up of a name, which nothing ends but an answer.
+#[test]
+fn what_waits_for_servers_of_names_keeps_no_call() {
+    let (answer, answered) = std::sync::mpsc::channel::<()>();
+    let start = Instant::now();
+    let runtime = Runtime::new().unwrap();
+    let look_up = async move {
+        let wait = move || answered.recv_timeout(Duration::from_secs(8)).is_ok();
+        tokio::task::spawn_blocking(wait).await.is_ok()
+    };
+    let addr = AgentAddr::default();
+    let told = within(&runtime, &addr, start, look_up);
+    assert!(matches!(told, Err(AgentError::Deadline { .. })), "{told:?}");
+    drop(runtime);
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(4), "{elapsed:?}");
+    drop(answer);
+}
