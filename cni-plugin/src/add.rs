@@ -30,7 +30,7 @@ use crate::{
     result::{self, Interface},
     sandbox::Sandbox,
     sweep::pod_lives,
-    undo::{Undone, is_this_boot, undo, undo_without_agent},
+    undo::{Extent, Undone, is_this_boot, undo},
     version::Version,
 };
 
@@ -146,12 +146,12 @@ fn attach(
             Ok(answer)
         }
         Err(error) => {
-            let undo = if attach.agent_hung {
-                undo_without_agent
+            let extent = if attach.agent_hung {
+                Extent::WithoutAgent
             } else {
-                undo
+                Extent::Whole
             };
-            let undone = undo(call, journal, attach.entry, Some(pod));
+            let undone = undo(call, journal, attach.entry, Some(pod), extent);
             let notes = undone
                 .failures
                 .into_iter()
@@ -200,7 +200,7 @@ fn clear_the_way(
             Some(lock(&journal.vf_lock(&kept.vf.pci()), call.deadline)?)
         };
         // All of it: its record is about to be written over.
-        finish(call, journal, entry, Undone::is_clean)?;
+        finish(call, journal, entry, Extent::Whole, Undone::is_clean)?;
         // The VF may just have been in this very pod.
         pod.hear_anew()?;
     }
@@ -219,7 +219,8 @@ fn clear_the_way(
         )));
     }
     // Its addresses are for its own DEL, for GC and for the sweep.
-    finish(call, journal, entry, |undone| undone.frees_vf)
+    let frees_vf = |undone: &Undone| undone.frees_vf;
+    finish(call, journal, entry, Extent::Whole, frees_vf)
 }
 
 /// Undoes what is left of an attachment, as far as `enough` asks.
@@ -227,6 +228,7 @@ fn finish(
     call: &Call<'_>,
     journal: &Journal,
     entry: Entry,
+    extent: Extent,
     enough: impl Fn(&Undone) -> bool,
 ) -> Result<(), Error> {
     let name = format!(
@@ -236,7 +238,7 @@ fn finish(
     call.log
         .info(format_args!("finishing what is left of {name}"));
     let mut pod = Sandbox::open_kept(&entry.record.netns);
-    let undone = undo(call, journal, entry, pod.as_mut());
+    let undone = undo(call, journal, entry, pod.as_mut(), extent);
     if enough(&undone) {
         for failure in undone.failures {
             call.log

@@ -14,7 +14,7 @@ use crate::{
     lock::lock,
     port::Key,
     sandbox::{Sandbox, is_gone},
-    undo::{Undone, delete_port, release_or_forget, undo},
+    undo::{Extent, Undone, delete_port, release_or_forget, undo},
     version::Version,
 };
 
@@ -72,7 +72,7 @@ fn detach(
         return Ok(());
     };
     let mut pod = open_pod(attachment, &entry)?;
-    let undone = undo(call, journal, entry, pod.as_mut());
+    let undone = undo(call, journal, entry, pod.as_mut(), Extent::Whole);
     Failure::first_of(undone.failures)
 }
 

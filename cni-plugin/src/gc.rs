@@ -23,7 +23,7 @@ use crate::{
     lock::lock,
     port::{Attach, Key},
     sandbox::Sandbox,
-    undo::undo,
+    undo::{Extent, undo},
     version::Version,
 };
 
@@ -174,7 +174,7 @@ impl Network<'_> {
         };
         call.log.info(format_args!("removing {name}"));
         let mut pod = Sandbox::open_kept(&entry.record.netns);
-        let undone = undo(call, journal, entry, pod.as_mut());
+        let undone = undo(call, journal, entry, pod.as_mut(), Extent::Whole);
         // A VF that is still on its way home is the sweep's.
         match undone.failures.into_iter().next() {
             None => Ok(()),

@@ -21,7 +21,7 @@ use crate::{
     journal::{Entry, Journal, NetNsRef, Step, Subject},
     lock::{LockError, lock},
     port::Key,
-    undo::{is_this_boot, undo},
+    undo::{Extent, is_this_boot, undo},
 };
 
 /// How many records one call looks at: each costs four system calls of the few that an ADD makes.
@@ -135,7 +135,7 @@ fn finish_if_left(
         "finishing {} of container {}, whose pod is gone",
         entry.record.ifname, entry.record.container_id
     ));
-    let undone = undo(call, journal, entry, None);
+    let undone = undo(call, journal, entry, None, Extent::Whole);
     for failure in &undone.failures {
         call.log.warn(format_args!("sweep: {}", chain(failure)));
     }

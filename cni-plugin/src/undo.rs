@@ -51,113 +51,175 @@ impl Undone {
     }
 }
 
-/// Undoes an attachment. The caller holds its VF's lock. `pod` is its namespace,
-/// where that still exists.
-pub fn undo(call: &Call<'_>, journal: &Journal, entry: Entry, pod: Option<&mut Sandbox>) -> Undone {
-    undo_with(call, journal, entry, pod, true)
+/// How far a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// Without the agent: it has just [hung](drain::hung), which has cost the call its time. The
+    /// port is left for later at once.
+    WithoutAgent,
 }
 
-/// The same where the agent has just [hung](drain::hung), which has cost the call its time: its
-/// port is left for later at once.
-pub fn undo_without_agent(
+/// Undoes an attachment. The caller holds its VF's lock. `pod` is its namespace,
+/// where that still exists.
+pub fn undo(
     call: &Call<'_>,
     journal: &Journal,
     entry: Entry,
     pod: Option<&mut Sandbox>,
+    extent: Extent,
 ) -> Undone {
-    drain::note(call, journal, &entry.record.agent);
-    undo_with(call, journal, entry, pod, false)
+    let mut undoing = Undoing::new(call, journal, entry, extent);
+    undoing.early_ipam();
+    undoing.device(pod);
+    undoing.device_info();
+    undoing.port();
+    undoing.claim();
+    undoing.late_ipam();
+    undoing.forget();
+    undoing.undone
 }
 
-fn undo_with(
-    call: &Call<'_>,
-    journal: &Journal,
-    mut entry: Entry,
-    pod: Option<&mut Sandbox>,
-    asks_agent: bool,
-) -> Undone {
-    let mut undone = Undone::default();
-    let deadline = call.deadline.max(Instant::now() + call.grace);
-    let same_boot = is_this_boot(call.host, &entry);
-    if !same_boot {
-        // Step lines aren't synced, so a power cut may have taken the last ones.
-        entry.assume_all();
+/// An undo at work, in the order of [`undo`].
+struct Undoing<'a> {
+    call: &'a Call<'a>,
+    journal: &'a Journal,
+    entry: Entry,
+    extent: Extent,
+    deadline: Instant,
+    /// Whether the record is of the running kernel.
+    same_boot: bool,
+    /// Whether the VF is still this attachment's. One that belongs to somebody else by now, or to an
+    /// earlier boot's kernel, is not ours to touch.
+    ours: bool,
+    undone: Undone,
+}
+
+impl<'a> Undoing<'a> {
+    fn new(call: &'a Call<'a>, journal: &'a Journal, mut entry: Entry, extent: Extent) -> Self {
+        let same_boot = is_this_boot(call.host, &entry);
+        if !same_boot {
+            // Step lines aren't synced, so a power cut may have taken the last ones.
+            entry.assume_all();
+        }
+        Self {
+            call,
+            journal,
+            extent,
+            deadline: call.deadline.max(Instant::now() + call.grace),
+            same_boot,
+            ours: journal.owns(&entry),
+            undone: Undone {
+                frees_vf: true,
+                ..Undone::default()
+            },
+            entry,
+        }
     }
-    // A VF that belongs to somebody else by now, or to an earlier boot's kernel, is
-    // not ours to touch.
-    let ours = journal.owns(&entry);
-    let mut frees_vf = true;
-    let ipam = entry
-        .record
-        .ipam
-        .as_ref()
-        .filter(|_| entry.has_begun(Step::Ipam));
-    let (early, late) = match ipam {
-        Some(ipam) if ipam::needs_interface(&ipam.name) => (Some(ipam), None),
-        other => (None, other),
-    };
-    if let Some(ipam) = early {
+
+    /// Asks an IPAM that works on the VF in the pod.
+    fn early_ipam(&mut self) {
+        let ipam = self.ipam().filter(|ipam| ipam::needs_interface(&ipam.name));
+        let Some(ipam) = ipam else { return };
+        let now = Instant::now();
         // It may hang; the VF needs some of the time.
-        let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
-        if let Err(error) = undo_ipam(call, journal, &entry, ipam, half) {
-            undone.fail("IPAM", error);
+        let until = now + self.deadline.saturating_duration_since(now) / 2;
+        self.release(&ipam, until);
+    }
+
+    /// Asks any other IPAM.
+    fn late_ipam(&mut self) {
+        let ipam = self.ipam();
+        let Some(ipam) = ipam.filter(|ipam| !ipam::needs_interface(&ipam.name)) else {
+            return;
+        };
+        self.release(&ipam, self.deadline);
+    }
+
+    fn ipam(&self) -> Option<Ipam> {
+        let ipam = self.entry.record.ipam.clone();
+        ipam.filter(|_| self.entry.has_begun(Step::Ipam))
+    }
+
+    fn release(&mut self, ipam: &Ipam, deadline: Instant) {
+        let Self {
+            call,
+            journal,
+            entry,
+            ..
+        } = self;
+        if let Err(error) = undo_ipam(call, journal, entry, ipam, deadline) {
+            self.undone.fail("IPAM", error);
         }
     }
-    if same_boot && ours {
-        match undo_device(call, journal, &entry, pod, deadline) {
-            Ok(()) => {}
+
+    fn device(&mut self, pod: Option<&mut Sandbox>) {
+        if !self.same_boot || !self.ours {
+            return;
+        }
+        match undo_device(self.call, self.journal, &self.entry, pod, self.deadline) {
+            Ok(()) => return,
             Err(Error::Busy(why)) => {
-                call.log.warn(why);
-                undone.awaited = true;
-                frees_vf = false;
+                self.call.log.warn(why);
+                self.undone.awaited = true;
             }
-            Err(error) => {
-                undone.fail("VF", error);
-                frees_vf = false;
+            Err(error) => self.undone.fail("VF", error),
+        }
+        self.undone.frees_vf = false;
+    }
+
+    fn device_info(&mut self) {
+        if self.entry.has_begun(Step::DeviceInfo)
+            && let Some(path) = &self.entry.record.device_info
+        {
+            (self.call.host.checkpoint)("undo: device-info");
+            if let Err(error) = deviceinfo::remove(path) {
+                self.undone.fail("device info", error);
             }
         }
     }
-    if entry.has_begun(Step::DeviceInfo)
-        && let Some(path) = &entry.record.device_info
-    {
-        (call.host.checkpoint)("undo: device-info");
-        if let Err(error) = deviceinfo::remove(path) {
-            undone.fail("device info", error);
+
+    fn port(&mut self) {
+        if !self.entry.has_begun(Step::Port) {
+            return;
         }
-    }
-    if entry.has_begun(Step::Port) {
-        (call.host.checkpoint)("undo: port");
-        let left = if asks_agent {
-            undo_port(call, journal, &entry, deadline)
+        (self.call.host.checkpoint)("undo: port");
+        let Self { call, journal, .. } = self;
+        let left = if self.extent == Extent::WithoutAgent {
+            drain::note(call, journal, &self.entry.record.agent);
+            journal.bury(&Tombstone::of(&self.entry.record))
         } else {
-            journal.bury(&Tombstone::of(&entry.record))
+            undo_port(call, journal, &self.entry, self.deadline)
         };
         if let Err(error) = left {
-            undone.fail("port", error);
-            frees_vf = false;
+            self.undone.fail("port", error);
+            self.undone.frees_vf = false;
         }
     }
-    // An IPAM that fails, for hours or for ever, keeps its addresses and this record, but no VF.
-    if frees_vf && ours {
-        (call.host.checkpoint)("undo: claim");
-        if let Err(error) = journal.release(&entry) {
-            undone.fail("journal", error);
-            frees_vf = false;
+
+    /// Gives the VF free. An IPAM that fails, for hours or for ever, keeps its addresses and this
+    /// record, but no VF.
+    fn claim(&mut self) {
+        if !self.undone.frees_vf || !self.ours {
+            return;
+        }
+        (self.call.host.checkpoint)("undo: claim");
+        if let Err(error) = self.journal.release(&self.entry) {
+            self.undone.fail("journal", error);
+            self.undone.frees_vf = false;
         }
     }
-    undone.frees_vf = frees_vf;
-    if let Some(ipam) = late
-        && let Err(error) = undo_ipam(call, journal, &entry, ipam, deadline)
-    {
-        undone.fail("IPAM", error);
-    }
-    if undone.is_clean() {
-        (call.host.checkpoint)("undo: forget");
-        if let Err(error) = journal.forget(&entry) {
-            undone.fail("journal", error);
+
+    fn forget(&mut self) {
+        if !self.undone.is_clean() {
+            return;
+        }
+        (self.call.host.checkpoint)("undo: forget");
+        if let Err(error) = self.journal.forget(&self.entry) {
+            self.undone.fail("journal", error);
         }
     }
-    undone
 }
 
 /// Whether a record is of the running kernel.
