@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The time an attachment without a journal may cost: there should be nothing to do.
-const UNKNOWN: Duration = Duration::from_secs(2);
+const UNRECORDED_LIMIT: Duration = Duration::from_secs(2);
 
 /// Does DEL.
 ///
@@ -96,7 +96,7 @@ fn open_pod(attachment: &Attachment, entry: &Entry) -> Result<Option<Sandbox>, E
 /// journal was lost. IPAM and port go by their names; no VF is touched.
 fn without_journal(call: &Call<'_>, attachment: &Attachment, common: &Common, key: &Key) -> Undone {
     let mut undone = Undone::default();
-    let deadline = call.deadline.min(Instant::now() + UNKNOWN);
+    let deadline = call.deadline.min(Instant::now() + UNRECORDED_LIMIT);
     if let Some(name) = &common.ipam {
         let release = ipam::Call {
             name,

@@ -17,7 +17,7 @@ use crate::{
 
 /// How long an agent may take to delete ports. The rest of the call needs some of its time as
 /// well, and a tombstone is as good.
-pub const PORT: Duration = Duration::from_secs(3);
+pub const DELETE_PORTS_LIMIT: Duration = Duration::from_secs(3);
 
 /// The time that other attachments' ports may cost a call.
 const COURTESY: Duration = Duration::from_millis(500);
@@ -43,7 +43,7 @@ pub fn clear(
     let _alone = lock(&journal.drain_lock(), call.deadline)?;
     let (in_way, others): (Vec<_>, Vec<_>) = journal.tombstones()?.into_iter().partition(way);
     // Others wait for the lock meanwhile.
-    let deadline = call.deadline.min(Instant::now() + PORT);
+    let deadline = call.deadline.min(Instant::now() + DELETE_PORTS_LIMIT);
     delete(call, journal, &in_way, deadline, &mut 0)?;
     Ok(!others.is_empty())
 }

@@ -36,7 +36,7 @@ const BUDGET: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The most that it ever has.
-const MOST: Duration = Duration::from_secs(10);
+const MAX_GRACE: Duration = Duration::from_secs(10);
 
 /// Looks at a few records other than `own` and finishes those that nobody else will.
 /// Whatever comes of it is for the log alone: the call has succeeded.
@@ -115,7 +115,7 @@ fn finish_if_left(
         return Ok(());
     }
     let failures = failures.max(hung.unwrap_or_default());
-    let grace = GRACE.saturating_mul(1 << failures.min(8)).min(MOST);
+    let grace = GRACE.saturating_mul(1 << failures.min(8)).min(MAX_GRACE);
     call.grace = grace.min(until.saturating_duration_since(Instant::now()));
     // Before the work, so that a record at which calls are killed keeps none waiting.
     journal.set_cursor(key)?;

@@ -13,7 +13,7 @@ use crate::{
     Call,
     agent::{Agent, AgentError, Peer},
     device, deviceinfo,
-    drain::{self, PORT},
+    drain::{self, DELETE_PORTS_LIMIT},
     error::{Error, chain},
     host::Host,
     ipam::{self, IpamError},
@@ -385,7 +385,7 @@ fn undo_port(
         return journal.bury(&Tombstone::of(record));
     }
     let start = Instant::now();
-    let deadline = deadline.min(start + PORT);
+    let deadline = deadline.min(start + DELETE_PORTS_LIMIT);
     let deleted = call
         .connect(&record.agent, record.peer(), deadline)
         .and_then(|mut agent| agent.delete(&record.port.id, deadline));
