@@ -218,9 +218,8 @@ fn clear_the_way(
             config.device, kept.container_id, kept.ifname
         )));
     }
-    // Its addresses are for its own DEL, for GC and for the sweep.
     let frees_vf = |undone: &Undone| undone.frees_vf;
-    finish(call, journal, entry, Extent::Whole, frees_vf)
+    finish(call, journal, entry, Extent::ForNextOwner, frees_vf)
 }
 
 /// Undoes what is left of an attachment, as far as `enough` asks.

@@ -5,7 +5,7 @@
 //! the claim on the VF; then the addresses, unless their IPAM works on the VF in the pod. Each
 //! step is safe to undo again, and to undo when it never happened. Failures don't stop the rest.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError};
 
@@ -59,7 +59,14 @@ pub enum Extent {
     /// Without the agent: it has just [hung](drain::hung), which has cost the call its time. The
     /// port is left for later at once.
     WithoutAgent,
+    /// As far as the VF's next owner needs it. The addresses are for their own DEL, for GC and for
+    /// the sweep, since an IPAM that hangs for a pod that is gone must not cost another pod its
+    /// start.
+    ForNextOwner,
 }
+
+/// The time that an IPAM which must be asked before the VF moves may cost the VF's next owner.
+const NEXT_OWNERS_IPAM_LIMIT: Duration = Duration::from_secs(1);
 
 /// Undoes an attachment. The caller holds its VF's lock. `pod` is its namespace,
 /// where that still exists.
@@ -93,6 +100,8 @@ struct Undoing<'a> {
     /// Whether the VF is still this attachment's. One that belongs to somebody else by now, or to an
     /// earlier boot's kernel, is not ours to touch.
     ours: bool,
+    /// Whether something is left on purpose.
+    spares: bool,
     undone: Undone,
 }
 
@@ -110,6 +119,7 @@ impl<'a> Undoing<'a> {
             deadline: call.deadline.max(Instant::now() + call.grace),
             same_boot,
             ours: journal.owns(&entry),
+            spares: false,
             undone: Undone {
                 frees_vf: true,
                 ..Undone::default()
@@ -124,7 +134,10 @@ impl<'a> Undoing<'a> {
         let Some(ipam) = ipam else { return };
         let now = Instant::now();
         // It may hang; the VF needs some of the time.
-        let until = now + self.deadline.saturating_duration_since(now) / 2;
+        let mut until = now + self.deadline.saturating_duration_since(now) / 2;
+        if self.extent == Extent::ForNextOwner {
+            until = until.min(now + NEXT_OWNERS_IPAM_LIMIT);
+        }
         self.release(&ipam, until);
     }
 
@@ -134,7 +147,11 @@ impl<'a> Undoing<'a> {
         let Some(ipam) = ipam.filter(|ipam| !ipam::needs_interface(&ipam.name)) else {
             return;
         };
-        self.release(&ipam, self.deadline);
+        if self.extent == Extent::ForNextOwner {
+            self.spares = true;
+        } else {
+            self.release(&ipam, self.deadline);
+        }
     }
 
     fn ipam(&self) -> Option<Ipam> {
@@ -147,9 +164,11 @@ impl<'a> Undoing<'a> {
             call,
             journal,
             entry,
+            extent,
             ..
         } = self;
-        if let Err(error) = undo_ipam(call, journal, entry, ipam, deadline) {
+        let heeds_backoff = call.in_passing || *extent == Extent::ForNextOwner;
+        if let Err(error) = undo_ipam(call, journal, entry, ipam, heeds_backoff, deadline) {
             self.undone.fail("IPAM", error);
         }
     }
@@ -212,7 +231,7 @@ impl<'a> Undoing<'a> {
     }
 
     fn forget(&mut self) {
-        if !self.undone.is_clean() {
+        if self.spares || !self.undone.is_clean() {
             return;
         }
         (self.call.host.checkpoint)("undo: forget");
@@ -318,11 +337,12 @@ fn undo_ipam(
     journal: &Journal,
     entry: &Entry,
     ipam: &Ipam,
+    heeds_backoff: bool,
     deadline: Instant,
 ) -> Result<(), Error> {
     (call.host.checkpoint)("undo: ipam");
     let subject = Subject::Ipam(&ipam.name);
-    if call.in_passing && journal.failures(subject).is_none() {
+    if heeds_backoff && journal.failures(subject).is_none() {
         let told = format!(
             "{} hung not long ago and is left alone for a while",
             ipam.name

@@ -13,6 +13,7 @@ mod check;
 mod harness;
 mod hostile;
 mod kills;
+mod others;
 mod recovery;
 mod sweep;
 mod tls;
