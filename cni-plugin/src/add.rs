@@ -85,13 +85,6 @@ fn attach(
     let device = &config.device;
     let _vf = lock(&journal.vf_lock(device), call.deadline)?;
     clear_the_way(call, journal, &key, config, pod)?;
-    // The port of the VF's last owner holds its MAC, and our own port's id must be free. What was
-    // cleared out of the way just now may have left such ports.
-    // A port of another agent is in nobody's way here.
-    let own_agent = config.common.agent.addr().to_string();
-    let others = drain::clear(call, journal, &own_agent, |tombstone| {
-        tombstone.pci == device.as_str() || *tombstone.key() == key
-    })?;
     if pod.index_of(&attachment.ifname).is_some() {
         let told = format!("the pod has an interface {} already", attachment.ifname);
         return Err(Error::Device(told).into());
@@ -106,12 +99,18 @@ fn attach(
         let told = "works on an interface, which a VF of a userspace driver has none of";
         return Err(Error::from(ConfigError::invalid("ipam.type", told)).into());
     }
+    // The port of the VF's last owner holds its MAC, and our own port's id must be free. What was
+    // cleared out of the way just now may have left such ports.
+    let peer = &config.common.agent;
+    let others = drain::clear(call, journal, peer, &key, |tombstone| {
+        tombstone.pci == device.as_str() || *tombstone.key() == key
+    })?
+    .others;
     // Before the first side effect: without an agent there is nothing to begin.
     let deadline = call
         .deadline
         .checked_sub(AFTER_AGENT)
         .unwrap_or(call.deadline);
-    let peer = &config.common.agent;
     let agent = Agent::connect(peer, call.vars.traceparent.as_deref(), deadline)?;
 
     // Locks and the agent may have taken their time: the pod may be gone, or another one.

@@ -2,17 +2,19 @@
 //! agent.
 //!
 //! A tombstone's port has the id that its attachment would have again, so deleting
-//! late must never meet creating anew: both sides hold the drain lock, and a
-//! tombstone is looked at again under it.
+//! late must never meet creating anew: both sides hold the drain lock, a tombstone is
+//! looked at again under it, and what is deleted in passing is held by its attachment's
+//! lock.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     Call,
-    agent::{Agent, AgentError},
+    agent::{Agent, AgentError, Peer},
     error::{Error, chain},
     journal::{Journal, Subject, Tombstone},
-    lock::{LockError, lock},
+    lock::{Lock, LockError, lock},
+    port::Key,
 };
 
 /// How long an agent may take to delete ports. The rest of the call needs some of its time as
@@ -25,27 +27,107 @@ const COURTESY: Duration = Duration::from_millis(500);
 /// From when on a failure has cost a call something.
 const SLOW: Duration = Duration::from_millis(250);
 
-/// Deletes the ports of an agent that are in this call's `way`. Gives whether there are others.
+/// What [`clear`] has found.
+#[derive(Debug, Clone, Copy)]
+pub struct Cleared {
+    /// Whether anything was in the way.
+    pub any: bool,
+    /// Whether tombstones are left.
+    pub others: bool,
+}
+
+/// Deletes the ports of `agent` that are in the `way` of this call, which is for `own`.
+///
+/// A tombstone names its agent by an address, and an agent may have several, one after the other:
+/// what another address's tombstone tells of is deleted here as well, and the tombstone stays for
+/// whoever answers there. Ids are hashes of their attachments, so no port of anybody else goes.
 ///
 /// # Errors
 /// What kept one in the way from being deleted.
 pub fn clear(
     call: &Call<'_>,
     journal: &Journal,
-    agent: &str,
+    agent: &Peer,
+    own: &Key,
     way: impl Fn(&Tombstone) -> bool,
-) -> Result<bool, Error> {
-    let way = |tombstone: &Tombstone| tombstone.agent == agent && way(tombstone);
+) -> Result<Cleared, Error> {
     let buried = journal.tombstones()?;
     if !buried.iter().any(&way) {
-        return Ok(!buried.is_empty());
+        return Ok(Cleared {
+            any: false,
+            others: !buried.is_empty(),
+        });
     }
     let _alone = lock(&journal.drain_lock(), call.deadline)?;
-    let (in_way, others): (Vec<_>, Vec<_>) = journal.tombstones()?.into_iter().partition(way);
+    let (in_way, mut others): (Vec<_>, Vec<_>) = journal.tombstones()?.into_iter().partition(way);
+    let addr = agent.addr().to_string();
+    let (here, elsewhere) = in_way.into_iter().partition(|it| it.agent == addr);
+    let here: Vec<_> = here;
     // Others wait for the lock meanwhile.
     let deadline = call.deadline.min(Instant::now() + DELETE_PORTS_LIMIT);
-    delete(call, journal, &in_way, deadline, &mut 0)?;
-    Ok(!others.is_empty())
+    delete(call, journal, &here, deadline, &mut 0, |_| Ok(Some(())))?;
+    delete_here(call, journal, agent, own, &elsewhere, deadline)?;
+    others.extend(elsewhere);
+    Ok(Cleared {
+        any: true,
+        others: !others.is_empty(),
+    })
+}
+
+/// Deletes at this agent what the tombstones of others tell of.
+fn delete_here(
+    call: &Call<'_>,
+    journal: &Journal,
+    agent: &Peer,
+    own: &Key,
+    elsewhere: &[Tombstone],
+    deadline: Instant,
+) -> Result<(), Error> {
+    if elsewhere.is_empty() {
+        return Ok(());
+    }
+    let mut agent = Agent::connect(agent, call.vars.traceparent.as_deref(), deadline)?;
+    for tombstone in elsewhere {
+        // This call has its own attachment's lock, and nothing of it lives yet.
+        let is_own = tombstone.key() == own;
+        let held = if is_own {
+            None
+        } else {
+            hold_ended(call, journal, tombstone)?
+        };
+        if !is_own && held.is_none() {
+            continue;
+        }
+        match agent.delete(&tombstone.port_id(), deadline) {
+            Ok(()) => {}
+            Err(error @ AgentError::Refused { .. }) => call.log.warn(chain(&error)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The lock of a tombstone's attachment; `None` where that lives again or somebody is at it, so that
+/// a port by its id may be a living one.
+fn hold_ended(
+    call: &Call<'_>,
+    journal: &Journal,
+    tombstone: &Tombstone,
+) -> Result<Option<Lock>, Error> {
+    let key = tombstone.key();
+    let held = match lock(&journal.attachment_lock(key), Instant::now()) {
+        Err(LockError::Held { .. }) => return Ok(None),
+        held => held?,
+    };
+    let ended = match call.record(journal, key) {
+        // One that has given its VF back has a port no more, whatever else is left of it.
+        Ok(entry) => entry.is_none_or(|entry| !journal.owns(&entry)),
+        Err(error) => {
+            call.log.warn(chain(&error));
+            false
+        }
+    };
+    Ok(ended.then_some(held))
 }
 
 /// Deletes what ports of others can be deleted in passing, once this call's own work is done.
@@ -79,7 +161,8 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
         }
         let start = Instant::now();
         let mut deleted = 0;
-        let done = delete(call, journal, of_one, deadline, &mut deleted);
+        let hold = |tombstone: &_| hold_ended(call, journal, tombstone);
+        let done = delete(call, journal, of_one, deadline, &mut deleted, hold);
         // Time may be up before the ports are: the agent works all the same.
         if deleted > 0 {
             journal.succeeded(agent)?;
@@ -115,19 +198,24 @@ pub fn note(call: &Call<'_>, journal: &Journal, agent: &str) {
     }
 }
 
-/// Deletes ports of one agent and counts them. One that is refused keeps no other.
-fn delete(
+/// Deletes ports of one agent and counts them, each while `hold` holds it; those that it doesn't are
+/// left. One that is refused keeps no other.
+fn delete<H>(
     call: &Call<'_>,
     journal: &Journal,
     of_one: &[Tombstone],
     deadline: Instant,
     deleted: &mut usize,
+    hold: impl Fn(&Tombstone) -> Result<Option<H>, Error>,
 ) -> Result<(), Error> {
     let Some(mut agent) = connect(call, of_one, deadline)? else {
         return Ok(());
     };
     let mut refused = Ok(());
     for tombstone in of_one {
+        let Some(_held) = hold(tombstone)? else {
+            continue;
+        };
         let id = tombstone.port_id();
         match agent.delete(&id, deadline) {
             Ok(()) => {

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, chain},
     host::Host,
     ipam::{self, IpamError},
-    journal::{Entry, Ipam, Journal, JournalError, Step, Subject, Tombstone},
+    journal::{Entry, Ipam, Journal, JournalError, Record, Step, Subject, Tombstone},
     lock::lock,
     pf,
     sandbox::Sandbox,
@@ -64,6 +64,9 @@ pub enum Extent {
     /// start.
     ForNextOwner,
 }
+
+/// The time that an agent may take which perhaps is the record's, at another address.
+const OTHER_AGENT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The time that an IPAM which must be asked before the VF moves may cost the VF's next owner.
 const NEXT_OWNERS_IPAM_LIMIT: Duration = Duration::from_secs(1);
@@ -421,8 +424,23 @@ fn undo_port(
         if drain::hung(&error, start) {
             drain::note(call, journal, &record.agent);
         }
+        undo_port_elsewhere(call, record);
     }
     Ok(())
+}
+
+/// Deletes a port at this call's agent, which may be the record's at another address. The record's
+/// own is asked all the same, later.
+fn undo_port_elsewhere(call: &Call<'_>, record: &Record) {
+    let other = |peer: &&Peer| peer.addr().to_string() != record.agent;
+    let Some(peer) = call.peer.as_ref().filter(other) else {
+        return;
+    };
+    let deadline = Instant::now() + OTHER_AGENT_LIMIT;
+    match delete_port(call, peer, &record.port.id, deadline) {
+        Ok(()) => {}
+        Err(error) => call.log.info(chain(&error)),
+    }
 }
 
 /// Deletes a port by its id.

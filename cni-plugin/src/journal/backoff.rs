@@ -57,7 +57,7 @@ impl Subject<'_> {
 }
 
 /// A name that is good for a file's.
-fn digest(name: &str) -> String {
+pub(super) fn digest(name: &str) -> String {
     let hash = Sha256::digest(name);
     hash[..20]
         .iter()

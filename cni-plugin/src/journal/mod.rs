@@ -6,7 +6,7 @@
 //!                     step as it begins
 //! vf/<pci>            a symbolic link to the record that owns the VF
 //! lock                an empty file, whose bytes are locked
-//! tombstones/<key>    a port that is still to be deleted
+//! tombstones/<key>-<agent>  a port that is still to be deleted, with a hash of its agent's address
 //! corrupt/            records that couldn't be read
 //! backoff/<name>      how often in a row an agent, an IPAM plugin or an attachment's end failed
 //! cursor              the record that the sweep looked at last
@@ -202,8 +202,8 @@ impl Journal {
         self.root.join("attachments").join(key.as_str())
     }
 
-    fn tombstone_path(&self, key: &Key) -> PathBuf {
-        self.root.join("tombstones").join(key.as_str())
+    fn tombstone_path(&self, file: &str) -> PathBuf {
+        self.root.join("tombstones").join(file)
     }
 
     fn claim_path(&self, pci: &PciAddr) -> PathBuf {
@@ -292,7 +292,8 @@ impl Journal {
         if self.owns(entry) {
             self.release(entry)?;
         }
-        remove(&temporary(&self.tombstone_path(&key)))?;
+        let tombstone = tombstone::file(&key, &entry.record.agent);
+        remove(&temporary(&self.tombstone_path(&tombstone)))?;
         self.succeeded(Subject::Attachment(&key))?;
         remove(&entry.path)
     }
@@ -336,7 +337,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::File`].
     pub fn bury(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
-        write_durably(&self.tombstone_path(tombstone.key()), &tombstone.line()).map(drop)
+        write_durably(&self.tombstone_path(&tombstone.file()), &tombstone.line()).map(drop)
     }
 
     /// The ports that are still to be deleted. What is none is set aside; what a newer plugin wrote
@@ -352,11 +353,9 @@ impl Journal {
             let path = entry
                 .map_err(|source| file_error("list", &dir, source))?
                 .path();
-            let known = path
-                .file_name()
-                .and_then(|name| Key::from_file_name(name.to_str()?));
-            if known.is_none() {
-                continue; // a temporary file of a writer at work
+            let name = path.file_name().and_then(|name| name.to_str());
+            if !name.is_some_and(Tombstone::is_file) {
+                continue;
             }
             let text = match fs::read_to_string(&path) {
                 Ok(text) => text,
@@ -382,7 +381,14 @@ impl Journal {
     /// # Errors
     /// [`JournalError::File`].
     pub fn exhume(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
-        remove(&self.tombstone_path(tombstone.key()))
+        remove(&self.tombstone_path(&tombstone.file()))?;
+        // Earlier versions had one name for the ports of all agents.
+        let earlier = self.tombstone_path(tombstone.key().as_str());
+        let text = read_small(&earlier).unwrap_or_default();
+        match Tombstone::parse(&text) {
+            Ok(kept) if kept.agent == tombstone.agent => remove(&earlier),
+            _ => Ok(()),
+        }
     }
 }
 

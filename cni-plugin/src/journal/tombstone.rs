@@ -1,8 +1,9 @@
 //! A port that outlived its attachment because the agent was away.
 
 use serde::{Deserialize, Serialize};
+use xpu_model::Mac;
 
-use super::record::Record;
+use super::{backoff::digest, record::Record};
 use crate::{
     agent::{AgentError, Peer, TlsFiles},
     port::Key,
@@ -13,8 +14,11 @@ use crate::{
 pub struct Tombstone {
     format: u32,
     key: Key,
-    /// The VF whose MAC the port still holds.
+    /// The VF that the port was for.
     pub pci: String,
+    /// The MAC that the port holds; `None`, as earlier versions write it: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
     /// The agent that has the port.
     pub agent: String,
     /// What that agent is spoken to with, if by TLS.
@@ -34,6 +38,7 @@ impl Tombstone {
             format: Self::FORMAT,
             key: record.key(),
             pci,
+            mac: Some(record.port.mac),
             agent,
             tls: record.tls.clone(),
         }
@@ -43,6 +48,18 @@ impl Tombstone {
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// Its file's name. Two agents may each have a port of one attachment.
+    pub(super) fn file(&self) -> String {
+        file(&self.key, &self.agent)
+    }
+
+    /// Whether a file in the folder of tombstones is one: by its name, which in earlier versions was
+    /// the key alone. Others are temporary files of writers at work.
+    pub(super) fn is_file(name: &str) -> bool {
+        let key = name.split_once('-').map_or(name, |(key, _)| key);
+        Key::from_file_name(key).is_some() && !name.contains('.')
     }
 
     /// The port's id.
@@ -77,4 +94,9 @@ impl Tombstone {
         }
         Ok(tombstone)
     }
+}
+
+/// The name of the file for an attachment's port at an agent.
+pub(super) fn file(key: &Key, agent: &str) -> String {
+    format!("{}-{:.8}", key.as_str(), digest(agent))
 }

@@ -3,14 +3,22 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Node, VF, name_of, run};
+
+/// Another address of the node's agent.
+fn other_address(node: &Node) -> (PathBuf, String) {
+    let path = node.root.path().join("old.sock");
+    symlink(node.agent.socket(), &path).unwrap();
+    let address = format!("unix://{}", path.display());
+    (path, address)
+}
 
 /// A pod ends and nobody says so; its VF comes home, as the kernel brings it.
 fn end_silently(node: &Node, pod: &Path, name: &str) {
@@ -27,6 +35,62 @@ fn end_silently(node: &Node, pod: &Path, name: &str) {
     ];
     run("ip", &line);
     run("ip", &["netns", "del", name_of(pod)]);
+}
+
+#[test]
+fn a_port_by_an_agents_old_address_is_in_nobodys_way_at_its_new_one() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let (path, address) = other_address(&node);
+    let old = node.config(json!({ "agent": address }));
+    let config = node.config(json!({}));
+    for knows_new in [false, true] {
+        node.call("ADD", "c1", &one, &old).ok();
+        fs::remove_file(&path).unwrap();
+        let del = if knows_new { &config } else { &old };
+        node.call("DEL", "c1", &one, del).ok();
+        // Nobody knows that it was the same agent, so the old one's word is still waited for.
+        assert_eq!(node.state("tombstones").len(), 1);
+        assert_eq!(node.agent.ports().len(), usize::from(!knows_new));
+        node.call("ADD", "c2", &two, &config).ok();
+        assert_eq!(node.agent.ports().len(), 1);
+        assert_eq!(node.state("tombstones").len(), 1);
+        node.call("DEL", "c2", &two, &config).ok();
+        assert_eq!(node.agent.ports(), Vec::<String>::new());
+        symlink(node.agent.socket(), &path).unwrap();
+        drained(&node, &two, &config);
+        node.assert_clean();
+    }
+}
+
+/// The same attachment again, at the agent's new address: when the old address answers again, the
+/// port by that id is a living pod's.
+#[test]
+fn a_tombstone_takes_no_port_that_lives_again() {
+    let mut node = Node::new();
+    let (pod, (path, address)) = (node.pod(), other_address(&node));
+    let old = node.config(json!({ "agent": address }));
+    let config = node.config(json!({}));
+    node.call("ADD", "c1", &pod, &old).ok();
+    fs::remove_file(&path).unwrap();
+    node.call("DEL", "c1", &pod, &old).ok();
+    node.call("ADD", "c1", &pod, &config).ok();
+    symlink(node.agent.socket(), &path).unwrap();
+    node.call("DEL", "c9", &pod, &config).ok();
+    assert_eq!(node.agent.ports().len(), 1, "the pod lives");
+    node.call("DEL", "c1", &pod, &config).ok();
+    drained(&node, &pod, &config);
+    node.assert_clean();
+}
+
+/// Calls of others until no tombstone is left: an agent that was away is left alone for a moment.
+#[track_caller]
+fn drained(node: &Node, pod: &Path, config: &Value) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !node.state("tombstones").is_empty() {
+        assert!(Instant::now() < limit, "{:?}", node.state("tombstones"));
+        node.call("DEL", "c9", pod, config).ok();
+    }
 }
 
 #[test]

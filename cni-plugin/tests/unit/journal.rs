@@ -179,6 +179,44 @@ fn tombstones_are_kept_until_exhumed() {
     assert!(journal.tombstones().unwrap().is_empty());
 }
 
+/// An agent at another address may be another one.
+#[test]
+fn two_agents_tombstones_of_one_attachment_are_two() {
+    let (_dir, journal) = journal();
+    let mut other = record("a");
+    other.agent = "unix:///run/b.sock".to_owned();
+    let (one, two) = (Tombstone::of(&record("a")), Tombstone::of(&other));
+    journal.bury(&one).unwrap();
+    journal.bury(&two).unwrap();
+    assert_eq!(journal.tombstones().unwrap().len(), 2);
+    journal.exhume(&one).unwrap();
+    assert_eq!(journal.tombstones().unwrap(), [two]);
+}
+
+/// Such a file has the key alone for its name, and knows no MAC.
+#[test]
+fn an_earlier_versions_tombstone_is_read_and_goes() {
+    let (dir, journal) = journal();
+    let tombstone = Tombstone::of(&record("a"));
+    let text = tombstone
+        .line()
+        .replace(r#""mac":"02:00:00:00:00:07","#, "");
+    assert_ne!(text, tombstone.line());
+    let folder = dir.path().join("state/tombstones");
+    let path = folder.join(tombstone.key().as_str());
+    fs::write(&path, format!("{text}\n")).unwrap();
+    let read = journal.tombstones().unwrap();
+    assert_eq!((read.len(), read[0].mac), (1, None));
+    assert_eq!(read[0].key(), tombstone.key());
+    // Another agent's leaves it alone.
+    let mut other = record("a");
+    other.agent = "unix:///run/b.sock".to_owned();
+    journal.exhume(&Tombstone::of(&other)).unwrap();
+    assert!(path.exists());
+    journal.exhume(&read[0]).unwrap();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
 /// A port is not given up for a disk or a memory that failed once.
 #[test]
 fn a_tombstone_that_cannot_be_read_now_is_not_set_aside() {
@@ -187,7 +225,7 @@ fn a_tombstone_that_cannot_be_read_now_is_not_set_aside() {
     journal.bury(&kept).unwrap();
     journal.bury(&other).unwrap();
     let tombstones = dir.path().join("state/tombstones");
-    let path = tombstones.join(kept.key().as_str());
+    let path = tombstones.join(kept.file());
     let away = dir.path().join("away");
     fs::rename(&path, &away).unwrap();
     // As root reads every file, one that is a folder.
