@@ -16,7 +16,7 @@ use xpu_model::{IfIndex, Mac};
 
 use crate::{
     Call, Failure,
-    agent::Agent,
+    agent::{Agent, AgentError},
     config::{AddConfig, ConfigError, Raw},
     device::{self, Found, Wanted},
     deviceinfo, drain,
@@ -29,7 +29,7 @@ use crate::{
     port::{Key, Port},
     result::{self, Interface},
     sandbox::Sandbox,
-    sweep::pod_lives,
+    sweep::{finish_dead, pod_lives},
     undo::{Extent, Undone, is_this_boot, undo},
     version::Version,
 };
@@ -99,11 +99,14 @@ fn attach(
         let told = "works on an interface, which a VF of a userspace driver has none of";
         return Err(Error::from(ConfigError::invalid("ipam.type", told)).into());
     }
-    // The port of the VF's last owner holds its MAC, and our own port's id must be free. What was
-    // cleared out of the way just now may have left such ports.
+    // The port of the VF's last owner holds its MAC, another pod's may hold the one that is asked
+    // for, and our own port's id must be free. What was cleared out of the way just now may have left
+    // such ports.
     let peer = &config.common.agent;
     let others = drain::clear(call, journal, peer, &key, |tombstone| {
-        tombstone.pci == device.as_str() || *tombstone.key() == key
+        tombstone.pci == device.as_str()
+            || *tombstone.key() == key
+            || tombstone.mac == Some(found.mac)
     })?
     .others;
     // Before the first side effect: without an agent there is nothing to begin.
@@ -398,7 +401,11 @@ impl Attach<'_> {
             .checked_sub(AFTER_AGENT)
             .unwrap_or(self.call.deadline);
         let start = Instant::now();
-        let created = self.agent.create(&self.entry.record.port, deadline);
+        let mut created = self.agent.create(&self.entry.record.port, deadline);
+        let conflicts = created.as_ref().is_err_and(AgentError::is_conflict);
+        if conflicts && self.frees_mac() {
+            created = self.agent.create(&self.entry.record.port, deadline);
+        }
         // One that ended meanwhile may be back already.
         let failed = created
             .as_ref()
@@ -406,6 +413,27 @@ impl Attach<'_> {
             .filter(|_| Instant::now() >= deadline);
         self.agent_hung = failed.is_some_and(|error| drain::hung(error, start));
         Ok(created?)
+    }
+
+    /// Has the ports deleted that ended pods left with this one's MAC, be it with other VFs. Gives
+    /// whether there may have been any.
+    fn frees_mac(&self) -> bool {
+        let Self { call, journal, .. } = self;
+        let record = &self.entry.record;
+        let (own, mac) = (record.key(), record.port.mac);
+        let agent = &self.config.common.agent;
+        let freed = || -> Result<bool, Error> {
+            let finished = finish_dead(call, journal, &own, |other| other.port.mac == mac)?;
+            let cleared = drain::clear(call, journal, agent, &own, |tombstone| {
+                tombstone.mac.is_none_or(|held| held == mac)
+            })?;
+            Ok(finished || cleared.any)
+        };
+        // The refusal is the error to tell.
+        freed().unwrap_or_else(|error| {
+            call.log.warn(chain(&error));
+            false
+        })
     }
 
     fn lease(&mut self) -> Result<Lease, Error> {

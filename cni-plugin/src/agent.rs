@@ -86,6 +86,15 @@ pub enum AgentError {
     },
 }
 
+impl AgentError {
+    /// Whether something of the agent's is in the way of what it is asked for, as a port that has
+    /// the MAC already.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == Code::FailedPrecondition)
+    }
+}
+
 /// How long a TCP connection may take to come about.
 const TCP_LIMIT: Duration = Duration::from_secs(1);
 

@@ -18,7 +18,7 @@ use crate::{
     env::{Attachment, Vars},
     error::{Error, chain},
     host::Host,
-    journal::{Entry, Journal, NetNsRef, Step, Subject},
+    journal::{Entry, Journal, NetNsRef, Record, Step, Subject},
     lock::{LockError, lock},
     port::Key,
     undo::{Extent, is_this_boot, undo},
@@ -145,6 +145,42 @@ fn finish_if_left(
     } else {
         Ok(journal.failed(subject)?)
     }
+}
+
+/// Finishes, as far as another pod needs it, the attachments that nobody else will and that are
+/// `wanted`, but for `own`. Gives whether there were any. What others are at is left to them.
+///
+/// # Errors
+/// What kept the records from being listed.
+pub fn finish_dead(
+    call: &Call<'_>,
+    journal: &Journal,
+    own: &Key,
+    wanted: impl Fn(&Record) -> bool,
+) -> Result<bool, Error> {
+    let read = |key: &Key| {
+        let entry = call.record(journal, key).ok().flatten()?;
+        // One that has given its VF back has a port no more.
+        let is_it = wanted(&entry.record)
+            && journal.owns(&entry)
+            && is_left(call.host, &entry).unwrap_or(false);
+        is_it.then_some(entry)
+    };
+    let mut any = false;
+    for key in journal.keys()?.iter().filter(|key| *key != own) {
+        let Some(entry) = read(key) else { continue };
+        let Ok(_vf) = lock(&journal.vf_lock(&entry.record.vf.pci()), Instant::now()) else {
+            continue;
+        };
+        // Whoever held the lock may have finished it, or begun it anew.
+        let Some(entry) = read(key) else { continue };
+        let undone = undo(call, journal, entry, None, Extent::ForNextOwner);
+        for failure in &undone.failures {
+            call.log.warn(chain(failure));
+        }
+        any = true;
+    }
+    Ok(any)
 }
 
 /// Whether nobody else will finish this attachment. Unlike elsewhere, a boot that can't

@@ -93,6 +93,48 @@ fn drained(node: &Node, pod: &Path, config: &Value) {
     }
 }
 
+/// A pod that keeps its MAC comes back with another VF.
+#[test]
+fn a_mac_goes_from_one_vf_to_another() {
+    let mac = "02:00:00:00:00:07";
+    for is_told in [true, false] {
+        let mut node = Node::new();
+        let (one, two) = (node.pod(), node.pod());
+        let other = node.make_vf(1);
+        let first = node.config(json!({ "mac": mac }));
+        let second = node.config(json!({ "mac": mac, "deviceID": other }));
+        node.call("ADD", "c1", &one, &first).ok();
+        if is_told {
+            node.agent.stop();
+            node.call("DEL", "c1", &one, &first).ok();
+            node.agent.serve();
+        } else {
+            end_silently(&node, &one, VF);
+        }
+        node.call("ADD", "c2", &two, &second).ok();
+        assert_eq!(node.agent.ports().len(), 1);
+        node.call("DEL", "c2", &two, &second).ok();
+        node.assert_clean();
+    }
+}
+
+/// The MAC of a pod that lives is its own.
+#[test]
+fn a_mac_of_a_living_pods_is_refused() {
+    let mac = "02:00:00:00:00:07";
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let other = node.make_vf(1);
+    let first = node.config(json!({ "mac": mac }));
+    let second = node.config(json!({ "mac": mac, "deviceID": other }));
+    node.call("ADD", "c1", &one, &first).ok();
+    let (code, msg) = node.call("ADD", "c2", &two, &second).error();
+    assert_eq!(code, 101, "{msg}");
+    assert_eq!(node.agent.ports().len(), 1);
+    node.call("DEL", "c1", &one, &first).ok();
+    node.assert_clean();
+}
+
 #[test]
 fn an_ipam_that_hangs_for_a_dead_pod_costs_its_vfs_next_owner_little() {
     for name in ["slow", "dhcp"] {
