@@ -232,18 +232,47 @@ fn kept<'a>(
         .find(|(change, has)| *has != change.set)
 }
 
+/// A setting that is not as it was.
+#[derive(Debug)]
+pub struct NotRestored {
+    /// Why.
+    pub error: Error,
+    /// Whether it stays so however often its PF is asked.
+    pub is_final: bool,
+}
+
 /// Tells the PF what it had before, last change first. Goes on past refusals.
 ///
 /// # Errors
-/// A refusal, where the VF is not as it was nevertheless: one that [another try](is_final) may
-/// mend if there is any, else the first.
-pub fn restore(host: &Host, home: &mut Rtnl, pci: &PciAddr, side: &PfSide) -> Result<(), Error> {
+/// A refusal, where the VF is not as it was nevertheless: one that another try may mend if there is
+/// any, else the first.
+pub fn restore(
+    host: &Host,
+    home: &mut Rtnl,
+    pci: &PciAddr,
+    side: &PfSide,
+) -> Result<(), NotRestored> {
     // The PF may have another name by now, and its old one may be another device's.
-    let parent = host.sysfs.parent(pci)?.and_then(|parent| parent.netdev);
+    let parent = host.sysfs.parent(pci).map_err(|error| NotRestored {
+        error: error.into(),
+        is_final: false,
+    })?;
+    let netdev = parent.and_then(|parent| parent.netdev);
     let side = &PfSide {
-        netdev: parent.unwrap_or_else(|| side.netdev.clone()),
+        netdev: netdev.unwrap_or_else(|| side.netdev.clone()),
         ..side.clone()
     };
+    let left = left_by_refusals(home, side).unwrap_or_else(|error| vec![error]);
+    if left.is_empty() {
+        return Ok(());
+    }
+    let state = ioctl::up_and_running(home, &side.netdev);
+    let pf_runs = state.is_ok_and(|(up, running)| up && running);
+    gravest(left, pf_runs).map_or(Ok(()), Err)
+}
+
+/// Tells the PF what it had before. Gives why what is not as it was is not.
+fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error> {
     let index = index(home, side)?;
     let changes = || side.changes.iter().rev();
     let requests: Vec<_> = changes()
@@ -255,7 +284,7 @@ pub fn restore(host: &Host, home: &mut Rtnl, pci: &PciAddr, side: &PfSide) -> Re
         .filter_map(|(change, verdict)| Some((change, verdict.err()?)))
         .peekable();
     if refused.peek().is_none() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     // What can't be set was not set either. A driver that is busy may not tell.
     let now = vf_side::read(home, index, side.vf)?;
@@ -266,29 +295,34 @@ pub fn restore(host: &Host, home: &mut Rtnl, pci: &PciAddr, side: &PfSide) -> Re
     let left = refused
         .filter(|(change, _)| !is_back(change))
         .map(|(_, error)| Error::from(error));
-    gravest(left.collect()).map_or(Ok(()), Err)
+    Ok(left.collect())
 }
 
 /// Whether a setting stays as it is however often its PF is asked to put it back: the PF is gone,
-/// or its driver doesn't do such a thing. One that is at a reset, as i40e's, says otherwise.
-#[must_use]
-pub fn is_final(error: &Error) -> bool {
+/// or its driver doesn't do such a thing. One that is at a reset, as i40e's, says otherwise; and one
+/// whose PF has no link may say that a value is invalid which is not, as igb's and ixgbe's of a rate.
+fn is_final(error: &Error, pf_runs: bool) -> bool {
     let errno = match error {
         Error::Rtnl(error) => error.errno(),
         Error::Io { source, .. } => source.raw_os_error().map(Errno::from_raw),
         _ => None,
     };
-    matches!(
-        errno,
-        Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPERM | Errno::ENODEV)
-    )
+    match errno {
+        Some(Errno::EINVAL) => pf_runs,
+        Some(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENODEV) => true,
+        _ => false,
+    }
 }
 
 /// The first that is worth another try, else the first.
-fn gravest(mut errors: Vec<Error>) -> Option<Error> {
-    let at = errors.iter().position(|error| !is_final(error));
+fn gravest(mut errors: Vec<Error>, pf_runs: bool) -> Option<NotRestored> {
+    let at = errors.iter().position(|error| !is_final(error, pf_runs));
     let at = at.unwrap_or_default();
-    (at < errors.len()).then(|| errors.swap_remove(at))
+    let error = (at < errors.len()).then(|| errors.swap_remove(at))?;
+    Some(NotRestored {
+        is_final: is_final(&error, pf_runs),
+        error,
+    })
 }
 
 fn index(home: &Rtnl, side: &PfSide) -> Result<IfIndex, Error> {

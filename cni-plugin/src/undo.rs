@@ -327,11 +327,11 @@ fn undo_pf(call: &Call<'_>, entry: &Entry, home: &mut Rtnl) -> Result<(), Error>
     };
     (call.host.checkpoint)("undo: pf");
     match pf::restore(call.host, home, &vf.pci(), side) {
-        Err(error) if pf::is_final(&error) => {
-            call.log.warn(chain(&error));
+        Err(left) if left.is_final => {
+            call.log.warn(chain(&left.error));
             Ok(())
         }
-        restored => restored,
+        restored => restored.map_err(|left| left.error),
     }
 }
 

@@ -179,10 +179,11 @@ fn a_pf_that_is_busy_is_asked_again_and_one_that_cannot_is_not() {
             reason: None,
         })
     };
-    let told = |errnos: &[Errno]| {
-        let told = gravest(errnos.iter().copied().map(refused).collect());
-        told.map(|error| (error.to_string(), is_final(&error)))
+    let told_by = |errnos: &[Errno], pf_runs| {
+        let told = gravest(errnos.iter().copied().map(refused).collect(), pf_runs);
+        told.map(|left| (left.error.to_string(), left.is_final))
     };
+    let told = |errnos: &[Errno]| told_by(errnos, true);
     assert_eq!(told(&[]), None);
     for never in [
         Errno::EOPNOTSUPP,
@@ -197,12 +198,18 @@ fn a_pf_that_is_busy_is_asked_again_and_one_that_cannot_is_not() {
         let among = [Errno::EOPNOTSUPP, busy, Errno::EINVAL];
         assert_eq!(told(&among), Some((format!("{busy}"), false)));
     }
+    // Without a link, drivers call a rate invalid that they had set before.
+    let among = [Errno::EOPNOTSUPP, Errno::EINVAL];
+    let later = Some((format!("{}", Errno::EINVAL), false));
+    assert_eq!(told_by(&among, false), later);
+    let never = Some((format!("{}", Errno::EOPNOTSUPP), true));
+    assert_eq!(told_by(&among, true), never);
     let gone = |code| Error::Io {
         what: "find the PF ens1".to_owned(),
         source: std::io::Error::from_raw_os_error(code),
     };
-    assert!(is_final(&gone(libc::ENODEV)));
-    assert!(!is_final(&gone(libc::EINTR)));
+    assert!(is_final(&gone(libc::ENODEV), false));
+    assert!(!is_final(&gone(libc::EINTR), true));
 }
 
 #[test]
