@@ -351,8 +351,7 @@ impl Raw {
         let pinned: Option<TlsFiles> = typed(&self.host, "", KEY)?;
         let tls = match (asked, pinned) {
             (Some(asked), Some(pinned)) if asked != pinned => {
-                let told = "is set for this host and can't be changed by a network";
-                return Err(invalid(KEY, told));
+                return Err(is_pinned(KEY));
             }
             (asked, Some(pinned)) => Some(pinned).filter(|_| {
                 // The host's files are for agents by TLS, and a network may have another one.
@@ -377,27 +376,32 @@ impl Raw {
     }
 
     fn agent(&self) -> Result<AgentAddr, ConfigError> {
+        const KEY: &str = "agent";
+        const PUBLIC: &str = "opi_evpn_bridge_conn";
         let parse = |key: &str, text: String| {
             text.parse::<AgentAddr>()
                 .map_err(|reason| invalid(key, reason))
         };
-        let asked: Option<String> = self.net("agent")?;
-        if let Some(pinned) = typed::<String>(&self.host, "", "agent")? {
-            if asked.is_some_and(|asked| asked != pinned) {
-                return Err(invalid(
-                    "agent",
-                    "is set for this host and can't be changed by a network",
-                ));
-            }
-            return parse("agent", pinned);
-        }
-        if let Some(asked) = asked {
-            return parse("agent", asked);
-        }
         // The public plugin's key holds a bare host:port.
-        match self.either::<String>("opi_evpn_bridge_conn")? {
-            Some(conn) => parse("opi_evpn_bridge_conn", format!("http://{conn}")),
-            None => Ok(AgentAddr::default()),
+        let conn = |conn: String| parse(PUBLIC, format!("http://{conn}"));
+        let asked: Option<String> = self.net(KEY)?;
+        if let Some(pinned) = typed::<String>(&self.host, "", KEY)? {
+            return match asked {
+                Some(asked) if asked != pinned => Err(is_pinned(KEY)),
+                _ => parse(KEY, pinned),
+            };
+        }
+        let asked = match (asked, self.net::<String>(PUBLIC)?) {
+            (Some(asked), _) => Some((KEY, parse(KEY, asked)?)),
+            (None, Some(asked)) => Some((PUBLIC, conn(asked)?)),
+            (None, None) => None,
+        };
+        // The public plugin's host file pins the agent as well.
+        let pinned: Option<String> = typed(&self.host, "", PUBLIC)?;
+        match (asked, pinned.map(conn).transpose()?) {
+            (Some((key, asked)), Some(pinned)) if asked != pinned => Err(is_pinned(key)),
+            (_, Some(addr)) | (Some((_, addr)), None) => Ok(addr),
+            (None, None) => Ok(AgentAddr::default()),
         }
     }
 
@@ -537,6 +541,13 @@ fn nobody_sets(runtime: &Map<String, Value>) -> Result<(), ConfigError> {
                      take `ips` out of its `capabilities`",
         }),
     }
+}
+
+fn is_pinned(key: &str) -> ConfigError {
+    invalid(
+        key,
+        "is set for this host and can't be changed by a network",
+    )
 }
 
 /// Compared as written: `..` and the like have no second meaning then.

@@ -317,6 +317,38 @@ fn the_public_plugins_connection_is_read() {
     assert_eq!(config.common.agent.addr(), &addr);
 }
 
+/// As the host's own key does.
+#[test]
+fn the_public_plugins_host_file_pins_the_agent() {
+    let host = br#"{"opi_evpn_bridge_conn": "10.0.0.1:50151"}"#;
+    let agent = |mut net: Value| {
+        net["name"] = "red".into();
+        let net = net.to_string();
+        let raw = Raw::parse(net.as_bytes(), Some((Path::new("/x"), host))).unwrap();
+        let common = raw.common(Version::V1_1_0);
+        common.map(|common| common.agent.addr().to_string())
+    };
+    for same in [
+        json!({}),
+        json!({"opi_evpn_bridge_conn": "10.0.0.1:50151"}),
+        json!({"agent": "http://10.0.0.1:50151"}),
+    ] {
+        assert_eq!(agent(same).unwrap(), "http://10.0.0.1:50151");
+    }
+    for (key, other) in [
+        ("opi_evpn_bridge_conn", "10.0.0.2:50151"),
+        ("agent", "unix:///run/mine.sock"),
+        ("agent", "https://10.0.0.1:50151"),
+    ] {
+        let told = agent(json!({ key: other })).unwrap_err();
+        assert!(
+            matches!(&told, ConfigError::Invalid { key: told, .. } if told == key),
+            "{told}"
+        );
+        assert_eq!(crate::error::Error::from(told).code(), 7);
+    }
+}
+
 #[test]
 fn a_log_file_that_a_network_names_is_not_written_and_that_is_told() {
     let dir = tempfile::tempdir().unwrap();
