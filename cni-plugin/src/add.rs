@@ -441,15 +441,8 @@ impl Attach<'_> {
             return Ok(Lease::default());
         };
         self.begin(Step::Ipam)?;
-        let allocate = ipam::Call {
-            name,
-            command: "ADD",
-            attachment: &self.entry.record.attachment(),
-            path: self.call.vars.path.as_deref().unwrap_or_default(),
-            args: self.call.vars.args.as_deref(),
-            config: self.call.stdin,
-            deadline: self.call.deadline,
-        };
+        let attachment = self.entry.record.attachment();
+        let allocate = self.call.delegate(name, "ADD", Some(&attachment));
         Ok(ipam::allocate(&allocate)?)
     }
 

@@ -64,15 +64,7 @@ pub fn run(
         }
     }
     if let Some(name) = &common.ipam {
-        let check = ipam::Call {
-            name,
-            command: "CHECK",
-            attachment,
-            path: call.vars.path.as_deref().unwrap_or_default(),
-            args: call.vars.args.as_deref(),
-            config: call.stdin,
-            deadline: call.deadline,
-        };
+        let check = call.delegate(name, "CHECK", Some(attachment));
         wrong.extend(ipam::check(&check).err().map(Error::from));
     }
     Failure::first_of(wrong)

@@ -9,7 +9,6 @@ use crate::{
     drain,
     env::Attachment,
     error::{Error, chain},
-    ipam,
     journal::{Entry, Journal},
     lock::lock,
     port::Key,
@@ -98,15 +97,7 @@ fn without_journal(call: &Call<'_>, attachment: &Attachment, common: &Common, ke
     let mut undone = Undone::default();
     let deadline = call.deadline.min(Instant::now() + UNRECORDED_LIMIT);
     if let Some(name) = &common.ipam {
-        let release = ipam::Call {
-            name,
-            command: "DEL",
-            attachment,
-            path: call.vars.path.as_deref().unwrap_or_default(),
-            args: call.vars.args.as_deref(),
-            config: call.stdin,
-            deadline: call.deadline,
-        };
+        let release = call.delegate(name, "DEL", Some(attachment));
         if let Err(error) = release_or_forget(call, &release) {
             undone.fail("IPAM", error);
         }

@@ -18,7 +18,7 @@ use crate::{
     drain,
     env::Attachment,
     error::{Error, chain},
-    ipam,
+    ipam::{self, Delegate},
     journal::{Entry, Journal},
     lock::lock,
     port::{Attach, Key},
@@ -67,12 +67,9 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
                 config[key] = list.clone().into();
             }
             let config = config.to_string();
-            let gc = ipam::NetworkCall {
-                name,
-                command: "GC",
-                path: call.vars.path.as_deref().unwrap_or_default(),
+            let gc = Delegate {
                 config: config.as_bytes(),
-                deadline: call.deadline,
+                ..call.delegate(name, "GC", None)
             };
             Ok(ipam::tell(&gc)?)
         });

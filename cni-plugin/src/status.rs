@@ -30,13 +30,7 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
         Err(error) => broken.push(error),
     }
     if let Some(name) = &common.ipam {
-        let status = ipam::NetworkCall {
-            name,
-            command: "STATUS",
-            path: call.vars.path.as_deref().unwrap_or_default(),
-            config: call.stdin,
-            deadline: call.deadline,
-        };
+        let status = call.delegate(name, "STATUS", None);
         broken.extend(ipam::tell(&status).err().map(Error::from));
     }
     let broken = broken

@@ -16,7 +16,7 @@ use crate::{
     drain::{self, DELETE_PORTS_LIMIT},
     error::{Error, chain},
     host::Host,
-    ipam::{self, IpamError},
+    ipam::{self, Delegate, IpamError},
     journal::{Entry, Ipam, Journal, JournalError, Record, Step, Subject, Tombstone},
     lock::lock,
     pf,
@@ -360,14 +360,12 @@ fn undo_ipam(
     };
     let config = ipam.config.to_string();
     let attachment = entry.record.attachment();
-    let release = ipam::Call {
-        name: &ipam.name,
-        command: "DEL",
-        attachment: &attachment,
+    let release = Delegate {
         path,
         args: ipam.args.as_deref(),
         config: config.as_bytes(),
         deadline,
+        ..call.delegate(&ipam.name, "DEL", Some(&attachment))
     };
     let released = release_or_forget(call, &release);
     let noted = match &released {
@@ -387,7 +385,7 @@ fn undo_ipam(
 ///
 /// # Errors
 /// [`Error::Ipam`].
-pub fn release_or_forget(call: &Call<'_>, release: &ipam::Call<'_>) -> Result<(), Error> {
+pub fn release_or_forget(call: &Call<'_>, release: &Delegate<'_>) -> Result<(), Error> {
     match ipam::release(release) {
         Err(error @ IpamError::NotFound { .. }) if call.may_forget_ipam => {
             call.log.warn(chain(&error));

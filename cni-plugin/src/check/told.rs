@@ -8,7 +8,7 @@ use xpu_linux::sync::address::Route;
 use xpu_model::{IfAddr, IfName, Mac};
 
 use super::mismatch;
-use crate::{config::ConfigError, error::Error};
+use crate::{config::ConfigError, error::Error, ipam::RouteText};
 
 /// What ADD told of our interface, and all routes, since those name none.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +36,7 @@ struct Document {
     #[serde(default)]
     ips: Vec<Ip>,
     #[serde(default)]
-    routes: Vec<RawRoute>,
+    routes: Vec<RouteText>,
 }
 
 #[derive(Deserialize)]
@@ -53,17 +53,6 @@ struct Interface {
 struct Ip {
     interface: Option<usize>,
     address: String,
-}
-
-#[derive(Deserialize)]
-struct RawRoute {
-    dst: String,
-    gw: Option<String>,
-    mtu: Option<u32>,
-    advmss: Option<u32>,
-    priority: Option<u32>,
-    table: Option<u32>,
-    scope: Option<u8>,
 }
 
 impl Told {
@@ -117,19 +106,11 @@ impl Told {
     }
 }
 
-fn route(raw: &RawRoute) -> Result<Route, ConfigError> {
+fn route(raw: &RouteText) -> Result<Route, ConfigError> {
+    let to = raw.dst.parse().map_err(invalid)?;
     let gateway = present(raw.gw.as_deref());
-    Ok(Route {
-        to: raw.dst.parse().map_err(invalid)?,
-        via: gateway
-            .map(|text| text.parse::<IpAddr>().map_err(invalid))
-            .transpose()?,
-        priority: raw.priority,
-        table: raw.table,
-        scope: raw.scope,
-        mtu: raw.mtu,
-        advmss: raw.advmss,
-    })
+    let via = gateway.map(|text| text.parse::<IpAddr>().map_err(invalid));
+    Ok(raw.route(to, via.transpose()?))
 }
 
 fn present(text: Option<&str>) -> Option<&str> {

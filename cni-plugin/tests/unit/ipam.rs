@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
+use super::{process::refusal, *};
 
 fn read(answer: Value) -> Result<Lease, IpamError> {
     Lease::read(answer.to_string().as_bytes())
