@@ -7,7 +7,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::Value;
@@ -33,9 +33,6 @@ use crate::{
     undo::{Extent, Undone, is_this_boot, undo},
     version::Version,
 };
-
-/// What of the call's time the agent leaves for what comes after it.
-const AFTER_AGENT: Duration = Duration::from_secs(2);
 
 /// Does ADD and gives the result document.
 ///
@@ -110,11 +107,8 @@ fn attach(
     })?
     .others;
     // Before the first side effect: without an agent there is nothing to begin.
-    let deadline = call
-        .deadline
-        .checked_sub(AFTER_AGENT)
-        .unwrap_or(call.deadline);
-    let agent = Agent::connect(peer, call.vars.traceparent.as_deref(), deadline)?;
+    let trace = call.vars.traceparent.as_deref();
+    let agent = Agent::connect(peer, trace, call.agent_deadline())?;
 
     // Locks and the agent may have taken their time: the pod may be gone, or another one.
     let netns = Path::new(pod.path());
@@ -191,8 +185,8 @@ fn clear_the_way(
             && journal.owns(&entry)
         {
             return Err(Error::Busy(format!(
-                "{} of container {} is attached already; DEL comes before another ADD",
-                kept.ifname, kept.container_id
+                "{} is attached already; DEL comes before another ADD",
+                kept.attachment()
             )));
         }
         // The earlier attempt may have been for another VF, whose lock it then needs.
@@ -232,10 +226,7 @@ fn finish(
     extent: Extent,
     enough: impl Fn(&Undone) -> bool,
 ) -> Result<(), Error> {
-    let name = format!(
-        "{} of container {}",
-        entry.record.ifname, entry.record.container_id
-    );
+    let name = entry.record.attachment();
     call.log
         .info(format_args!("finishing what is left of {name}"));
     let mut pod = Sandbox::open_kept(&entry.record.netns);
@@ -275,10 +266,7 @@ fn record(
     pod: &Sandbox,
     device_info: Option<PathBuf>,
 ) -> Result<Record, Error> {
-    let boot_id = call.host.boot_id().map_err(|source| Error::Io {
-        what: "read /proc/sys/kernel/random/boot_id".to_owned(),
-        source,
-    })?;
+    let boot_id = call.host.boot_id().map_err(Error::BootId)?;
     let id = pod.id();
     let ipam = config.common.ipam.clone().map(|name| Ipam {
         name,
@@ -395,11 +383,7 @@ impl Attach<'_> {
 
     fn port(&mut self) -> Result<(), Error> {
         self.begin(Step::Port)?;
-        let deadline = self
-            .call
-            .deadline
-            .checked_sub(AFTER_AGENT)
-            .unwrap_or(self.call.deadline);
+        let deadline = self.call.agent_deadline();
         let start = Instant::now();
         let mut created = self.agent.create(&self.entry.record.port, deadline);
         let conflicts = created.as_ref().is_err_and(AgentError::is_conflict);

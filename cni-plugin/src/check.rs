@@ -41,10 +41,7 @@ pub fn run(
     let mut wrong = Vec::new();
     match call.record(&journal, &Key::of(attachment))? {
         None => wrong.push(mismatch(
-            format!(
-                "journal of {} of container {}",
-                attachment.ifname, attachment.container_id
-            ),
+            format!("journal of {attachment}"),
             "a record",
             "none",
         )),

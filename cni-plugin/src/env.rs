@@ -1,7 +1,7 @@
 //! The call's environment: which command, for which container, interface, namespace
 //! (CNI specification 1.1.0, section 2, "Parameters").
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use xpu_model::{IfName, Mac};
 
@@ -194,6 +194,12 @@ pub struct Attachment {
     pub ifname: IfName,
     /// Its namespace; a DEL may come without.
     pub netns: Option<PathBuf>,
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of container {}", self.ifname, self.container_id)
+    }
 }
 
 /// What the reference library takes for true; anything else is false.

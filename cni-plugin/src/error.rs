@@ -101,6 +101,9 @@ pub enum Error {
     /// STATUS: pods that are attached have no network.
     #[error("{0}")]
     PodsSuffer(String),
+    /// Which boot of the kernel runs can't be told.
+    #[error("read /proc/sys/kernel/random/boot_id")]
+    BootId(#[source] std::io::Error),
     /// A file, or a device, that can't be read or written.
     #[error("{what}")]
     Io {
@@ -133,7 +136,10 @@ impl Error {
             Self::Version(_) | Self::TooOld { .. } => 1,
             Self::Config(ConfigError::Unsupported { .. }) | Self::Setting { .. } => 2,
             Self::Env(_) => 4,
-            Self::Journal(_) | Self::Io { .. } | Self::Lock(LockError::File { .. }) => 5,
+            Self::Journal(_)
+            | Self::BootId(_)
+            | Self::Io { .. }
+            | Self::Lock(LockError::File { .. }) => 5,
             Self::Config(ConfigError::Decode(_)) => 6,
             Self::Config(_) => 7,
             Self::NetNs(_) | Self::HostNetNs(_) => 8,

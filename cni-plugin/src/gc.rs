@@ -155,10 +155,7 @@ impl Network<'_> {
         let Some(entry) = call.record(journal, key)?.filter(|entry| self.has(entry)) else {
             return Ok(());
         };
-        let name = format!(
-            "{} of container {}",
-            entry.record.ifname, entry.record.container_id
-        );
+        let name = entry.record.attachment().to_string();
         if Instant::now() >= call.deadline {
             let told = format!("no time was left for {name}; GC again");
             return Err(Error::Busy(told));

@@ -91,7 +91,16 @@ pub struct Call<'a> {
     pub in_passing: bool,
 }
 
+/// What of a call's time the agent leaves for what comes after it.
+const AFTER_AGENT: Duration = Duration::from_secs(2);
+
 impl Call<'_> {
+    /// When an agent that is asked in the middle of the call must have answered.
+    fn agent_deadline(&self) -> Instant {
+        let deadline = self.deadline.checked_sub(AFTER_AGENT);
+        deadline.unwrap_or(self.deadline)
+    }
+
     /// Opens the attachment's namespace; our own only where the runtime allows that.
     fn sandbox(&self, path: &Path) -> Result<Sandbox, Error> {
         Sandbox::open_as(path, self.vars.netns_override, false)

@@ -114,10 +114,7 @@ fn second_look(
 
 fn wrong(entry: &Entry, seen: Option<&Seen>) -> Option<String> {
     let record = &entry.record;
-    let whose = format!(
-        "port {} ({} of container {})",
-        record.port.id, record.ifname, record.container_id
-    );
+    let whose = format!("port {} ({})", record.port.id, record.attachment());
     match seen {
         None => Some(format!("{whose} is missing at the agent")),
         Some(Seen {

@@ -132,8 +132,8 @@ fn finish_if_left(
         return Ok(());
     }
     call.log.info(format_args!(
-        "finishing {} of container {}, whose pod is gone",
-        entry.record.ifname, entry.record.container_id
+        "finishing {}, whose pod is gone",
+        entry.record.attachment()
     ));
     let undone = undo(call, journal, entry, None, Extent::Whole);
     for failure in &undone.failures {
@@ -186,10 +186,7 @@ pub fn finish_dead(
 /// Whether nobody else will finish this attachment. Unlike elsewhere, a boot that can't
 /// be told is an error: it must not condemn every record.
 fn is_left(host: &Host, entry: &Entry) -> Result<bool, Error> {
-    let boot_id = host.boot_id().map_err(|source| Error::Io {
-        what: "read /proc/sys/kernel/random/boot_id".to_owned(),
-        source,
-    })?;
+    let boot_id = host.boot_id().map_err(Error::BootId)?;
     Ok(entry.record.boot_id != boot_id || !pod_lives(&entry.record.netns))
 }
 
