@@ -17,7 +17,7 @@ use xpu_model::{IfIndex, Mac};
 use crate::{
     Call, Failure,
     agent::{Agent, AgentError},
-    config::{AddConfig, ConfigError, Raw},
+    config::{AddConfig, AskedMac, ConfigError, Raw},
     device::{self, Found, Wanted},
     deviceinfo, drain,
     env::{Attachment, EnvError},
@@ -161,9 +161,10 @@ fn attach(
 /// `runtimeConfig` before `CNI_ARGS` before the rest of the configuration.
 fn wanted_mac(call: &Call<'_>, config: &AddConfig) -> Result<Option<Mac>, EnvError> {
     Ok(match (config.mac, call.vars.mac()?) {
-        (Some((mac, true)), _) => Some(mac),
-        (_, Some(mac)) => Some(mac),
-        (configured, None) => configured.map(|(mac, _)| mac),
+        (Some(AskedMac::Runtime(mac)), _)
+        | (_, Some(mac))
+        | (Some(AskedMac::Network(mac)), None) => Some(mac),
+        (None, None) => None,
     })
 }
 

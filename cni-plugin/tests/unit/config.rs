@@ -1,9 +1,12 @@
 //! Rules of the configuration, one test each.
 
+use std::fs;
+
 use proptest::prelude::*;
 use serde_json::json;
+use xpu_model::{Kind, ObjectKey};
 
-use super::*;
+use super::{agent::CERTIFICATES, *};
 
 fn raw(config: Value) -> Raw {
     Raw::read(config.to_string().as_bytes(), &[]).unwrap()
@@ -131,7 +134,7 @@ fn the_runtimes_mac_and_device_win() {
     .unwrap();
     assert_eq!(
         config.mac,
-        Some(("02:00:00:00:00:03".parse().unwrap(), true))
+        Some(AskedMac::Runtime("02:00:00:00:00:03".parse().unwrap()))
     );
     assert_eq!(config.device.as_str(), "0000:af:06.1");
     let config = read(json!({
@@ -141,7 +144,7 @@ fn the_runtimes_mac_and_device_win() {
     .unwrap();
     assert_eq!(
         config.mac,
-        Some(("02:00:00:00:00:02".parse().unwrap(), false))
+        Some(AskedMac::Network("02:00:00:00:00:02".parse().unwrap()))
     );
 }
 

@@ -1,8 +1,4 @@
-//! The network configuration on stdin, merged with the host-wide file, as one value
-//! that is right or an error that names key and value.
-//!
-//! Keys this plugin doesn't know are the runtime's or another plugin's and pass.
-//! Keys it knows but can't honour are refused: a setting is never silently dropped.
+//! The configuration's keys as written, of the network and of the host, and what ADD reads of them.
 
 use std::{
     fs,
@@ -11,126 +7,25 @@ use std::{
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use xpu_linux::sysfs::PciAddr;
-use xpu_model::{Kind, Mac, Mtu, ObjectKey};
+use xpu_model::{Mac, Mtu};
 
+use super::{AddConfig, AskedMac, Common, ConfigError, invalid, is_right_below, text, typed};
 use crate::{
-    agent::{AgentAddr, Peer, TlsFiles},
-    install, ipam,
+    install,
     pf::Asked,
-    port::Attach,
-    result::Dns,
     settings,
     version::{Version, VersionError},
 };
 
-/// Where networks may name files of certificates; the host may name any.
-const CERTIFICATES: &str = "/etc/cni/net.d/xpu-cni.d";
-
 /// Where the public plugin keeps the MACs of VFs that have no netdev.
 const PCI_TO_MAC: &str = "/etc/cni/net.d/evpn-gw.d/pci_to_mac.conf";
-
-/// What is wrong with the configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not JSON, or no object; code 6.
-    #[error("the network configuration can't be decoded: {0}")]
-    Decode(String),
-    /// A key that can't be honoured; code 2.
-    #[error("`{key}`: {value} {reason}")]
-    Unsupported {
-        /// The key.
-        key: String,
-        /// Its value, as JSON.
-        value: Value,
-        /// Why, and what to do.
-        reason: &'static str,
-    },
-    /// A value that is wrong; code 7.
-    #[error("`{key}`: {reason}")]
-    Invalid {
-        /// The key.
-        key: String,
-        /// Why.
-        reason: String,
-    },
-    /// A host-wide file that exists, but can't be used; code 7.
-    #[error("the host-wide configuration {}: {reason}", path.display())]
-    HostFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-}
-
-impl ConfigError {
-    /// A value that is wrong.
-    #[must_use]
-    pub fn invalid(key: &str, reason: impl ToString) -> Self {
-        Self::Invalid {
-            key: key.to_owned(),
-            reason: reason.to_string(),
-        }
-    }
-}
-
-pub(crate) fn invalid(key: &str, reason: impl ToString) -> ConfigError {
-    ConfigError::invalid(key, reason)
-}
 
 /// The keys of a configuration, as written.
 #[derive(Debug, Clone, Default)]
 pub struct Raw {
-    map: Map<String, Value>,
-    host: Map<String, Value>,
+    pub(super) map: Map<String, Value>,
+    pub(super) host: Map<String, Value>,
     remarks: Vec<String>,
-}
-
-/// What ADD needs.
-#[derive(Debug)]
-pub struct AddConfig {
-    /// What both commands need.
-    pub common: Common,
-    /// The VF.
-    pub device: PciAddr,
-    /// Where its frames go.
-    pub attach: Attach,
-    /// The MAC asked for, besides `CNI_ARGS`; `true`: by `runtimeConfig`, which wins.
-    pub mac: Option<(Mac, bool)>,
-    /// What its PF is asked to set; the MAC is decided together with `CNI_ARGS`.
-    pub asked: Asked,
-    /// The MTU asked for.
-    pub mtu: Option<Mtu>,
-    /// The host's file of PCI addresses and MACs.
-    pub macs: PathBuf,
-    /// Name servers for the result.
-    pub dns: Option<Dns>,
-    /// Where the runtime wants the device-info file, as it says.
-    pub device_info: Option<String>,
-    /// The result of the plugin before this one in a chain.
-    pub prev_result: Option<Map<String, Value>>,
-}
-
-/// What every command needs.
-#[derive(Debug)]
-pub struct Common {
-    /// The specification's version to answer in.
-    pub version: Version,
-    /// The network's name.
-    pub network: String,
-    /// Who makes ports.
-    pub agent: Peer,
-    /// Who gives addresses: the name of its executable.
-    pub ipam: Option<String>,
-}
-
-impl Common {
-    /// Whether IPAM works on the pod's interface, and so can't be asked before that is there.
-    #[must_use]
-    pub fn asks_ipam_late(&self) -> bool {
-        self.ipam.as_deref().is_some_and(ipam::needs_interface)
-    }
 }
 
 impl Raw {
@@ -332,7 +227,7 @@ impl Raw {
         })
     }
 
-    fn net<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
+    pub(super) fn net<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
         typed(&self.map, "", key)
     }
 
@@ -344,126 +239,25 @@ impl Raw {
         })
     }
 
-    pub(crate) fn peer(&self) -> Result<Peer, ConfigError> {
-        const KEY: &str = "tls";
-        let addr = self.agent()?;
-        let asked: Option<TlsFiles> = self.net(KEY)?;
-        let pinned: Option<TlsFiles> = typed(&self.host, "", KEY)?;
-        let tls = match (asked, pinned) {
-            (Some(asked), Some(pinned)) if asked != pinned => {
-                return Err(is_pinned(KEY));
-            }
-            (asked, Some(pinned)) => Some(pinned).filter(|_| {
-                // The host's files are for agents by TLS, and a network may have another one.
-                asked.is_some() || matches!(addr, AgentAddr::Tls(_))
-            }),
-            (Some(asked), None) => {
-                for (key, path) in asked.each() {
-                    if !is_right_below(Path::new(CERTIFICATES), path) {
-                        let told = format!(
-                            "{} is no file right in {CERTIFICATES}; others only the host-wide file \
-                             can name",
-                            path.display()
-                        );
-                        return Err(invalid(key, told));
-                    }
-                }
-                Some(asked)
-            }
-            (None, None) => None,
-        };
-        Peer::new(addr, tls).map_err(|why| invalid(KEY, why))
-    }
-
-    fn agent(&self) -> Result<AgentAddr, ConfigError> {
-        const KEY: &str = "agent";
-        const PUBLIC: &str = "opi_evpn_bridge_conn";
-        let parse = |key: &str, text: String| {
-            text.parse::<AgentAddr>()
-                .map_err(|reason| invalid(key, reason))
-        };
-        // The public plugin's key holds a bare host:port.
-        let conn = |conn: String| parse(PUBLIC, format!("http://{conn}"));
-        let asked: Option<String> = self.net(KEY)?;
-        if let Some(pinned) = typed::<String>(&self.host, "", KEY)? {
-            return match asked {
-                Some(asked) if asked != pinned => Err(is_pinned(KEY)),
-                _ => parse(KEY, pinned),
-            };
-        }
-        let asked = match (asked, self.net::<String>(PUBLIC)?) {
-            (Some(asked), _) => Some((KEY, parse(KEY, asked)?)),
-            (None, Some(asked)) => Some((PUBLIC, conn(asked)?)),
-            (None, None) => None,
-        };
-        // The public plugin's host file pins the agent as well.
-        let pinned: Option<String> = typed(&self.host, "", PUBLIC)?;
-        match (asked, pinned.map(conn).transpose()?) {
-            (Some((key, asked)), Some(pinned)) if asked != pinned => Err(is_pinned(key)),
-            (_, Some(addr)) | (Some((_, addr)), None) => Ok(addr),
-            (None, None) => Ok(AgentAddr::default()),
-        }
-    }
-
-    pub(crate) fn attach(&self) -> Result<Attach, ConfigError> {
-        // The public plugin's NADs carry empty values for what they don't use.
-        let named = |map: &Map<String, Value>| -> Result<_, ConfigError> {
-            let one: Option<String> = text(map, "", "logical_bridge")?;
-            let many: Option<Vec<String>> = typed(map, "", "logical_bridges")?;
-            Ok((one, many.filter(|names| !names.is_empty())))
-        };
-        let trunk: Option<String> = self.net("trunk")?;
-        let (one, many) = match named(&self.map)? {
-            // The host's own counts only for a network that says nothing.
-            (None, None) if trunk.is_none() => named(&self.host)?,
-            said => said,
-        };
-        match (one, many, trunk.as_deref()) {
-            (Some(one), None, None) => Ok(Attach::Access(bridge("logical_bridge", &one)?)),
-            (None, Some(many), None) => {
-                let mut keys = Vec::with_capacity(many.len());
-                for name in &many {
-                    let key = bridge("logical_bridges", name)?;
-                    if keys.contains(&key) {
-                        return Err(invalid("logical_bridges", format!("names `{name}` twice")));
-                    }
-                    keys.push(key);
-                }
-                Ok(Attach::Trunk(keys))
-            }
-            (None, None, Some("all")) => Ok(Attach::Transparent),
-            (None, None, Some(_)) => Err(invalid("trunk", "the only value is \"all\"")),
-            (None, None, None) if self.net::<String>("type")?.as_deref() == Some("evpn-gw") => {
-                Ok(Attach::Transparent)
-            }
-            (None, None, None) => Err(invalid(
-                "logical_bridge",
-                "is missing; give logical_bridge, logical_bridges or \"trunk\": \"all\"",
-            )),
-            _ => Err(invalid(
-                "logical_bridge",
-                "give only one of logical_bridge, logical_bridges and trunk",
-            )),
-        }
-    }
-
-    fn mac(&self, runtime: &Map<String, Value>) -> Result<Option<(Mac, bool)>, ConfigError> {
+    fn mac(&self, runtime: &Map<String, Value>) -> Result<Option<AskedMac>, ConfigError> {
         let parse = |key: &str, text: String| -> Result<Mac, ConfigError> {
             text.parse()
                 .map_err(|error: xpu_model::mac::MacError| invalid(key, error))
         };
         if let Some(mac) = text(runtime, "runtimeConfig.", "mac")? {
-            return Ok(Some((parse("runtimeConfig.mac", mac)?, true)));
+            let mac = parse("runtimeConfig.mac", mac)?;
+            return Ok(Some(AskedMac::Runtime(mac)));
         }
         let args: Map<String, Value> = self.net("args")?.unwrap_or_default();
         let cni: Map<String, Value> = typed(&args, "args.", "cni")?.unwrap_or_default();
         if let Some(mac) = text(&cni, "args.cni.", "mac")? {
-            return Ok(Some((parse("args.cni.mac", mac)?, false)));
+            let mac = parse("args.cni.mac", mac)?;
+            return Ok(Some(AskedMac::Network(mac)));
         }
         let mac = text(&self.map, "", "mac")?
             .map(|mac| parse("mac", mac))
             .transpose()?;
-        Ok(mac.map(|mac| (mac, false)))
+        Ok(mac.map(AskedMac::Network))
     }
 
     /// The VF settings, without the MAC.
@@ -543,23 +337,6 @@ fn nobody_sets(runtime: &Map<String, Value>) -> Result<(), ConfigError> {
     }
 }
 
-fn is_pinned(key: &str) -> ConfigError {
-    invalid(
-        key,
-        "is set for this host and can't be changed by a network",
-    )
-}
-
-/// Compared as written: `..` and the like have no second meaning then.
-fn is_right_below(folder: &Path, path: &Path) -> bool {
-    let parent = path.parent().map(Path::as_os_str);
-    path.file_name().is_some() && parent == Some(folder.as_os_str())
-}
-
-fn bridge(key: &str, name: &str) -> Result<ObjectKey, ConfigError> {
-    ObjectKey::parse(Kind::LogicalBridge, name).map_err(|error| invalid(key, error))
-}
-
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(map)) => Ok(map),
@@ -574,26 +351,3 @@ fn host_file(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, ConfigErro
         reason,
     })
 }
-
-/// A key's value; `null` counts as absent.
-fn typed<T: DeserializeOwned>(
-    map: &Map<String, Value>,
-    prefix: &str,
-    key: &str,
-) -> Result<Option<T>, ConfigError> {
-    match map.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => T::deserialize(value)
-            .map(Some)
-            .map_err(|error| invalid(&format!("{prefix}{key}"), error)),
-    }
-}
-
-/// A text; an empty one counts as absent.
-fn text(map: &Map<String, Value>, prefix: &str, key: &str) -> Result<Option<String>, ConfigError> {
-    Ok(typed::<String>(map, prefix, key)?.filter(|text| !text.is_empty()))
-}
-
-#[cfg(test)]
-#[path = "../tests/unit/config.rs"]
-mod tests;

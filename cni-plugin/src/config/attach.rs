@@ -1,0 +1,59 @@
+//! Where a network's frames go.
+
+use serde_json::{Map, Value};
+use xpu_model::{Kind, ObjectKey};
+
+use super::{ConfigError, Raw, invalid, text, typed};
+use crate::port::Attach;
+
+impl Raw {
+    /// One bridge, several, or all of them.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`], also where it isn't said.
+    pub(crate) fn attach(&self) -> Result<Attach, ConfigError> {
+        // The public plugin's NADs carry empty values for what they don't use.
+        let named = |map: &Map<String, Value>| -> Result<_, ConfigError> {
+            let one: Option<String> = text(map, "", "logical_bridge")?;
+            let many: Option<Vec<String>> = typed(map, "", "logical_bridges")?;
+            Ok((one, many.filter(|names| !names.is_empty())))
+        };
+        let trunk: Option<String> = self.net("trunk")?;
+        let (one, many) = match named(&self.map)? {
+            // The host's own counts only for a network that says nothing.
+            (None, None) if trunk.is_none() => named(&self.host)?,
+            said => said,
+        };
+        match (one, many, trunk.as_deref()) {
+            (Some(one), None, None) => Ok(Attach::Access(bridge("logical_bridge", &one)?)),
+            (None, Some(many), None) => {
+                let mut keys = Vec::with_capacity(many.len());
+                for name in &many {
+                    let key = bridge("logical_bridges", name)?;
+                    if keys.contains(&key) {
+                        return Err(invalid("logical_bridges", format!("names `{name}` twice")));
+                    }
+                    keys.push(key);
+                }
+                Ok(Attach::Trunk(keys))
+            }
+            (None, None, Some("all")) => Ok(Attach::Transparent),
+            (None, None, Some(_)) => Err(invalid("trunk", "the only value is \"all\"")),
+            (None, None, None) if self.net::<String>("type")?.as_deref() == Some("evpn-gw") => {
+                Ok(Attach::Transparent)
+            }
+            (None, None, None) => Err(invalid(
+                "logical_bridge",
+                "is missing; give logical_bridge, logical_bridges or \"trunk\": \"all\"",
+            )),
+            _ => Err(invalid(
+                "logical_bridge",
+                "give only one of logical_bridge, logical_bridges and trunk",
+            )),
+        }
+    }
+}
+
+fn bridge(key: &str, name: &str) -> Result<ObjectKey, ConfigError> {
+    ObjectKey::parse(Kind::LogicalBridge, name).map_err(|error| invalid(key, error))
+}

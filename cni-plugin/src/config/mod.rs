@@ -1,0 +1,153 @@
+//! The network configuration on stdin, merged with the host-wide file, as one value
+//! that is right or an error that names key and value.
+//!
+//! Keys this plugin doesn't know are the runtime's or another plugin's and pass.
+//! Keys it knows but can't honour are refused: a setting is never silently dropped.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use xpu_linux::sysfs::PciAddr;
+use xpu_model::{Mac, Mtu};
+
+use crate::{agent::Peer, ipam, pf::Asked, port::Attach, result::Dns, version::Version};
+
+mod agent;
+mod attach;
+mod raw;
+
+pub use raw::Raw;
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not JSON, or no object; code 6.
+    #[error("the network configuration can't be decoded: {0}")]
+    Decode(String),
+    /// A key that can't be honoured; code 2.
+    #[error("`{key}`: {value} {reason}")]
+    Unsupported {
+        /// The key.
+        key: String,
+        /// Its value, as JSON.
+        value: Value,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// A value that is wrong; code 7.
+    #[error("`{key}`: {reason}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// A host-wide file that exists, but can't be used; code 7.
+    #[error("the host-wide configuration {}: {reason}", path.display())]
+    HostFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ConfigError {
+    /// A value that is wrong.
+    #[must_use]
+    pub fn invalid(key: &str, reason: impl ToString) -> Self {
+        Self::Invalid {
+            key: key.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+pub(crate) fn invalid(key: &str, reason: impl ToString) -> ConfigError {
+    ConfigError::invalid(key, reason)
+}
+
+/// What ADD needs.
+#[derive(Debug)]
+pub struct AddConfig {
+    /// What both commands need.
+    pub common: Common,
+    /// The VF.
+    pub device: PciAddr,
+    /// Where its frames go.
+    pub attach: Attach,
+    /// The MAC asked for, besides `CNI_ARGS`.
+    pub mac: Option<AskedMac>,
+    /// What its PF is asked to set; the MAC is decided together with `CNI_ARGS`.
+    pub asked: Asked,
+    /// The MTU asked for.
+    pub mtu: Option<Mtu>,
+    /// The host's file of PCI addresses and MACs.
+    pub macs: PathBuf,
+    /// Name servers for the result.
+    pub dns: Option<Dns>,
+    /// Where the runtime wants the device-info file, as it says.
+    pub device_info: Option<String>,
+    /// The result of the plugin before this one in a chain.
+    pub prev_result: Option<Map<String, Value>>,
+}
+
+/// A MAC, by who asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedMac {
+    /// The runtime (`runtimeConfig`), which wins over `CNI_ARGS`.
+    Runtime(Mac),
+    /// The rest of the configuration, over which `CNI_ARGS` win.
+    Network(Mac),
+}
+
+/// What every command needs.
+#[derive(Debug)]
+pub struct Common {
+    /// The specification's version to answer in.
+    pub version: Version,
+    /// The network's name.
+    pub network: String,
+    /// Who makes ports.
+    pub agent: Peer,
+    /// Who gives addresses: the name of its executable.
+    pub ipam: Option<String>,
+}
+
+impl Common {
+    /// Whether IPAM works on the pod's interface, and so can't be asked before that is there.
+    #[must_use]
+    pub fn asks_ipam_late(&self) -> bool {
+        self.ipam.as_deref().is_some_and(ipam::needs_interface)
+    }
+}
+
+/// Compared as written: `..` and the like have no second meaning then.
+fn is_right_below(folder: &Path, path: &Path) -> bool {
+    let parent = path.parent().map(Path::as_os_str);
+    path.file_name().is_some() && parent == Some(folder.as_os_str())
+}
+
+/// A key's value; `null` counts as absent.
+fn typed<T: DeserializeOwned>(
+    map: &Map<String, Value>,
+    prefix: &str,
+    key: &str,
+) -> Result<Option<T>, ConfigError> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => T::deserialize(value)
+            .map(Some)
+            .map_err(|error| invalid(&format!("{prefix}{key}"), error)),
+    }
+}
+
+/// A text; an empty one counts as absent.
+fn text(map: &Map<String, Value>, prefix: &str, key: &str) -> Result<Option<String>, ConfigError> {
+    Ok(typed::<String>(map, prefix, key)?.filter(|text| !text.is_empty()))
+}
+
+#[cfg(test)]
+#[path = "../../tests/unit/config.rs"]
+mod tests;
