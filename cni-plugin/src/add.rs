@@ -88,13 +88,8 @@ fn attach(
     }
     let mut home = Rtnl::open()?;
     let found = device::inspect(call.host, &mut home, device, &config.asked, &config.macs)?;
-    if found.index.is_none() && config.mtu.is_some() {
-        let told = "a VF of a userspace driver has no MTU that could be set here";
-        return Err(Error::from(ConfigError::invalid("mtu", told)).into());
-    }
-    if found.index.is_none() && config.common.asks_ipam_late() {
-        let told = "works on an interface, which a VF of a userspace driver has none of";
-        return Err(Error::from(ConfigError::invalid("ipam.type", told)).into());
+    if found.index.is_none() {
+        needs_no_netdev(config)?;
     }
     // The port of the VF's last owner holds its MAC, another pod's may hold the one that is asked
     // for, and our own port's id must be free. What was cleared out of the way just now may have left
@@ -110,14 +105,7 @@ fn attach(
     let trace = call.vars.traceparent.as_deref();
     let agent = Agent::connect(peer, trace, call.agent_deadline())?;
 
-    // Locks and the agent may have taken their time: the pod may be gone, or another one.
-    let netns = Path::new(pod.path());
-    if NetNs::id_at(netns).ok() != Some(pod.id()) {
-        // Gone, or no namespace any more: opening it says so.
-        call.sandbox(netns)?;
-        let told = format!("CNI_NETNS {} is another namespace by now", netns.display());
-        return Err(Error::Device(told).into());
-    }
+    is_still_there(call, pod)?;
     let record = record(call, attachment, config, &found, pod, device_info)?;
     (call.host.checkpoint)("record");
     let entry = journal.create(record)?;
@@ -141,21 +129,33 @@ fn attach(
             }
             Ok(answer)
         }
-        Err(error) => {
-            let extent = if attach.agent_hung {
-                Extent::WithoutAgent
-            } else {
-                Extent::Whole
-            };
-            let undone = undo(call, journal, attach.entry, Some(pod), extent);
-            let notes = undone
-                .failures
-                .into_iter()
-                .map(|error| format!("undo: {}", chain(&error)))
-                .collect();
-            Err(Failure { error, notes })
-        }
+        Err(error) => Err(attach.fail(pod, error)),
     }
+}
+
+/// Whether all that is asked for can be had by a VF that a userspace driver has got.
+fn needs_no_netdev(config: &AddConfig) -> Result<(), ConfigError> {
+    if config.mtu.is_some() {
+        let told = "a VF of a userspace driver has no MTU that could be set here";
+        return Err(ConfigError::invalid("mtu", told));
+    }
+    if config.common.asks_ipam_late() {
+        let told = "works on an interface, which a VF of a userspace driver has none of";
+        return Err(ConfigError::invalid("ipam.type", told));
+    }
+    Ok(())
+}
+
+/// Whether the pod is where and what it was: locks and the agent may have taken their time.
+fn is_still_there(call: &Call<'_>, pod: &Sandbox) -> Result<(), Error> {
+    let netns = Path::new(pod.path());
+    if NetNs::id_at(netns).ok() == Some(pod.id()) {
+        return Ok(());
+    }
+    // Gone, or no namespace any more: opening it says so.
+    call.sandbox(netns)?;
+    let told = format!("CNI_NETNS {} is another namespace by now", netns.display());
+    Err(Error::Device(told))
 }
 
 /// `runtimeConfig` before `CNI_ARGS` before the rest of the configuration.
@@ -316,6 +316,22 @@ struct Attach<'a> {
 }
 
 impl Attach<'_> {
+    /// Undoes what has begun. Gives the error, and what couldn't be undone.
+    fn fail(self, pod: &mut Sandbox, error: Error) -> Failure {
+        let extent = if self.agent_hung {
+            Extent::WithoutAgent
+        } else {
+            Extent::Whole
+        };
+        let undone = undo(self.call, self.journal, self.entry, Some(pod), extent);
+        let notes = undone.failures.iter();
+        let notes = notes.map(|error| format!("undo: {}", chain(error)));
+        Failure {
+            error,
+            notes: notes.collect(),
+        }
+    }
+
     fn steps(&mut self, pod: &mut Sandbox) -> Result<Value, Error> {
         (self.call.host.checkpoint)("claim");
         self.journal
