@@ -53,9 +53,11 @@ fn read(raw: &Raw, version: Version) -> Result<AddConfig, ConfigError> {
 fn holds(config: &AddConfig, network: &Value, host: &Value) {
     if let Some(pinned) = host["agent"].as_str() {
         assert_eq!(pinned.parse().as_ref(), Ok(config.common.agent.addr()));
+    } else if let Some(pinned) = host["opi_evpn_bridge_conn"].as_str() {
+        let pinned = format!("http://{pinned}").parse();
+        assert_eq!(pinned.as_ref(), Ok(config.common.agent.addr()));
     } else if network["agent"].is_null() && network["opi_evpn_bridge_conn"].is_null() {
-        let default = host["opi_evpn_bridge_conn"].is_null();
-        assert!(!default || *config.common.agent.addr() == AgentAddr::default());
+        assert_eq!(*config.common.agent.addr(), AgentAddr::default());
     }
     // Certificates go with TLS, and a network can't have root read other files than the host's.
     let tls = config.common.agent.tls();
