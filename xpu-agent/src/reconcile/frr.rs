@@ -33,6 +33,11 @@ const KINDS: &[Kind] = &[Kind::Vrf, Kind::LogicalBridge, Kind::Svi];
 /// serves many changes.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// How long an FRR that has just started may take to load its startup configuration. It is told
+/// nothing meanwhile: a line that comes in between locks the configuration (mgmtd), and what
+/// `vtysh -b` has to say is then refused as a whole.
+const LOADING: Duration = Duration::from_secs(10);
+
 /// What is kept on disk about FRR.
 pub struct Kept {
     /// Which lines of the base BGP instance the agent put there.
@@ -51,6 +56,8 @@ pub struct FrrBackend {
     due: Option<Instant>,
     /// It could not be written when that was tried last.
     unwritten: bool,
+    /// [`LOADING`], or what a test has instead.
+    loading: Duration,
     node: Arc<Node>,
     /// What Linux waits for.
     facts: watch::Sender<FrrFacts>,
@@ -104,6 +111,7 @@ impl FrrBackend {
             saved: Arc::default(),
             due: None,
             unwritten: false,
+            loading: LOADING,
             node,
             facts,
             linux,
@@ -128,6 +136,10 @@ impl FrrBackend {
             saved_asn: self.saved.base_asn(),
         };
         let observed = self.observe(&given.inputs()).await?;
+        let is_young = self.frr.age().is_some_and(|age| age < self.loading);
+        if is_young && !self.saved.is_loaded(&observed) {
+            return Err(Trouble::Loading);
+        }
         let mut made = frr::made(&given.inputs(), &observed, self.saved.config());
         if matches!(unread, Some(StartupError::Io { .. })) {
             // Nobody knows what is still in there.
@@ -290,6 +302,10 @@ enum Trouble {
     Vty(#[from] VtyError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(
+        "FRR has just started and has not loaded all of frr.conf yet: it is told nothing until then"
+    )]
+    Loading,
 }
 
 /// Brings the startup configuration to the intent, what is put there on account first.
@@ -370,7 +386,9 @@ impl Backend for FrrBackend {
         match self.try_pass(intent).await {
             Ok(report) => report,
             Err(error) => {
-                self.meter.lost();
+                if !matches!(error, Trouble::Loading) {
+                    self.meter.lost();
+                }
                 // What is due is armed again by a pass that can be made; till then it would only
                 // start passes and reset the loop's back-off.
                 self.due = None;

@@ -7,7 +7,7 @@ mod readback;
 mod startup;
 mod vty;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use tracing::debug;
 use xpu_plan::frr::{Command, Config, Daemon, FrrPlan, Observed, Outcome, observed::Version};
@@ -184,6 +184,14 @@ impl Frr {
             *slot = Some(vty);
         }
         result
+    }
+
+    /// How long ago the youngest of the daemons started that there is a connection to; `None` where
+    /// that can't be told.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let all = [&self.mgmtd, &self.zebra, &self.bgpd];
+        all.into_iter().flatten().filter_map(Vty::age).min()
     }
 
     /// Completes when a daemon ends the connection to it; pends while there is none. Cancel-safe.

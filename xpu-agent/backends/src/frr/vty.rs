@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use procfs::{Current, Uptime, process::Process, ticks_per_second};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -106,6 +107,16 @@ impl Vty {
         };
         vty.run("enable").await?;
         Ok(vty)
+    }
+
+    /// How long ago the daemon's process started; `None` where it can't be told, as when it is in
+    /// another PID namespace.
+    pub fn age(&self) -> Option<Duration> {
+        let pid = self.stream.peer_cred().ok()?.pid()?;
+        let stat = Process::new(pid).ok()?.stat().ok()?;
+        let ticks = Duration::from_secs(stat.starttime) / u32::try_from(ticks_per_second()).ok()?;
+        let up = Duration::from_secs_f64(Uptime::current().ok()?.uptime);
+        Some(up.saturating_sub(ticks))
     }
 
     /// Runs a command and returns what it said.

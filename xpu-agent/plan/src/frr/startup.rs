@@ -54,6 +54,19 @@ impl Saved {
         self.config.base_asn()
     }
 
+    /// Whether FRR has all the Vrfs and BGP instances of the file: one that has just started
+    /// answers before it has loaded it.
+    #[must_use]
+    pub fn is_loaded(&self, running: &Observed) -> bool {
+        // One text for all daemons: each loads its own.
+        let own = [(Daemon::Zebra, "vrf "), (Daemon::Bgpd, "router bgp ")];
+        own.into_iter().all(|(daemon, kind)| {
+            let all = self.config.outermost(daemon);
+            all.filter(|text| text.starts_with(kind))
+                .all(|context| running.config.has_context(daemon, context))
+        })
+    }
+
     /// What the file lacks or has too much of, without working out the text that it should have.
     #[must_use]
     pub fn gap(&self, inputs: &Inputs<'_>, running: &Observed) -> Gap {

@@ -66,7 +66,7 @@ impl Rig {
         let (facts, _) = watch::channel(FrrFacts::Unknown);
         let (linux, linux_seen) = watch::channel(0);
         let (foreign, foreign_seen) = watch::channel(BTreeSet::new());
-        let backend = FrrBackend::new(
+        let mut backend = FrrBackend::new(
             directory.path().to_owned(),
             kept,
             Arc::new(node),
@@ -75,6 +75,8 @@ impl Rig {
             foreign_seen,
             Metrics::default().frr,
         );
+        // The daemons are this test's process, which is as young as can be.
+        backend.loading = Duration::ZERO;
         Self {
             directory,
             said,
@@ -271,4 +273,27 @@ async fn only_devices_with_a_vrfs_name_concern_frr() {
     assert!(!rig.is_dirty().await);
     rig.foreign.send_replace(devices(&["docker0"]));
     assert!(rig.is_dirty().await);
+}
+
+#[tokio::test]
+async fn an_frr_that_is_still_loading_is_told_nothing() {
+    let mut rig = Rig::new();
+    fs::write(rig.file(), "router bgp 65001\nexit\n").unwrap();
+    rig.backend.loading = Duration::from_secs(3_600);
+    let intent = Arc::new(with_vrf());
+    let report = rig.backend.pass(&intent).await;
+    assert!(
+        report.node.iter().any(|it| it.contains("frr.conf")),
+        "{report:?}"
+    );
+    let told = |rig: &Rig| {
+        let said = rig.said.lock().unwrap();
+        said.iter().any(|line| line == "configure terminal")
+    };
+    assert!(!told(&rig), "{:?}", rig.said);
+
+    // Its time is up: whatever the file has, FRR does not read it.
+    rig.backend.loading = Duration::ZERO;
+    rig.backend.pass(&intent).await;
+    assert!(told(&rig), "{:?}", rig.said);
 }
