@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use xpu_linux::kernel::Follower;
+use xpu_linux::kernel::{Follower, Moved};
+use xpu_plan::linux::{FdbEntry, Inputs};
 
 use crate::{
     witness::{command, witness_fabric, witness_ports, witness_routing},
@@ -87,6 +88,40 @@ fn what_tenants_make_goes_unnoticed() {
                 wakes += usize::from(noticed.await.is_ok());
             }
             assert!(wakes < 3, "`{template}` wakes the agent");
+        }
+    });
+}
+
+/// A gateway's entry is asked for when an event is about it, and not before.
+#[test]
+fn the_entry_that_an_event_is_about_is_asked_for_anew() {
+    in_namespace(|| async {
+        let mut world = World::new();
+        world.tenant();
+        world.pass().await;
+        let mut follower = Follower::new().unwrap();
+        let entry = FdbEntry {
+            vlan: 10.try_into().unwrap(),
+            mac: "02:00:5e:00:00:10".parse().unwrap(),
+        };
+        let stands = async |moved| {
+            let inputs = Inputs {
+                intent: &world.intent,
+                node: &world.node,
+                frr: &world.frr,
+            };
+            let observed = world.linux.observe_moved(&inputs, moved).await.unwrap();
+            observed.fdb.contains(&entry)
+        };
+        for (change, after) in [("del", false), ("add", true)] {
+            command(&format!(
+                "bridge fdb {change} {} dev br-tenant vlan 10 self permanent",
+                entry.mac
+            ));
+            assert_ne!(stands(Moved::default()).await, after, "it was asked for");
+            let told = follower.catch_up();
+            assert_ne!(told, Moved::all());
+            assert_eq!(stands(told).await, after, "{change}");
         }
     });
 }
