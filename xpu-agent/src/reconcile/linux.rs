@@ -120,7 +120,7 @@ where
             Err(error @ RtnlError::Unsteady { .. }) => {
                 let wait = backoff.next();
                 warn!(%error, ?wait, "asked again");
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep_until(tokio::time::Instant::now() + wait).await;
             }
             done => return done,
         }
