@@ -50,7 +50,7 @@ async fn a_call_with_a_traceparent_is_one_connected_trace_down_to_its_passes() {
             && spans
                 .iter()
                 .any(|span| span.name.ends_with("CreateBridgePort"))
-            && passes >= 2)
+            && passes >= 1)
             .then_some(spans)
     })
     .await;
@@ -73,7 +73,8 @@ async fn a_call_with_a_traceparent_is_one_connected_trace_down_to_its_passes() {
             .iter()
             .any(|it| attribute(it, "backend").contains(backend))
     };
-    assert!(of("linux") && of("frr"), "{passes:#?}");
+    // FRR has no part in a port.
+    assert!(of("linux") && !of("frr"), "{passes:#?}");
     for pass in passes {
         assert_eq!(pass.parent_span_id, call.span_id, "{pass:?}");
     }

@@ -292,8 +292,10 @@ async fn an_frr_that_is_still_loading_is_told_nothing() {
     };
     assert!(!told(&rig), "{:?}", rig.said);
 
+    assert!(report.unobserved.is_some(), "{report:?}");
+
     // Its time is up: whatever the file has, FRR does not read it.
     rig.backend.loading = Duration::ZERO;
-    rig.backend.pass(&intent).await;
-    assert!(told(&rig), "{:?}", rig.said);
+    let report = rig.backend.pass(&intent).await;
+    assert!(report.unobserved.is_none(), "{report:?}");
 }
