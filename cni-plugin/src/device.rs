@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     host::Host,
     journal::{Netdev, Vf},
-    pf::{self, Asked, PfSide},
+    pf::{Asked, PfSide},
 };
 
 mod arrive;
@@ -112,14 +112,7 @@ pub fn inspect(
         Some(mac) => mac,
         None => mac_from_file(macs, pci)?,
     };
-    let pf = side.and_then(|(netdev, vf, has)| {
-        let changes = pf::changes(asked, &has);
-        (!changes.is_empty()).then_some(PfSide {
-            netdev,
-            vf,
-            changes,
-        })
-    });
+    let pf = side.and_then(|(netdev, vf, has)| PfSide::new(netdev, vf, asked, &has));
     Ok(Found {
         vf: Vf::new(pci.clone(), netdev, pf),
         mac,

@@ -57,6 +57,26 @@ pub struct PfSide {
     pub vf: u32,
     /// What is set, in this order.
     pub changes: Vec<PfChange>,
+    /// The address that it had for the VF, where the VF, which is trusted, can make it another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
+
+impl PfSide {
+    /// What is to be done at a PF that has this for the VF; `None`: nothing, then or later.
+    #[must_use]
+    pub fn new(netdev: IfName, vf: u32, asked: &Asked, has: &VfSide) -> Option<Self> {
+        let changes = changes(asked, has);
+        let trusts = asked.trust.unwrap_or(has.trust);
+        // One that is changed has its way back among the changes.
+        let mac = has.mac.filter(|_| trusts && !changes.iter().any(is_mac));
+        (!changes.is_empty() || mac.is_some()).then_some(Self {
+            netdev,
+            vf,
+            changes,
+            mac,
+        })
+    }
 }
 
 /// One setting and its way back.
@@ -274,6 +294,7 @@ pub fn restore(
 /// Tells the PF what it had before. Gives why what is not as it was is not.
 fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error> {
     let index = index(home, side)?;
+    restore_mac(home, index, side)?;
     let changes = || side.changes.iter().rev();
     let requests: Vec<_> = changes()
         .map(|change| request(index, side, change.back))
@@ -296,6 +317,18 @@ fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error>
         .filter(|(change, _)| !is_back(change))
         .map(|(_, error)| Error::from(error));
     Ok(left.collect())
+}
+
+/// Gives a VF that was trusted the address back that its PF had for it: what the VF made of it is
+/// what the VF would take at its next reset.
+fn restore_mac(home: &mut Rtnl, index: IfIndex, side: &PfSide) -> Result<(), Error> {
+    let Some(had) = side.mac else { return Ok(()) };
+    let has = vf_side::read(home, index, side.vf)?;
+    if has.is_none_or(|has| has.mac == Some(had)) {
+        return Ok(());
+    }
+    let verdicts = home.apply_each(&[request(index, side, Setting::Mac(Some(had)))])?;
+    Ok(verdicts.into_iter().collect::<Result<(), _>>()?)
 }
 
 /// Whether a setting stays as it is however often its PF is asked to put it back: the PF is gone,

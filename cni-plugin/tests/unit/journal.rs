@@ -26,6 +26,7 @@ fn record(container_id: &str) -> Record {
             set: Setting::Mac(Some(mac)),
             back: Setting::Mac(None),
         }],
+        mac: None,
     };
     let netdev = Netdev {
         name: "ens1v3".parse().unwrap(),

@@ -232,3 +232,35 @@ fn settings_read_back_from_the_journals_text() {
     }
     assert!(serde_json::from_str::<Setting>(r#"{"link_state":"up"}"#).is_err());
 }
+
+#[test]
+fn the_address_of_a_trusted_vf_is_kept_for_later() {
+    let netdev = || "ens1".parse().unwrap();
+    let had = "02:00:00:00:00:01".parse().unwrap();
+    let has = |trust| VfSide {
+        mac: Some(had),
+        trust,
+        ..VfSide::default()
+    };
+    let asks = |trust, mac| Asked {
+        trust,
+        mac,
+        ..Asked::default()
+    };
+    let kept = |asked: Asked, has: VfSide| {
+        PfSide::new(netdev(), 3, &asked, &has).map(|side| (side.changes.len(), side.mac))
+    };
+    assert_eq!(kept(asks(None, None), has(false)), None, "nothing to do");
+    assert_eq!(
+        kept(asks(Some(true), None), has(false)),
+        Some((1, Some(had)))
+    );
+    // Trusted by the host, whoever's pod it is in.
+    assert_eq!(kept(asks(None, None), has(true)), Some((0, Some(had))));
+    assert_eq!(kept(asks(Some(false), None), has(true)), Some((1, None)));
+    // Another one that was asked for has its own way back.
+    assert_eq!(
+        kept(asks(Some(true), Some(mac())), has(false)),
+        Some((2, None))
+    );
+}
