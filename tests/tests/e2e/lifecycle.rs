@@ -127,7 +127,8 @@ impl Monitor {
     }
 
     /// Ends it; answers with the lines. A bridge tells of a port again when its forward-delay
-    /// timer ends, 15 s after it came up: such lines have no queue, and say nothing new.
+    /// timer ends, 15 s after it came up: such lines have no queue, and say nothing new. What BGP
+    /// hears of far hosts, which age, is FRR's to put into the kernel.
     fn finish(mut self) -> Result<Vec<String>> {
         self.child.kill()?;
         self.child.wait()?;
@@ -136,10 +137,13 @@ impl Monitor {
             line.contains("link/ether") && !line.contains(" qdisc ") && !line.contains("Deleted")
         };
         let lines = text.lines().filter(|line| !line.trim().is_empty());
-        Ok(lines
-            .filter(|line| !timer(line))
-            .map(str::to_owned)
-            .collect())
+        let mut is_of_bgp = false;
+        let ours = lines.filter(|line| {
+            // A nexthop's line, which is indented, belongs to its route's.
+            is_of_bgp = line.contains(" proto bgp ") || is_of_bgp && line.starts_with('\t');
+            !is_of_bgp && !timer(line)
+        });
+        Ok(ours.map(str::to_owned).collect())
     }
 }
 
