@@ -19,7 +19,7 @@ use crate::runner::protocol::{EXIT_LAB, JobSpec, PORTS};
 use crate::runner::terminal;
 
 /// Seconds that a test's binary may run, where `XPU_LAB_TEST_TIMEOUT` says nothing else.
-const TEST_TIMEOUT_S: u64 = 2700;
+const TEST_TIMEOUT_S: u64 = 3600;
 
 /// Variables that a test's binary gets from the host: those with one of these beginnings.
 const TEST_VARIABLES: [&str; 5] = ["RUST_", "CARGO_", "XPU_", "INSTA_", "PROPTEST_"];
