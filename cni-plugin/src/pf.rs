@@ -294,7 +294,8 @@ pub fn restore(
 /// Tells the PF what it had before. Gives why what is not as it was is not.
 fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error> {
     let index = index(home, side)?;
-    restore_mac(home, index, side)?;
+    // Refused or not: what the VF was allowed ends in any case.
+    let mac = restore_mac(home, index, side).err();
     let changes = || side.changes.iter().rev();
     let requests: Vec<_> = changes()
         .map(|change| request(index, side, change.back))
@@ -305,7 +306,7 @@ fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error>
         .filter_map(|(change, verdict)| Some((change, verdict.err()?)))
         .peekable();
     if refused.peek().is_none() {
-        return Ok(Vec::new());
+        return Ok(Vec::from_iter(mac));
     }
     // What can't be set was not set either. A driver that is busy may not tell.
     let now = vf_side::read(home, index, side.vf)?;
@@ -316,7 +317,7 @@ fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error>
     let left = refused
         .filter(|(change, _)| !is_back(change))
         .map(|(_, error)| Error::from(error));
-    Ok(left.collect())
+    Ok(mac.into_iter().chain(left).collect())
 }
 
 /// Gives a VF that was trusted the address back that its PF had for it: what the VF made of it is
