@@ -36,13 +36,13 @@ demo: build ## Show the whole path: VFs, pods, gateways, L2 and L3 EVPN to a for
 	$(LAB) test $(TARGET)/$(PROFILE)/demo
 
 .PHONY: test
-test: lab ## Run every test: unit and property, then in the lab's machine
+test: ## Run every test: unit and property, then in the lab's machine
 	$(MAKE) test-native
 	$(MAKE) test-lab
 
 .PHONY: test-native
 test-native: ## Run the tests that need no lab: unit, property, veth pairs
-	$(CARGO) test --profile $(PROFILE) --workspace -- $(T)
+	$(CARGO) test --profile $(PROFILE) --workspace --exclude xpu-fuzz -- $(T)
 
 .PHONY: test-lab
 test-lab: build ## Run the tests that need the lab's machine, in it
@@ -69,8 +69,8 @@ $(PYTHON_CLIENTS)/.done: tests/conformance/api/requirements.txt
 		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 --only-binary=:all:
 	touch $@
 
-# Fuzz targets, each a file of src/bin, are a workspace of their own: all that they link is
-# instrumented. make fuzz FUZZ_SECONDS=900 T=cni_env
+# Fuzz targets, each a file of src/bin. All that they link is instrumented, as the configuration in
+# their folder says. make fuzz FUZZ_SECONDS=900 T=cni_env
 FUZZ := $(abspath $(TARGET))/fuzz
 FUZZ_SECONDS := 30
 FUZZ_TARGETS := $(notdir $(basename $(wildcard tests/fuzz/src/bin/*.rs)))
@@ -82,7 +82,7 @@ fuzz: fuzz-build ## Fuzz every target for FUZZ_SECONDS (30), as many at a time a
 
 .PHONY: fuzz-build
 fuzz-build:
-	cd tests/fuzz && $(CARGO) build --release --locked --target-dir $(FUZZ)
+	cd tests/fuzz && $(CARGO) build --profile fuzz --target-dir $(FUZZ)
 
 .PHONY: $(FUZZ_RUNS)
 $(FUZZ_RUNS): fuzz-%:
@@ -91,9 +91,7 @@ $(FUZZ_RUNS): fuzz-%:
 .PHONY: lint
 lint: ## Check format, lints (warnings are errors) and who may import whom
 	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --manifest-path tests/fuzz/Cargo.toml --locked --target-dir $(FUZZ) -- -D warnings
 	$(CARGO) metadata --format-version 1 --locked \
 		| $(CARGO) run --quiet --profile $(PROFILE) -p xpu-tests --bin import-rule
 
