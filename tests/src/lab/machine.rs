@@ -95,7 +95,11 @@ pub fn probe_arguments(image: &Image, serial_log: &Path) -> Vec<OsString> {
 fn accelerator(line: &mut Line, accel: Accel) {
     match accel {
         Accel::Kvm => line.add(format_args!("-accel kvm -cpu host")),
-        Accel::Tcg => line.add(format_args!("-accel tcg,thread=multi,tb-size=512 -cpu max")),
+        // Without what the kernel would copy and clear memory by byte for byte (TCG has no other
+        // way to do it), and without a second set of translations for access to user memory.
+        Accel::Tcg => line.add(format_args!(
+            "-accel tcg,thread=multi,tb-size=512 -cpu max,-erms,-fsrm,-smap"
+        )),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Files for the guest: it sees the share as `/share`, with `/share/bin` first in `PATH`.
+//! Files for the guest: it sees the share as `/share`; what is in its `bin` is also in the guest's
+//! `PATH`, as a copy that the runner makes.
 //!
 //! A file is replaced by renaming a whole new one over it, so that a program that runs in the
 //! guest keeps the old one.
@@ -10,16 +11,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::paths::Paths;
+use crate::runner::programs;
 
 /// Where the guest sees the share.
 pub const IN_GUEST: &str = "/share";
 
-/// Puts a program into the guest's `PATH`.
+/// Puts a program into the guest's `PATH`; answers with its path there.
 ///
 /// # Errors
 /// Where it can't be read or there is no space.
 pub fn push(paths: &Paths, source: &Path) -> Result<PathBuf> {
-    place(paths, source, "bin")
+    let placed = place(paths, source, "bin")?;
+    let name = placed.file_name().unwrap_or_default();
+    Ok(Path::new(programs::FOLDER).join(name))
 }
 
 /// Gives the guest the programs that another machine's has.
@@ -126,7 +130,7 @@ mod tests {
         fs::write(&source, "old").expect("written");
         assert_eq!(
             push(&paths, &source).expect("pushed"),
-            Path::new("/share/bin/tool")
+            Path::new("/opt/lab/bin/tool")
         );
         let copy = paths.share.join("bin/tool");
         let running = File::open(&copy).expect("open");

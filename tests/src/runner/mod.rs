@@ -6,6 +6,7 @@
 
 pub mod job;
 pub mod port;
+pub mod programs;
 pub mod protocol;
 pub mod serve;
 pub mod terminal;

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,8 +15,11 @@ use nix::sys::signal::Signal;
 
 use super::job::{Job, code_of_spawn_error};
 use super::port::{Port, Received, would_block, write_some};
+use super::programs;
 use super::protocol::{Decoder, EXIT_TIMEOUT, Frame, JobSpec};
 
+/// Where the host puts programs.
+const PUSHED: &str = "/share/bin";
 /// Bytes under way in one direction before its source is no longer read.
 const HIGH_WATER: usize = 256 * 1024;
 /// Bytes taken from a pipe or port at once.
@@ -84,7 +88,9 @@ impl Server {
     }
 
     fn run(&mut self, spec: &JobSpec) -> io::Result<()> {
-        let job = match Job::spawn(spec) {
+        let (pushed, folder) = (Path::new(PUSHED), Path::new(programs::FOLDER));
+        let spawned = programs::start_with(pushed, folder, || Job::spawn(spec));
+        let job = match spawned {
             Ok(job) => job,
             Err(error) => {
                 let program = spec.argv.first().map_or("", String::as_str);

@@ -51,7 +51,7 @@ struct Grpcurl<'a> {
 
 impl Grpcurl<'_> {
     fn run(&self, words: &[&str]) -> Result<String> {
-        let mut all = vec!["/share/bin/grpcurl", "-plaintext", "-connect-timeout=20"];
+        let mut all = vec!["grpcurl", "-plaintext", "-connect-timeout=20"];
         let (verb, options): (&str, &[&str]) = match words.split_last() {
             Some((verb, options)) => (verb, options),
             None => ("list", &[]),

@@ -28,7 +28,7 @@ use xpu_tests::guest::{
 };
 
 /// Where clients find plugins: ours, Multus, and Debian's for IPAM and the default network.
-const CNI_PATH: &str = "CNI_PATH=/share/bin:/usr/lib/cni";
+const CNI_PATH: &str = "CNI_PATH=/opt/lab/bin:/usr/lib/cni";
 /// What the tests write for the clients.
 const FILES: &str = "/run/lab/conformance";
 /// The folder of the plugin's host-wide file.
