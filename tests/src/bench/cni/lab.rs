@@ -60,7 +60,7 @@ impl Lab {
             })
             .collect();
         let peer = Peer {
-            plugin: host_device(),
+            plugin: host_device()?,
             vfs: vfs.clone(),
             config: |vf| {
                 json!({"cniVersion": "1.0.0", "name": "red", "type": "host-device",
@@ -70,7 +70,7 @@ impl Lab {
         Ok(Self {
             plugin: Plugin {
                 label: "xpu-cni".to_owned(),
-                program: shipped("xpu-cni"),
+                program: shipped("xpu-cni")?,
                 env: Vec::new(),
             },
             vfs,

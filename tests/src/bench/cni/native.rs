@@ -63,7 +63,7 @@ impl Node {
         ];
         let plugin = Plugin {
             label: "xpu-cni".to_owned(),
-            program: shipped("xpu-cni-testbed"),
+            program: shipped("xpu-cni-testbed")?,
             env,
         };
         let mut node = Self {
@@ -83,7 +83,7 @@ impl Node {
         if !vfs.is_empty() {
             node.host.ip_batch(&pairs(&vfs))?;
             node.peers.push(Peer {
-                plugin: host_device(),
+                plugin: host_device()?,
                 vfs,
                 config: |vf| {
                     json!({"cniVersion": "1.0.0", "name": "red", "type": "host-device",

@@ -1,12 +1,18 @@
 //! Where is measured: a node with VFs, our plugin on it, and others'.
 
-use anyhow::Result;
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::calls::{Call, Plugin};
 use crate::{
     bench::report::target_folder,
     guest::{netns::Netns, pod::Pod},
+    runner::programs,
 };
 
 /// A virtual function at home.
@@ -56,26 +62,48 @@ pub trait Site {
     fn found(&self, vf: &Vf) -> Result<()>;
 }
 
+/// Where programs are started from in the lab's machine; not where other jobs have theirs.
+const IN_GUEST: &str = "/opt/lab/bench";
+
 /// A program of the benchmark's, built by `make bench-tools`.
-#[must_use]
-pub fn tool(name: &str) -> std::path::PathBuf {
-    target_folder().join("bench").join(name)
+///
+/// # Errors
+/// Where it can't be copied into the guest's memory.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    ready(target_folder().join("bench").join(name))
 }
 
 /// A program built as it is installed, by `make cni`.
-#[must_use]
-pub fn shipped(name: &str) -> std::path::PathBuf {
-    target_folder().join("cni").join(name)
+///
+/// # Errors
+/// As [`tool`].
+pub fn shipped(name: &str) -> Result<PathBuf> {
+    ready(target_folder().join("cni").join(name))
+}
+
+/// A program where it starts as fast as it can: in the lab's machine that is not the work tree, which
+/// is 9p there.
+fn ready(program: PathBuf) -> Result<PathBuf> {
+    if env::var_os("XPU_LAB_GUEST").is_none() {
+        return Ok(program);
+    }
+    fs::create_dir_all(IN_GUEST)?;
+    let copy = Path::new(IN_GUEST).join(program.file_name().unwrap_or_default());
+    programs::copy(&program, &copy).with_context(|| format!("copy {}", program.display()))?;
+    Ok(copy)
 }
 
 /// The CNI project's own plugin for moving a device.
-#[must_use]
-pub fn host_device() -> Plugin {
-    Plugin {
+///
+/// # Errors
+/// As [`tool`].
+pub fn host_device() -> Result<Plugin> {
+    let peers = target_folder().join("bench");
+    Ok(Plugin {
         label: "host-device 1.9.1".to_owned(),
-        program: tool("host-device"),
-        env: vec![("CNI_PATH".to_owned(), tool("").display().to_string())],
-    }
+        program: tool("host-device")?,
+        env: vec![("CNI_PATH".to_owned(), peers.display().to_string())],
+    })
 }
 
 /// A call for a pod.

@@ -64,7 +64,7 @@ impl Slowness {
 /// # Errors
 /// Where it can't be run.
 pub fn start_of_c(samples: usize) -> Result<f64> {
-    let (least, call) = (least_process(), version_call());
+    let (least, call) = (least_process()?, version_call());
     let start = |_| Ok(least.run(&call)?.success("static C")?.ms());
     let times = (0..samples.max(10))
         .map(start)
@@ -402,12 +402,12 @@ fn under_quota(site: &dyn Site, size: Size) -> Result<Row> {
 }
 
 /// A static C program that returns 0.
-fn least_process() -> Plugin {
-    Plugin {
+fn least_process() -> Result<Plugin> {
+    Ok(Plugin {
         label: "static C".to_owned(),
-        program: tool("least"),
+        program: tool("least")?,
         env: Vec::new(),
-    }
+    })
 }
 
 fn version_call() -> Call {
@@ -420,7 +420,7 @@ fn version_call() -> Call {
 }
 
 fn version(site: &dyn Site, size: Size) -> Result<Row> {
-    let (least, call) = (least_process(), version_call());
+    let (least, call) = (least_process()?, version_call());
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     let n = 8 * size.samples;
     for _ in 0..n {
@@ -440,7 +440,7 @@ fn footprint(site: &dyn Site) -> Result<[Row; 2]> {
     let config = site.config(vf);
     let add = call("ADD", &pod, &config);
     // A process starts with the memory of the one that it is started from, so that must be small.
-    let mut command = Command::new(tool("least"));
+    let mut command = Command::new(tool("least")?);
     site.plugin().environment(&mut command, &add);
     let mut child = command
         .arg(&site.plugin().program)
@@ -461,7 +461,7 @@ fn footprint(site: &dyn Site) -> Result<[Row; 2]> {
         .success("DEL")?;
     let told = told.lines().find_map(|line| line.strip_prefix("maxrss "));
     let kib: f64 = told.context("`least` told no memory")?.parse()?;
-    let program = shipped("xpu-cni");
+    let program = shipped("xpu-cni")?;
     let bytes = std::fs::metadata(&program)
         .with_context(|| format!("{}", program.display()))?
         .len();
