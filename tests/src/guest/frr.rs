@@ -196,6 +196,11 @@ impl Frr {
             .collect()
     }
 
+    /// Whether every daemon runs.
+    pub fn all_run(&self) -> bool {
+        self.pids().len() == CORE.len() + PROTOCOLS.len()
+    }
+
     /// Asserts that the BGP session with a peer is up and has exchanged EVPN routes.
     ///
     /// # Errors

@@ -298,3 +298,41 @@ fn a_tenants_router_speaks_bgp_with_its_gateway() -> Result<()> {
     })?;
     is_up("vrf", "vrf-blue")
 }
+
+/// A route that zebra reads while it is still getting to know the VRF crashes it when that goes.
+#[test]
+fn zebra_does_not_see_a_vrfs_unreachable_defaults() -> Result<()> {
+    let lab = Lab::start()?;
+    let (xpu, frr) = (&lab.topology.xpu, lab.topology.xpu_frr());
+    let zebra = frr.pid("zebra")?;
+    create("vrf vrf-red --loopback 10.255.1.1/32 --vni 5001")?;
+    for (family, shown, theirs) in [
+        ("-4", "ip", "192.0.2.0/24"),
+        ("-6", "ipv6", "2001:db8::/32"),
+    ] {
+        let list = format!("ip -j {family} route show default vrf vrf-red");
+        let routes = xpu.json(&list)?;
+        ensure!(routes[0]["type"] == "unreachable", "{routes}");
+        // Of what came before a route that zebra shows, it has read all.
+        let route = format!("unreachable {theirs} vrf vrf-red");
+        xpu.run(&format!("ip {family} route add {route}"))?;
+        let show = format!("show {shown} route vrf vrf-red json");
+        wait_until("zebra shows the other route", CONVERGENCE, || {
+            let seen = frr.json(&show)?;
+            ensure!(seen[theirs][0]["protocol"] == "kernel", "{seen}");
+            let default = seen
+                .as_object()
+                .and_then(|it| it.keys().find(|it| it.ends_with("/0")));
+            ensure!(default.is_none(), "{seen}");
+            Ok(())
+        })?;
+        xpu.run(&format!("ip {family} route del {route}"))?;
+    }
+    xpuctl("delete vrf vrf-red")?;
+    xpuctl("wait vrf vrf-red --for deleted")?;
+    ensure!(
+        frr.all_run() && frr.pid("zebra")? == zebra,
+        "zebra has died"
+    );
+    Ok(())
+}

@@ -34,8 +34,8 @@ fn look(lab: &Lab) -> Result<Vec<String>> {
         "ip -j rule show",
         "ip -j -6 rule show",
         "ip -j route show table 77",
-        "ip -j route show table all proto 88",
-        "ip -j -6 route show table all proto 88",
+        "ip -j route show table all proto redirect",
+        "ip -j -6 route show table all proto redirect",
     ] {
         let routes: Value = serde_json::from_str(&xpu.run(line)?)?;
         seen.push(format!("{line}: {routes}"));

@@ -12,7 +12,8 @@
 //!   name, MAC, alias and MTU stay its owner's.
 //! - VLANs, VNIs, tunnel mappings and addresses on our devices, and VLANs on the ports of our
 //!   bridges, are ours.
-//! - A route is ours when it carries [`ROUTE_PROTOCOL`].
+//! - A route is ours when it is an unreachable default of [`UNREACHABLE_METRIC`] that carries
+//!   [`ROUTE_PROTOCOL`].
 //! - The rule of the table `local` at [`LOCAL_RULE`] is ours; the kernel's own at 0, which it
 //!   replaces, is the one thing of the node's that goes.
 //! - A static FDB entry is ours when it stands on our bridge for an Svi's MAC and VLAN.
@@ -32,10 +33,18 @@ pub const L2_VXLAN: &str = "vxlan";
 /// The VXLAN device of the L3VNIs, a port of [`L3_BRIDGE`].
 pub const L3_VXLAN: &str = "vxl3";
 
-/// The `rtm_protocol` of every route the agent makes. Not one of the kernel's or FRR's
-/// (`linux/rtnetlink.h`, FRR `zebra/rt_netlink.h`), and above `RTPROT_STATIC`, so the kernel
-/// never deletes such routes by itself.
-pub const ROUTE_PROTOCOL: u8 = 88;
+/// The `rtm_protocol` of every route the agent makes: `RTPROT_REDIRECT`, since zebra does not read
+/// such routes. It must not: one that it reads between `vrf X` in its configuration and the VRF's
+/// device gets the default VRF's id, is not found when the kernel takes it away, and crashes zebra
+/// when the VRF goes (seen with FRR 10.3).
+///
+/// The numbers up to `RTPROT_STATIC` have a meaning for the kernel (`linux/rtnetlink.h`); this one's
+/// is to show routes by, and the redirects that it hears of are exceptions to routes and stand in no
+/// table. A BIRD whose kernel protocol has a Vrf's table deletes such routes.
+pub const ROUTE_PROTOCOL: u8 = 1;
+
+/// The protocol number of every routing rule the agent makes; neither the kernel's nor FRR's.
+pub const RULE_PROTOCOL: u8 = 88;
 
 /// The metric of the unreachable default route in each Vrf: so high that every route FRR installs
 /// is preferred (kernel documentation, networking/vrf.rst).

@@ -3,13 +3,12 @@
 //! nothing about what the agent made.
 //!
 //! Let through are permanent entries of a bridge's FDB, neither learned nor FRR's nor a VXLAN
-//! device's, which is what a gateway's entry is; and routes with our protocol number or of the shape of a Vrf's
-//! unreachable default, which somebody may have replaced by one of his own.
+//! device's, which is what a gateway's entry is; and unreachable defaults, as a Vrf has them: ours,
+//! or what somebody replaced ours by.
 
 use std::{io, mem, os::fd::AsRawFd};
 
 use netlink_sys::Socket;
-use xpu_plan::ownership::ROUTE_PROTOCOL;
 
 /// The whole message.
 const ALL: u32 = u32::MAX;
@@ -24,7 +23,6 @@ const NEIGHBOUR_FLAGS: u32 = 26;
 /// that say nothing of where it is from.
 const EXT_LEARNED: u32 = 1 << 4;
 const ROUTE_LENGTH: u32 = 17;
-const ROUTE_PROTO: u32 = 21;
 const ROUTE_TYPE: u32 = 23;
 
 /// Lets only what concerns the agent into the socket's queue.
@@ -79,10 +77,10 @@ fn attach_program<const N: usize>(
 /// Where the program goes on, or ends.
 const NEIGHBOUR: u8 = 6;
 const ROUTE: u8 = 12;
-const PASS: u8 = 18;
-const DROP: u8 = 19;
+const PASS: u8 = 16;
+const DROP: u8 = 17;
 
-fn program() -> [libc::sock_filter; 20] {
+fn program() -> [libc::sock_filter; 18] {
     let bridge = libc::AF_BRIDGE.cast_unsigned();
     [
         load(libc::BPF_H, MESSAGE_TYPE),
@@ -98,13 +96,11 @@ fn program() -> [libc::sock_filter; 20] {
         test(9, 0, 10, DROP),
         load(libc::BPF_H, NEIGHBOUR_STATE),
         test(11, as_loaded(libc::NUD_PERMANENT), PASS, DROP),
-        // ROUTE: ours, or an unreachable default.
-        load(libc::BPF_B, ROUTE_PROTO),
-        test(13, u32::from(ROUTE_PROTOCOL), PASS, 14),
+        // ROUTE: an unreachable default.
         load(libc::BPF_B, ROUTE_LENGTH),
-        test(15, 0, 16, DROP),
+        test(13, 0, 14, DROP),
         load(libc::BPF_B, ROUTE_TYPE),
-        test(17, u32::from(libc::RTN_UNREACHABLE), PASS, DROP),
+        test(15, u32::from(libc::RTN_UNREACHABLE), PASS, DROP),
         end(ALL),
         end(0),
     ]

@@ -14,7 +14,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 use xpu_plan::{
     linux::{Family, ForeignRule},
-    ownership::{LOCAL_RULE, ROUTE_PROTOCOL},
+    ownership::{LOCAL_RULE, RULE_PROTOCOL},
 };
 
 use super::request::address_family;
@@ -186,7 +186,7 @@ fn local(family: Family, priority: u32) -> RuleMessage {
 }
 
 fn ours() -> RuleAttribute {
-    RuleAttribute::Protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+    RuleAttribute::Protocol(RouteProtocol::Other(RULE_PROTOCOL))
 }
 
 fn priority(rule: &RuleMessage) -> u32 {

@@ -70,7 +70,7 @@ fn a_tenant_is_made_found_again_and_taken() {
         ];
         assert_eq!(left, texts(&expected));
         assert!(
-            json("ip -j route show table 1001 proto 88")
+            json("ip -j route show table 1001 proto redirect")
                 .as_array()
                 .unwrap()
                 .is_empty()
@@ -213,7 +213,9 @@ fn a_purge_leaves_the_node_as_it_was() {
         let left = world.linux.observe(&inputs).await.unwrap();
         assert!(linux::purge(&inputs, &left).is_empty());
         for family in ["-4", "-6"] {
-            let routes = json(&format!("ip -j {family} route show table all proto 88"));
+            let routes = json(&format!(
+                "ip -j {family} route show table all proto redirect"
+            ));
             assert_eq!(routes, serde_json::json!([]));
         }
     });

@@ -22,7 +22,7 @@ pub struct Observed {
     pub vlans: BTreeMap<IfName, BTreeMap<VlanId, VlanEntry>>,
     /// The VNIs that each VXLAN device with a VNI filter admits.
     pub vnis: BTreeMap<IfName, BTreeSet<Vni>>,
-    /// The unreachable default routes that carry our protocol number.
+    /// The unreachable default routes of ours.
     pub routes: BTreeSet<UnreachableDefault>,
     /// Which of the [`Probes`]' entries stand on the tenant bridge.
     pub fdb: BTreeSet<FdbEntry>,
