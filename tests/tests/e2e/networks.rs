@@ -36,6 +36,23 @@ fn two_networks() -> Result<(Lab, Attached, Attached, Attached)> {
     Ok((lab, a, b, c))
 }
 
+/// Else the first second of what a pod sends is lost.
+#[test]
+fn a_port_that_is_told_to_be_up_forwards() -> Result<()> {
+    let lab = Lab::start()?;
+    create("logical-bridge net-east --vlan 10")?;
+    for wire in 0..4 {
+        let pod = lab.access(&format!("pod{wire}"), wire, "net-east", &[], &[])?;
+        let device = pod.vf.representor;
+        let port = lab
+            .topology
+            .xpu
+            .json(&format!("bridge -j link show dev {device}"))?;
+        ensure!(port[0]["state"] == "forwarding", "{port}");
+    }
+    Ok(())
+}
+
 #[test]
 fn access_pods_reach_each_other_in_one_network_and_nobody_in_another() -> Result<()> {
     let (_lab, a, b, c) = two_networks()?;

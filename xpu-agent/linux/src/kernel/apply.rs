@@ -23,7 +23,7 @@ use super::{
     rules, sysctl,
     tunnel::Verb,
 };
-use crate::sync::{Request, Rtnl, RtnlError, ioctl};
+use crate::sync::{Request, Rtnl, RtnlError, ioctl, link};
 
 /// Messages in one send: enough to spare wake-ups, few enough for the acknowledgements to fit
 /// the default receive buffer (256 of them).
@@ -92,7 +92,21 @@ impl<'a> Applier<'a> {
             }
         }
         self.send();
+        self.look_at_carriers(steps);
         std::mem::take(&mut self.results)
+    }
+
+    /// Makes ports that came up forward now: what a pod sends before is lost. A bridge waits for the
+    /// kernel's look at their carrier, which an older kernel takes its time for.
+    fn look_at_carriers(&mut self, steps: &[Step]) {
+        for step in steps.iter().filter(|step| step.is_a_ports()) {
+            if let Action::SetUp { device } = &step.action
+                && let Ok(index) = self.index(device)
+            {
+                // Asking is all: what the answer says, or that there is no device, the next pass sees.
+                drop(link::one(self.rtnl, index));
+            }
+        }
     }
 
     /// Queues or does one action. An error is the action's own; the others go on.

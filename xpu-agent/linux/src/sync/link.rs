@@ -189,20 +189,31 @@ pub fn links(rtnl: &mut Rtnl) -> Result<Vec<LinkFacts>, RtnlError> {
     Ok(found.into_iter().filter_map(|told| told.0).collect())
 }
 
+/// One link. Takes RTNL, and makes the kernel look at the link's carrier at once (since 6.8), which
+/// it does by itself once a second for all links; before that a link with carrier may not send yet,
+/// and a bridge doesn't forward for it (`net/core/link_watch.c`).
+///
+/// # Errors
+/// The kernel's refusal, as where there is no such link.
+pub fn one(rtnl: &mut Rtnl, index: IfIndex) -> Result<Option<LinkFacts>, RtnlError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index.get();
+    let mask = vec![LinkExtentMask::SkipStats];
+    message.attributes.push(LinkAttribute::ExtMask(mask));
+    let what = format!("look at link {index}");
+    let message = RouteNetlinkMessage::GetLink(message);
+    let found = rtnl.get_as::<_, Told>(&what, message, false)?;
+    Ok(found.into_iter().find_map(|told| told.0))
+}
+
 /// The further names of one link. Takes RTNL.
 ///
 /// # Errors
 /// The kernel's refusal, as where there is no such link.
 pub fn alt_names(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<OsString>, RtnlError> {
-    let mut message = LinkMessage::default();
-    message.header.index = index.get();
-    let mask = vec![LinkExtentMask::SkipStats];
-    message.attributes.push(LinkAttribute::ExtMask(mask));
-    let what = format!("read the names of link {index}");
-    let message = RouteNetlinkMessage::GetLink(message);
-    let found = rtnl.get_as::<_, Told>(&what, message, false)?;
-    let facts = found.into_iter().find_map(|told| told.0);
-    Ok(facts.map(|facts| facts.alt_names).unwrap_or_default())
+    Ok(one(rtnl, index)?
+        .map(|facts| facts.alt_names)
+        .unwrap_or_default())
 }
 
 /// A change to one link, sent as one message: the kernel works through it in the

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use xpu_model::{IfAddr, IfName, Mac, Mtu};
+use xpu_model::{IfAddr, IfName, Kind, Mac, Mtu};
 
 use super::{
     link::{BridgeParams, Family, LinkKind, PortFlags, Setting},
@@ -212,6 +212,14 @@ impl Step {
             action,
             owners: BTreeSet::from([owner]),
         }
+    }
+
+    /// Whether it is done for BridgePorts alone.
+    #[must_use]
+    pub fn is_a_ports(&self) -> bool {
+        let of_port =
+            |owner: &Mark| matches!(owner, Mark::Object(key) if key.kind == Kind::BridgePort);
+        self.owners.iter().all(of_port)
     }
 
     /// A step over a range as one step per number, so that one that the kernel refuses does not

@@ -20,7 +20,7 @@ mod report;
 
 use std::collections::BTreeMap;
 
-use xpu_model::{Intent, Kind, Node};
+use xpu_model::{Intent, Node};
 
 pub use action::{Action, NewLink, Outcome, Step};
 pub use hold::{Hold, NodeUse};
@@ -63,10 +63,7 @@ impl LinuxPlan {
     /// the netdevs behind BridgePorts it wants to know nothing.
     #[must_use]
     pub fn is_news_to_frr(&self) -> bool {
-        let of_port =
-            |owner: &Mark| matches!(owner, Mark::Object(key) if key.kind == Kind::BridgePort);
-        let mut steps = self.steps.iter();
-        steps.any(|step| !step.owners.iter().all(of_port))
+        !self.steps.iter().all(Step::is_a_ports)
     }
 
     /// How many actions it has.
