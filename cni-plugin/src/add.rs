@@ -350,6 +350,12 @@ impl Attach<'_> {
         if late {
             // A server elsewhere answers this IPAM, which is too long to keep the others waiting.
             drop(turn);
+            if let Some((index, _)) = arrived {
+                let name = &self.entry.record.ifname;
+                if let Err(error) = pod.wait_for_wire(index, name, self.call.deadline) {
+                    self.call.log.warn(chain(&error));
+                }
+            }
             lease = self.lease()?;
             turn = self.turn()?;
         }

@@ -16,7 +16,7 @@ use xpu_linux::{
         address::{Dad, Route, add_address, add_route},
         announce::Announcer,
         event::LinkEvents,
-        ioctl,
+        ioctl, link,
     },
 };
 use xpu_model::{IfAddr, IfIndex, IfName, Mac, Prefix};
@@ -25,7 +25,11 @@ use crate::{error::Error, ipam::Lease, journal::NetNsRef};
 
 /// How long an announcement waits for carrier: most links have it at once, and a pod
 /// with one that hasn't must start all the same.
-const CARRIER_WAIT: Duration = Duration::from_millis(200);
+const ANNOUNCE_WAIT: Duration = Duration::from_millis(200);
+/// The same for IPAM that speaks from the interface: what it says before there is carrier is lost,
+/// and a DHCP client says it again only after seconds (RFC 2131, section 4.1). A VF hears of its
+/// link by a mailbox, which some drivers look into every 2 s.
+const IPAM_WAIT: Duration = Duration::from_secs(3);
 
 /// A pod's namespace, open.
 #[derive(Debug)]
@@ -196,19 +200,53 @@ impl Sandbox {
         let (announcer, mute_v6) = self
             .ns
             .run(|| (Announcer::open(), any_v6 && is_ipv6_router(name)))?;
-        let running = || ioctl::up_and_running(&self.rtnl, name).map(|(_, running)| running);
-        if !running().map_err(failed)? {
-            let deadline = Instant::now() + CARRIER_WAIT;
-            let mut events = self.ns.run(LinkEvents::subscribe)??;
-            // It may have come between the look and the subscription.
-            if !running().map_err(failed)? {
-                events.wait(deadline, |link| link.index == index && link.lower_up)?;
-            }
-        }
+        self.wait_for_carrier(index, name, Instant::now() + ANNOUNCE_WAIT)?;
         let announcer = announcer.map_err(failed)?;
         let told = lease.ips.iter().map(|(addr, _)| addr.addr());
         for addr in told.filter(|addr| addr.is_ipv4() || !mute_v6) {
             announcer.announce(index, mac, addr).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until IPAM that speaks from the interface is heard, or long enough.
+    ///
+    /// # Errors
+    /// The kernel's refusal to tell.
+    pub fn wait_for_wire(
+        &mut self,
+        index: IfIndex,
+        name: &IfName,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        self.wait_for_carrier(index, name, deadline.min(Instant::now() + IPAM_WAIT))?;
+        // With carrier it sends once the kernel has looked at that.
+        link::one(&mut self.rtnl, index)?;
+        Ok(())
+    }
+
+    fn wait_for_carrier(
+        &self,
+        index: IfIndex,
+        name: &IfName,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let is_running = || {
+            let flags = ioctl::up_and_running(&self.rtnl, name);
+            flags
+                .map(|(_, running)| running)
+                .map_err(|source| Error::Io {
+                    what: format!("look at {name}"),
+                    source,
+                })
+        };
+        if is_running()? {
+            return Ok(());
+        }
+        let mut events = self.ns.run(LinkEvents::subscribe)??;
+        // It may have come between the look and the subscription.
+        if !is_running()? {
+            events.wait(deadline, |link| link.index == index && link.lower_up)?;
         }
         Ok(())
     }

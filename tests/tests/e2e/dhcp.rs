@@ -71,6 +71,11 @@ fn an_address_is_leased_for_the_pods_life() -> Result<()> {
         &option,
         &file,
     ]))?;
+    wait_until("dnsmasq listens", CONVERGENCE, || {
+        let sockets = server.pod.netns().run("ss -H -l -n -u")?;
+        ensure!(sockets.contains(":67 "), "{sockets}");
+        Ok(())
+    })?;
     let _daemon = Running::start(&[&format!("{CNI_PATH}/dhcp"), "daemon"])?;
     wait_until("the daemon listens", CONVERGENCE, || {
         ensure!(Path::new(DAEMON).exists(), "no {DAEMON}");
