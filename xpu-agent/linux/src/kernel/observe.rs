@@ -399,6 +399,7 @@ fn settings(specs: &[AfSpecUnspec], link: &mut Link) {
                                 .insert(Setting::DisableIpv6, conf.disable_ipv6);
                             link.settings
                                 .insert(Setting::AcceptUntrackedNa, conf.accept_untracked_na);
+                            link.settings.insert(Setting::AcceptRa, conf.accept_ra);
                         }
                         AfSpecInet6::AddrGenMode(mode) => {
                             link.addr_gen_none = *mode == In6AddrGenMode::None;

@@ -135,6 +135,8 @@ pub fn witness_routing() {
     assert_eq!(setting("ipv4/conf/svi-10/arp_accept"), "1");
     assert_eq!(setting("ipv4/conf/svi-10/rp_filter"), "0");
     assert_eq!(setting("ipv6/conf/svi-10/accept_untracked_na"), "2");
+    assert_eq!(setting("ipv6/conf/svi-10/accept_ra"), "0");
+    assert_eq!(setting("ipv6/conf/l3-1/accept_ra"), "0");
     assert_eq!(setting("ipv6/conf/vxlan/disable_ipv6"), "1");
     let entries = json("bridge -j fdb show br br-tenant");
     let gateway = entries
@@ -149,7 +151,9 @@ pub fn witness_routing() {
     assert_eq!(addresses("l3-1"), BTreeSet::new());
     assert_eq!(setting("ipv6/conf/l3-1/disable_ipv6"), "0");
     for family in ["-4", "-6"] {
-        let routes = json(&format!("ip -j {family} route show table 1001 proto 88"));
+        let routes = json(&format!(
+            "ip -j {family} route show table 1001 proto redirect"
+        ));
         assert_eq!(routes[0]["type"], "unreachable", "{routes}");
         assert_eq!(routes[0]["metric"], 4_278_198_272_u32);
     }

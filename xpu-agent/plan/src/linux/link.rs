@@ -107,6 +107,8 @@ pub enum Setting {
     RpFilter,
     /// `ipv6/conf/…/accept_untracked_na`: an unsolicited NA makes a neighbour.
     AcceptUntrackedNa,
+    /// `ipv6/conf/…/accept_ra`: a router's advertisement makes addresses and routes.
+    AcceptRa,
 }
 
 impl Setting {
@@ -118,6 +120,7 @@ impl Setting {
             Self::ArpAccept => ("ipv4", "arp_accept"),
             Self::RpFilter => ("ipv4", "rp_filter"),
             Self::AcceptUntrackedNa => ("ipv6", "accept_untracked_na"),
+            Self::AcceptRa => ("ipv6", "accept_ra"),
         }
     }
 }

@@ -244,10 +244,14 @@ impl Builder<'_> {
         settings
     }
 
-    /// Settings of a device at the tenants' MTU that routes both families.
+    /// Settings of a device at the tenants' MTU that routes both families, and takes no routes from
+    /// a tenant who calls himself a router: a node that doesn't forward IPv6 yet would.
     fn routed<const N: usize>(&self, settings: [(Setting, i32); N]) -> Settings {
-        let ipv6 = self.has_ipv6().then_some(IPV6_ON);
-        settings.into_iter().chain(ipv6).collect()
+        let ipv6 = self.has_ipv6().then_some([IPV6_ON, (Setting::AcceptRa, 0)]);
+        settings
+            .into_iter()
+            .chain(ipv6.into_iter().flatten())
+            .collect()
     }
 }
 

@@ -48,6 +48,14 @@ pub(super) fn steps(desired: &Desired, base: &Observed) -> Vec<Step> {
     steps.extend(created(desired, base, |kind| {
         matches!(kind, LinkKind::Bridge(_) | LinkKind::Vrf(_))
     }));
+    // A Vrf's table has its end before anything is looked up in it.
+    for (route, owner) in desired
+        .routes
+        .iter()
+        .filter(|(route, _)| !base.routes.contains(route))
+    {
+        steps.push(Step::new(Action::AddRoute(*route), owner.clone()));
+    }
     // A bridge gets its MTU before the VLAN devices on it, which may not exceed it.
     steps.extend(changed(desired, base, |kind| {
         matches!(kind, LinkKind::Bridge(_))
@@ -71,13 +79,6 @@ pub(super) fn steps(desired: &Desired, base: &Observed) -> Vec<Step> {
         .filter(|(entry, _)| !base.fdb.contains(entry))
     {
         steps.push(Step::new(Action::AddFdb(*entry), owner.clone()));
-    }
-    for (route, owner) in desired
-        .routes
-        .iter()
-        .filter(|(route, _)| !base.routes.contains(route))
-    {
-        steps.push(Step::new(Action::AddRoute(*route), owner.clone()));
     }
     steps.extend(up(desired, base, true));
     steps

@@ -13,7 +13,7 @@ use xpu_model::{
     node::{PortResolver, RouteTargets},
 };
 
-use super::kernel::Kernel;
+use super::kernel::{FRESH_IPV6, Kernel};
 use crate::{
     FrrFacts, VrfInFrr,
     linux::{
@@ -239,6 +239,7 @@ pub(super) fn link(kind: LinkKind) -> Link {
             (Setting::RpFilter, 2),
             (Setting::DisableIpv6, 0),
             (Setting::AcceptUntrackedNa, 0),
+            (Setting::AcceptRa, 1),
         ]),
         addresses: BTreeSet::new(),
     }
@@ -342,8 +343,9 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
         kernel.0.rules_in_way = rule.map(|rule| (Family::V4, rule)).into_iter().collect();
         if no_ipv6 {
             for link in kernel.0.links.values_mut() {
-                link.settings.remove(&Setting::DisableIpv6);
-                link.settings.remove(&Setting::AcceptUntrackedNa);
+                for (setting, _) in FRESH_IPV6 {
+                    link.settings.remove(&setting);
+                }
                 link.addr_gen_none = true;
             }
         }

@@ -20,6 +20,14 @@ pub(super) type Refused = String;
 
 const IPV6_MIN_MTU: u32 = 1280;
 
+/// What a device with IPv6 begins with: neither on nor off, so that nobody counts on a node's
+/// defaults.
+pub(super) const FRESH_IPV6: [(Setting, i32); 3] = [
+    (Setting::DisableIpv6, 2),
+    (Setting::AcceptUntrackedNa, 0),
+    (Setting::AcceptRa, 1),
+];
+
 /// The kernel's state; of FDB entries it has all, an observation only those probed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kernel(pub Observed);
@@ -266,9 +274,7 @@ impl Kernel {
             addresses: BTreeSet::new(),
         };
         if mtu >= IPV6_MIN_MTU && !self.0.no_ipv6 {
-            // Neither on nor off: nobody may count on a node's defaults.
-            link.settings
-                .extend([(Setting::DisableIpv6, 2), (Setting::AcceptUntrackedNa, 0)]);
+            link.settings.extend(FRESH_IPV6);
         }
         self.0.links.insert(new.name.clone(), link);
         match &new.kind {
@@ -390,14 +396,14 @@ impl Kernel {
         for (name, link) in &mut self.0.links {
             if name == device || (on_it(link) && link.mtu > mtu) {
                 if link.mtu < IPV6_MIN_MTU && mtu >= IPV6_MIN_MTU && !self.0.no_ipv6 {
-                    let fresh = [(Setting::DisableIpv6, 2), (Setting::AcceptUntrackedNa, 0)];
-                    link.settings.extend(fresh);
+                    link.settings.extend(FRESH_IPV6);
                     link.addr_gen_none = false;
                 }
                 link.mtu = mtu;
                 if mtu < IPV6_MIN_MTU {
-                    link.settings.remove(&Setting::DisableIpv6);
-                    link.settings.remove(&Setting::AcceptUntrackedNa);
+                    for (setting, _) in FRESH_IPV6 {
+                        link.settings.remove(&setting);
+                    }
                     link.addresses.retain(|addr| addr.addr().is_ipv4());
                 }
             }

@@ -161,15 +161,19 @@ fn a_tenant_comes_in_order_and_goes_in_reverse() {
         words(&plan.steps),
         [
             "make blue",
+            "add the unreachable IPv4 default route to table 1001",
+            "add the unreachable IPv6 default route to table 1001",
             "make l3-1",
             "make svi-10",
             "set net.ipv6.conf.blue.disable_ipv6 to 0",
             "set net.ipv6.conf.l3-1.disable_ipv6 to 0",
             "set net.ipv4.conf.l3-1.rp_filter to 0",
+            "set net.ipv6.conf.l3-1.accept_ra to 0",
             "set net.ipv6.conf.svi-10.disable_ipv6 to 0",
             "set net.ipv4.conf.svi-10.arp_accept to 1",
             "set net.ipv4.conf.svi-10.rp_filter to 0",
             "set net.ipv6.conf.svi-10.accept_untracked_na to 2",
+            "set net.ipv6.conf.svi-10.accept_ra to 0",
             "keep port1 from making a link-local address",
             "put port1 into the tenant bridge",
             "add VLAN 1 to br-l3",
@@ -189,8 +193,6 @@ fn a_tenant_comes_in_order_and_goes_in_reverse() {
             "add fd00:10::1/64 to svi-10",
             "add fe80::1/64 to svi-10",
             "add the gateway's entry 02:00:5e:00:00:10 in VLAN 10",
-            "add the unreachable IPv4 default route to table 1001",
-            "add the unreachable IPv6 default route to table 1001",
             "set l3-1 up",
         ]
     );
