@@ -11,7 +11,7 @@ use crate::view::Oper;
 
 /// Reasons that have a command: a part of the agent's words, what it is about, what mends it.
 /// The agent's own words say the rest; a reason that is not here gets `describe`.
-const MENDS: [(&str, &str, &str); 6] = [
+const MENDS: [(&str, &str, &str); 7] = [
     (
         "needs a local VTEP",
         "vtep",
@@ -41,6 +41,12 @@ const MENDS: [(&str, &str, &str); 6] = [
         "ip -d link show\nip link set dev DEVICE name OTHER",
     ),
     (
+        "belongs to the VRF device",
+        "foreign",
+        "ip -d link show type vrf\n\
+         set vrf.table_first and vrf.table_last in the agent's configuration to tables of its own",
+    ),
+    (
         "isn't there yet",
         "ports",
         "ip link show\nsee [ports] in the agent's configuration: which netdev carries the VF",
@@ -63,12 +69,16 @@ pub fn findings(objects: &Objects) -> Vec<Finding> {
         "objects",
         format!("{up} of {} are up", objects.len()),
     )];
-    let dependent = |reason: &str| reason.contains("is not available; see its status");
-    let (last, first): (Vec<_>, Vec<_>) = reasons.iter().partition(|(it, _)| dependent(it));
+    let (last, first): (Vec<_>, Vec<_>) = reasons.iter().partition(|(it, _)| is_of_another(it));
     for (reason, keys) in first.into_iter().chain(last) {
         findings.push(finding(reason, keys));
     }
     findings
+}
+
+/// Whether it is another object that has the trouble.
+fn is_of_another(reason: &str) -> bool {
+    reason.contains("is not available; see its status")
 }
 
 /// Numbers that differ from object to object would make each reason another.
@@ -110,5 +120,106 @@ fn about(keys: &[&ObjectKey]) -> &'static str {
         Some(Kind::BridgePort) => "ports",
         Some(Kind::Svi) => "svis",
         None => "objects",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use xpu_model::{
+        Intent, Mtu, Node, Spec as _, TableId, VrfSpec,
+        alloc::AllocationRules,
+        node::{PortResolver, RouteTargets},
+    };
+    use xpu_plan::{
+        frr::{self, Inputs, Observed, Version},
+        linux::Hold,
+    };
+
+    use super::*;
+
+    /// What the agent says of a Vrf where FRR has no base instance.
+    fn without_base_instance() -> String {
+        let mut intent = Intent::default();
+        let rules = AllocationRules {
+            tables: 1001..=1010,
+            node_seed: [0; 16],
+            foreign_devices: BTreeSet::new(),
+        };
+        let spec = VrfSpec {
+            vni: Some(5001.try_into().unwrap()),
+            loopback: "10.255.1.1/32".parse().unwrap(),
+            vtep: None,
+        };
+        intent
+            .create("blue".parse().unwrap(), spec, &rules)
+            .unwrap();
+        let node = Node {
+            vtep: Some("10.255.0.1".parse().unwrap()),
+            underlay_mtu: Mtu::try_from(9000).unwrap(),
+            ports: PortResolver::Name,
+            bgp: None,
+            route_targets: RouteTargets::Auto,
+        };
+        let inputs = Inputs {
+            intent: &intent,
+            node: &node,
+            foreign: &BTreeSet::new(),
+            made: &BTreeSet::new(),
+            saved_asn: None,
+        };
+        let mut observed = Observed {
+            version: Version {
+                major: 10,
+                minor: 3,
+            },
+            ..Observed::default()
+        };
+        // It has been told what it needs of the Vrf itself.
+        let told = frr::plan(&inputs, &observed).commands;
+        let lines = told.into_iter().map(|command| command.line);
+        observed.config.lines.extend(lines);
+        let report = frr::report(&inputs, &observed, &[]);
+        let reasons = report.objects.values();
+        let reasons = reasons.filter_map(|component| component.state.reason());
+        reasons.map(ToString::to_string).collect()
+    }
+
+    /// The agent's words are another crate's: what is looked for in them must be there.
+    #[test]
+    fn what_is_mended_is_what_the_agent_says() {
+        let device = || "br-tenant".parse().unwrap();
+        let other = Hold::OtherVtep {
+            wanted: "10.0.0.1".parse().unwrap(),
+            used: "10.0.0.2".parse().unwrap(),
+        };
+        let table = Hold::ForeignTable {
+            table: TableId::try_from(1001).unwrap(),
+            device: device(),
+        };
+        let holds = [
+            ("vtep", Hold::NoVtep(5001.try_into().unwrap())),
+            ("vtep", other),
+            ("mtu", Hold::MtuBelowIpv6(Mtu::try_from(1000).unwrap())),
+            ("foreign", Hold::ForeignDevice(device())),
+            ("foreign", table),
+            ("ports", Hold::NetdevMissing(device())),
+        ];
+        let mut said = holds
+            .map(|(about, hold)| (about, hold.to_string()))
+            .to_vec();
+        said.push(("bgp", without_base_instance()));
+        let mend = |words: &str| MENDS.iter().find(|(part, _, _)| words.contains(part));
+        for (about, words) in &said {
+            let found = mend(words).map(|(_, found, _)| *found);
+            assert_eq!(found, Some(*about), "{words}");
+        }
+        for (part, _, _) in MENDS {
+            let first = |words: &str| mend(words).is_some_and(|(it, _, _)| *it == part);
+            assert!(said.iter().any(|(_, words)| first(words)), "{part}");
+        }
+        let dependent = Hold::DependsOn(VrfSpec::key(&"blue".parse().unwrap())).to_string();
+        assert!(is_of_another(&dependent), "{dependent}");
     }
 }
