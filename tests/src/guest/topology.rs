@@ -171,6 +171,18 @@ impl Topology {
         self.restart_xpu_frr_with("")
     }
 
+    /// Starts the xPU's FRR anew where a daemon of it has died, as its supervisor would.
+    ///
+    /// # Errors
+    /// Where a daemon can't be killed or started.
+    pub fn supervise_xpu_frr(&self) -> Result<()> {
+        let frr = self.xpu_frr();
+        if frr.all_run() {
+            return Ok(());
+        }
+        self.restart_xpu_frr()
+    }
+
     /// Restarts the xPU's FRR with a configuration, as its service would with its file.
     ///
     /// # Errors

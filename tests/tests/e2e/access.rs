@@ -8,9 +8,11 @@ use xpu_tests::guest::{
     agent::SOCKET,
     command,
     operator::{create, names},
+    ping,
+    wait::wait_until,
 };
 
-use crate::Lab;
+use crate::{CONVERGENCE, Lab};
 
 /// FRR's, which are not ours to close: BGP and BFD.
 const FRR: [&str; 7] = [
@@ -61,6 +63,9 @@ fn nothing_listens_that_should_not() -> Result<()> {
     );
 
     // From another machine: what is on loopback is not there.
+    wait_until("the spine knows the VTEP", CONVERGENCE, || {
+        ping::reaches(&lab.topology.spine, XPU_VTEP)
+    })?;
     for address in [XPU_VTEP, XPU_UPLINK] {
         for port in [50151, 8082] {
             let knock = format!("exec 3<>/dev/tcp/{address}/{port}");
