@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -426,6 +427,21 @@ fn an_ipam_that_works_on_the_interface_finds_it() {
         "{msg}"
     );
     assert_eq!(node.ipam_log()[2..], ["ADD c1 net1", "DEL c1 net1"]);
+    node.assert_clean();
+}
+
+/// What a DHCP client says before there is carrier is lost.
+#[test]
+fn an_ipam_that_works_on_the_interface_is_asked_once_there_is_carrier() {
+    let mut node = Node::new();
+    node.make_dhcp();
+    let (pod, config) = (node.pod(), node.config(json!({"ipam": {"type": "dhcp"}})));
+    run("ip", &["-n", &node.host, "link", "set", "wire0", "down"]);
+    let late = format!("sleep 0.5; ip -n {} link set wire0 up", node.host);
+    let mut wire = Command::new("sh").args(["-c", &late]).spawn().unwrap();
+    node.call("ADD", "c1", &pod, &config).ok();
+    assert!(wire.wait().unwrap().success());
+    node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
 }
 

@@ -164,12 +164,12 @@ impl Node {
     }
 
     /// An IPAM plugin named `dhcp` which, as the real one, finds nothing to do and fails where the
-    /// pod has no interface that is up, be it at ADD or at DEL of what it has given.
+    /// pod has no interface that is up and has carrier, be it at ADD or at DEL of what it has given.
     pub fn make_dhcp(&self) {
         let (bin, root) = (self.root.path().join("bin"), self.root.path().display());
         let script = format!(
             "#!/bin/sh\nif [ $CNI_COMMAND != DEL -o -e {root}/leases/$CNI_CONTAINERID ] &&\n\
-             ! nsenter --net=$CNI_NETNS ip link show dev $CNI_IFNAME up | grep -q $CNI_IFNAME; then\n\
+             ! nsenter --net=$CNI_NETNS ip link show dev $CNI_IFNAME up | grep -q LOWER_UP; then\n\
              echo '{{\"code\": 100, \"msg\": \"Link not found\"}}'; exit 1; fi\n\
              exec {root}/bin/fake-ipam\n"
         );
