@@ -82,7 +82,7 @@ fuzz: fuzz-build ## Fuzz every target for FUZZ_SECONDS (30), as many at a time a
 
 .PHONY: fuzz-build
 fuzz-build:
-	cd tests/fuzz && $(CARGO) build --profile fuzz --target-dir $(FUZZ)
+	cd tests/fuzz && $(CARGO) build --profile fuzz --locked --target-dir $(FUZZ)
 
 .PHONY: $(FUZZ_RUNS)
 $(FUZZ_RUNS): fuzz-%:
