@@ -4,8 +4,7 @@
 //! A file is replaced by renaming a whole new one over it, so that a program that runs in the
 //! guest keeps the old one.
 
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -76,40 +75,15 @@ fn place(paths: &Paths, source: &Path, folder: &str) -> Result<PathBuf> {
         .file_name()
         .with_context(|| format!("{} is no file", source.display()))?;
     let target = paths.share.join(folder).join(name);
-    if !same_file(source, &target) {
-        copy_whole(source, &target)
-            .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))?;
-    }
+    programs::copy(source, &target)
+        .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))?;
     Ok(Path::new(IN_GUEST).join(folder).join(name))
-}
-
-/// Whether the copy is of this very version: a copy keeps size and time of its source.
-fn same_file(source: &Path, copy: &Path) -> bool {
-    let key = |path| {
-        fs::metadata(path)
-            .ok()
-            .and_then(|m| Some((m.len(), m.modified().ok()?)))
-    };
-    key(source).is_some_and(|source| key(copy) == Some(source))
-}
-
-fn copy_whole(source: &Path, target: &Path) -> Result<()> {
-    let folder = target.parent().context("no folder")?;
-    fs::create_dir_all(folder)?;
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let partial = folder.join(format!(".{name}.{}", std::process::id()));
-    fs::copy(source, &partial)?;
-    fs::set_permissions(&partial, fs::Permissions::from_mode(0o755))?;
-    let modified = fs::metadata(source)?.modified()?;
-    File::options()
-        .write(true)
-        .open(&partial)?
-        .set_modified(modified)?;
-    Ok(fs::rename(&partial, target)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::File, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     fn paths(root: &Path) -> Paths {

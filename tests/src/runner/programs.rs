@@ -4,9 +4,10 @@
 //! started from there is read anew at each start, which takes an emulated processor 13 ms per MiB:
 //! far longer than it then runs. So jobs get copies, made anew where the host's file has changed.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Where jobs find programs that were pushed: the first folder of their `PATH`.
@@ -37,7 +38,6 @@ fn refresh(source: &Path, folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    fs::create_dir_all(folder)?;
     for entry in entries {
         let entry = entry?;
         // A dot begins the name of what the host is about to rename.
@@ -48,7 +48,7 @@ fn refresh(source: &Path, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A program's copy, made where there is none of this version.
+/// A program's copy, made as a whole where there is none of this version; its folder too.
 ///
 /// # Errors
 /// What the file systems said.
@@ -57,8 +57,12 @@ pub fn copy(source: &Path, target: &Path) -> io::Result<()> {
     if fs::metadata(target).is_ok_and(|old| is_same(&old, &new)) {
         return Ok(());
     }
-    let partial: PathBuf = target.with_added_extension("partial");
+    let folder = target.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let partial = folder.join(format!(".{name}.{}", std::process::id()));
     fs::copy(source, &partial)?;
+    fs::set_permissions(&partial, Permissions::from_mode(0o755))?;
     File::options()
         .write(true)
         .open(&partial)?
@@ -76,7 +80,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Where is measured: a node with VFs, our plugin on it, and others'.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
 };
 
@@ -87,7 +87,6 @@ fn ready(program: PathBuf) -> Result<PathBuf> {
     if env::var_os("XPU_LAB_GUEST").is_none() {
         return Ok(program);
     }
-    fs::create_dir_all(IN_GUEST)?;
     let copy = Path::new(IN_GUEST).join(program.file_name().unwrap_or_default());
     programs::copy(&program, &copy).with_context(|| format!("copy {}", program.display()))?;
     Ok(copy)
