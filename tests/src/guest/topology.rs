@@ -180,6 +180,7 @@ impl Topology {
         if frr.all_run() {
             return Ok(());
         }
+        eprintln!("a daemon of the xPU's FRR has died: all are started anew");
         self.restart_xpu_frr()
     }
 
