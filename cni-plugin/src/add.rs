@@ -17,7 +17,7 @@ use xpu_model::{IfIndex, Mac};
 use crate::{
     Call, Failure,
     agent::{Agent, AgentError},
-    config::{AddConfig, AskedMac, ConfigError, Raw},
+    config::{AddConfig, AskedMac, ConfigError, Raw, no_ipam},
     device::{self, Found, Wanted},
     deviceinfo, drain,
     env::{Attachment, EnvError},
@@ -52,8 +52,12 @@ pub fn run(
         .netns
         .as_deref()
         .ok_or(EnvError::Missing("CNI_NETNS"))?;
-    if let Some(name) = &config.common.ipam {
-        ipam::find(name, call.vars.path.as_deref().unwrap_or_default())?;
+    match (&config.common.ipam, call.vars.ips()) {
+        (Some(name), _) => {
+            ipam::find(name, call.vars.path.as_deref().unwrap_or_default())?;
+        }
+        (None, Some(ips)) => return Err(no_ipam("CNI_ARGS IP", ips).into()),
+        (None, None) => {}
     }
     let mut pod = Sandbox::open_as(netns, call.vars.netns_override, true)?;
     let journal = Journal::open(&call.host.state)?;
@@ -182,7 +186,7 @@ fn clear_the_way(
         let kept = &entry.record;
         if entry.has_begun(Step::Attached)
             && kept.netns.is(pod.id())
-            && is_this_boot(call.host, &entry)
+            && is_this_boot(call.host, &entry)?
             && journal.owns(&entry)
         {
             return Err(Error::Busy(format!(
@@ -201,14 +205,29 @@ fn clear_the_way(
         // The VF may just have been in this very pod.
         pod.hear_anew()?;
     }
-    let Some(owner) = journal.owner(&config.device).filter(|owner| owner != key) else {
+    let Some(owner) = journal.owner(&config.device) else {
         return Ok(());
     };
-    let Some(entry) = call.record(journal, &owner)? else {
-        return Ok(());
+    // An own record that could be read is finished by now.
+    let entry = if owner == *key {
+        None
+    } else {
+        call.record(journal, &owner)?
+    };
+    let Some(entry) = entry else {
+        return match journal.unreadable(&owner) {
+            None => Ok(()),
+            // What the last pod was allowed would be taken for what the VF has at home.
+            Some(record) => Err(Error::Busy(format!(
+                "the record of the VF {}'s last owner can't be read, so what the VF was before is \
+                 not known; see to it that it is as it should be, also at its PF, then remove {}",
+                config.device,
+                record.display()
+            ))),
+        };
     };
     let kept = &entry.record;
-    let lives = is_this_boot(call.host, &entry) && pod_lives(&kept.netns);
+    let lives = is_this_boot(call.host, &entry)? && pod_lives(&kept.netns);
     if lives {
         return Err(Error::Busy(format!(
             "the VF {} is attached to container {} as {}",
@@ -535,9 +554,11 @@ impl Attach<'_> {
         Ok(())
     }
 
-    /// Writes the device-info file.
+    /// Writes the device-info file, unless there is one: what the device plugin says of its device,
+    /// which the runtime put there, is more than is known here (device-info-spec 1.1.0, 5.1.2).
     fn tell_pod(&mut self) -> Result<(), Error> {
-        let Some(path) = self.entry.record.device_info.clone() else {
+        let path = self.entry.record.device_info.clone();
+        let Some(path) = path.filter(|path| path.symlink_metadata().is_err()) else {
             return Ok(());
         };
         self.begin(Step::DeviceInfo)?;

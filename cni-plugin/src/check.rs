@@ -6,7 +6,7 @@ pub mod told;
 
 use crate::{
     Call, Failure,
-    agent::{Agent, AgentError, Seen},
+    agent::{AgentError, Seen},
     config::Raw,
     env::{Attachment, EnvError},
     error::Error,
@@ -85,12 +85,14 @@ fn journal_differs(call: &Call<'_>, entry: &Entry, pod: &Sandbox) -> Vec<Error> 
             "an ADD that never ended",
         ));
     }
-    if !is_this_boot(call.host, entry) {
-        wrong.push(mismatch(
+    match is_this_boot(call.host, entry) {
+        Ok(true) => {}
+        Ok(false) => wrong.push(mismatch(
             "boot of the attachment in the journal",
             "the running one",
             "an earlier one",
-        ));
+        )),
+        Err(error) => wrong.push(error),
     }
     if !kept.is(pod.id()) {
         let namespace = |path: &str, ino: u64| format!("{path} (inode {ino})");
@@ -104,8 +106,7 @@ fn journal_differs(call: &Call<'_>, entry: &Entry, pod: &Sandbox) -> Vec<Error> 
 }
 
 fn agent_differs(call: &Call<'_>, record: &Record) -> Result<Vec<Error>, AgentError> {
-    let trace = call.vars.traceparent.as_deref();
-    let mut agent = Agent::connect(&record.peer()?, trace, call.deadline)?;
+    let mut agent = call.connect(&record.agent, record.peer(), call.deadline)?;
     let id = &record.port.id;
     let wanted = Seen::wanted(&record.port);
     let Some(seen) = agent.get(id, call.deadline)? else {

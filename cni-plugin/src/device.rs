@@ -83,6 +83,14 @@ pub fn inspect(
             "{pf}, the PF of the VF {pci}, is down, so the VF has no carrier: `ip link set {pf} up`"
         )));
     }
+    if let Some((name, _)) = &here
+        && let Some(master) = host.sysfs.master(name)
+    {
+        return Err(Error::Device(format!(
+            "the VF {pci} ({name}) is the host's own port of {master}, which a pod would take it \
+             from; if it is meant for pods: `ip link set {name} nomaster`"
+        )));
+    }
     let netdev = here
         .as_ref()
         .map(|(name, _)| netdev(host, home, pci, name))
@@ -122,9 +130,17 @@ pub fn inspect(
     })
 }
 
-/// Drivers that give a function to a process instead of making a netdev of it.
+/// Whether a function has no netdev anywhere: it has no driver, or one that gives it to a process.
+#[must_use]
+pub fn has_no_netdev(host: &Host, pci: &PciAddr) -> bool {
+    let driver = host.sysfs.driver(pci);
+    driver.is_none_or(|driver| is_userspace(&driver))
+}
+
+/// Drivers that give a function to a process instead of making a netdev of it: `vfio-pci`, its
+/// variants for one maker's devices such as `mlx5_vfio_pci`, and those of uio.
 fn is_userspace(driver: &str) -> bool {
-    driver.starts_with("vfio") || driver.starts_with("uio") || driver == "igb_uio"
+    driver.contains("vfio") || driver.starts_with("uio") || driver == "igb_uio"
 }
 
 fn netdev(host: &Host, home: &Rtnl, pci: &PciAddr, name: &IfName) -> Result<Netdev, Error> {
@@ -226,4 +242,25 @@ fn taken_by(there: &Rtnl, names: &[OsString]) -> Vec<OsString> {
         None => true,
     };
     names.iter().filter(taken).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_for_userspace_are_known_by_their_names() {
+        for driver in [
+            "vfio-pci",
+            "mlx5_vfio_pci",
+            "virtio_vfio_pci",
+            "uio_pci_generic",
+            "igb_uio",
+        ] {
+            assert!(is_userspace(driver), "{driver}");
+        }
+        for driver in ["igbvf", "mlx5_core", "iavf", "virtio-pci"] {
+            assert!(!is_userspace(driver), "{driver}");
+        }
+    }
 }

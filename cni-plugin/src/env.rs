@@ -165,14 +165,24 @@ impl Vars {
         })
     }
 
+    /// The addresses that `IP=` in `CNI_ARGS` asks for: for IPAM to read.
+    #[must_use]
+    pub fn ips(&self) -> Option<&str> {
+        self.arg("IP=").filter(|ips| !ips.is_empty())
+    }
+
+    fn arg(&self, key: &str) -> Option<&str> {
+        let pairs = self.args.as_deref().unwrap_or_default().split(';');
+        pairs.rev().find_map(|pair| pair.strip_prefix(key))
+    }
+
     /// `MAC=` in `CNI_ARGS`. Other keys, and keys given twice, are the runtime's own
     /// affair; the last one counts.
     ///
     /// # Errors
     /// [`EnvError`] when the value is no MAC address.
     pub fn mac(&self) -> Result<Option<Mac>, EnvError> {
-        let pairs = self.args.as_deref().unwrap_or_default().split(';');
-        let Some(text) = pairs.rev().find_map(|pair| pair.strip_prefix("MAC=")) else {
+        let Some(text) = self.arg("MAC=") else {
             return Ok(None);
         };
         text.parse()

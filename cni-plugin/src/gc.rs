@@ -161,9 +161,11 @@ impl Network<'_> {
             return Err(Error::Busy(told));
         }
         let until = call.deadline.min(Instant::now() + PATIENCE);
-        let _vf = lock(&journal.vf_lock(&entry.record.vf.pci()), until)?;
-        // Whoever held the lock may have finished it.
-        let Some(entry) = call.record(journal, key)?.filter(|entry| self.has(entry)) else {
+        let pci = entry.record.vf.pci();
+        let _vf = lock(&journal.vf_lock(&pci), until)?;
+        // Whoever held the lock may have finished it, and somebody begun it anew with another VF.
+        let is_it = |entry: &Entry| self.has(entry) && entry.record.vf.pci() == pci;
+        let Some(entry) = call.record(journal, key)?.filter(is_it) else {
             return Ok(());
         };
         call.log.info(format_args!("removing {name}"));

@@ -26,6 +26,8 @@ pub struct Host {
     pub device_info: PathBuf,
     /// How a link proves to be a VF.
     pub proof: vf::Proof,
+    /// The file that names this boot of the kernel.
+    pub boot: PathBuf,
     /// Called between any two side effects, with the name of the one to come. A test
     /// kills the process here.
     pub checkpoint: fn(&'static str),
@@ -47,6 +49,7 @@ impl Host {
             .to_vec(),
             device_info: "/run/k8s.cni.cncf.io/devinfo/cni".into(),
             proof: vf::by_parent,
+            boot: "/proc/sys/kernel/random/boot_id".into(),
             checkpoint: |_| {},
         }
     }
@@ -61,7 +64,7 @@ impl Host {
         if let Some(known) = KNOWN.get() {
             return Ok(known);
         }
-        let text = read_small(Path::new("/proc/sys/kernel/random/boot_id"))?;
+        let text = read_small(&self.boot)?;
         Ok(KNOWN.get_or_init(|| text.trim_end().to_owned()))
     }
 }

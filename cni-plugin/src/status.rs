@@ -82,7 +82,7 @@ fn living(
     Ok(entry.filter(|entry| {
         entry.record.agent == agent
             && entry.has_begun(Step::Attached)
-            && is_this_boot(call.host, entry)
+            && is_this_boot(call.host, entry).unwrap_or(false)
             && journal.owns(entry)
             && pod_lives(&entry.record.netns)
     }))

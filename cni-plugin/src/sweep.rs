@@ -14,11 +14,11 @@ use std::{
 use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError, vf};
 
 use crate::{
-    Call,
+    Call, device,
     env::{Attachment, Vars},
     error::{Error, chain},
     host::Host,
-    journal::{Entry, Journal, NetNsRef, Record, Step, Subject},
+    journal::{Entry, Journal, Listing, NetNsRef, Record, Step, Subject},
     lock::{LockError, lock},
     port::Key,
     undo::{Extent, is_this_boot, undo},
@@ -61,7 +61,13 @@ pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
 
 fn look(call: &mut Call<'_>, until: Instant, own: Option<&Key>) -> Result<(), Error> {
     let journal = Journal::open(&call.host.state)?;
-    let keys = journal.keys()?;
+    let Listing { keys, unwritten } = journal.listing()?;
+    for key in unwritten {
+        // Whoever is still at it holds this.
+        if let Ok(_own) = lock(&journal.attachment_lock(&key), Instant::now()) {
+            journal.forget_unwritten(&key)?;
+        }
+    }
     let others = keys.into_iter().filter(|key| Some(key) != own);
     let mut last = None;
     for key in next(others, journal.cursor().as_ref()) {
@@ -119,13 +125,15 @@ fn finish_if_left(
     call.grace = grace.min(until.saturating_duration_since(Instant::now()));
     // Before the work, so that a record at which calls are killed keeps none waiting.
     journal.set_cursor(key)?;
-    let _vf = match lock(&journal.vf_lock(&entry.record.vf.pci()), Instant::now()) {
+    let pci = entry.record.vf.pci();
+    let _vf = match lock(&journal.vf_lock(&pci), Instant::now()) {
         // Somebody is at work on it.
         Err(LockError::Held { .. }) => return Ok(()),
         held => held?,
     };
-    // Whoever held the lock may have finished it, or begun it anew.
-    let Some(entry) = call.record(journal, key)? else {
+    // Whoever held the lock may have finished it, or begun it anew, with another VF.
+    let is_it = |entry: &Entry| entry.record.vf.pci() == pci;
+    let Some(entry) = call.record(journal, key)?.filter(is_it) else {
         return Ok(());
     };
     if !is_left(call.host, &entry)? || !is_back(call.host, journal, &entry)? {
@@ -169,11 +177,14 @@ pub fn finish_dead(
     let mut any = false;
     for key in journal.keys()?.iter().filter(|key| *key != own) {
         let Some(entry) = read(key) else { continue };
-        let Ok(_vf) = lock(&journal.vf_lock(&entry.record.vf.pci()), Instant::now()) else {
+        let pci = entry.record.vf.pci();
+        let Ok(_vf) = lock(&journal.vf_lock(&pci), Instant::now()) else {
             continue;
         };
-        // Whoever held the lock may have finished it, or begun it anew.
-        let Some(entry) = read(key) else { continue };
+        // Whoever held the lock may have finished it, or begun it anew, with another VF.
+        let Some(entry) = read(key).filter(|entry| entry.record.vf.pci() == pci) else {
+            continue;
+        };
         let undone = undo(call, journal, entry, None, Extent::ForNextOwner);
         for failure in &undone.failures {
             call.log.warn(chain(failure));
@@ -183,11 +194,9 @@ pub fn finish_dead(
     Ok(any)
 }
 
-/// Whether nobody else will finish this attachment. Unlike elsewhere, a boot that can't
-/// be told is an error: it must not condemn every record.
+/// Whether nobody else will finish this attachment.
 fn is_left(host: &Host, entry: &Entry) -> Result<bool, Error> {
-    let boot_id = host.boot_id().map_err(Error::BootId)?;
-    Ok(entry.record.boot_id != boot_id || !pod_lives(&entry.record.netns))
+    Ok(!is_this_boot(host, entry)? || !pod_lives(&entry.record.netns))
 }
 
 /// Whether a pod's namespace is still where it was. A look that fails says nothing, and
@@ -205,7 +214,7 @@ pub fn pod_lives(kept: &NetNsRef) -> bool {
 fn is_back(host: &Host, journal: &Journal, entry: &Entry) -> Result<bool, Error> {
     let pci = entry.record.vf.pci();
     // The devices of an earlier boot's kernel are gone with it.
-    if !journal.owns(entry) || !entry.has_begun(Step::Move) || !is_this_boot(host, entry) {
+    if !journal.owns(entry) || !entry.has_begun(Step::Move) || !is_this_boot(host, entry)? {
         return Ok(true);
     }
     let mut home = Rtnl::open()?;
@@ -214,7 +223,11 @@ fn is_back(host: &Host, journal: &Journal, entry: &Entry) -> Result<bool, Error>
         Ok(None) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(vf::find(&host.sysfs, &mut home, &pci, host.proof)?.is_some())
+    // One that has none any more needn't be waited for.
+    Ok(
+        vf::find(&host.sysfs, &mut home, &pci, host.proof)?.is_some()
+            || device::has_no_netdev(host, &pci),
+    )
 }
 
 #[cfg(test)]

@@ -80,7 +80,16 @@ pub fn undo(
     pod: Option<&mut Sandbox>,
     extent: Extent,
 ) -> Undone {
-    let mut undoing = Undoing::new(call, journal, entry, extent);
+    let same_boot = match is_this_boot(call.host, &entry) {
+        Ok(same_boot) => same_boot,
+        Err(error) => {
+            // Whether there still is what the record tells of isn't known: all of it is kept.
+            let mut undone = Undone::default();
+            undone.fail("boot", error);
+            return undone;
+        }
+    };
+    let mut undoing = Undoing::new(call, journal, entry, extent, same_boot);
     undoing.early_ipam();
     undoing.device(pod);
     undoing.device_info();
@@ -109,8 +118,13 @@ struct Undoing<'a> {
 }
 
 impl<'a> Undoing<'a> {
-    fn new(call: &'a Call<'a>, journal: &'a Journal, mut entry: Entry, extent: Extent) -> Self {
-        let same_boot = is_this_boot(call.host, &entry);
+    fn new(
+        call: &'a Call<'a>,
+        journal: &'a Journal,
+        mut entry: Entry,
+        extent: Extent,
+        same_boot: bool,
+    ) -> Self {
         if !same_boot {
             // Step lines aren't synced, so a power cut may have taken the last ones.
             entry.assume_all();
@@ -245,10 +259,12 @@ impl<'a> Undoing<'a> {
 }
 
 /// Whether a record is of the running kernel.
-#[must_use]
-pub fn is_this_boot(host: &Host, entry: &Entry) -> bool {
-    host.boot_id()
-        .is_ok_and(|boot_id| boot_id == entry.record.boot_id)
+///
+/// # Errors
+/// [`Error::BootId`]: a boot that can't be told is not another one, which would condemn every record.
+pub fn is_this_boot(host: &Host, entry: &Entry) -> Result<bool, Error> {
+    let boot_id = host.boot_id().map_err(Error::BootId)?;
+    Ok(boot_id == entry.record.boot_id)
 }
 
 fn undo_device(

@@ -54,13 +54,16 @@ fn run() -> ExitCode {
 
 /// What a test made in a folder, with veth pairs for VFs.
 fn made_host(root: &Path) -> Host {
+    let real = Host::real();
+    let boot = Some(root.join("boot_id")).filter(|file| file.exists());
     Host {
+        boot: boot.unwrap_or(real.boot),
         sysfs: Sysfs::at(root.join("sys")),
         state: root.join("state"),
         config_files: vec![root.join("host.conf")],
         device_info: root.join("devinfo"),
         proof: |_, link, pci| link.alias.as_deref() == Some(pci.as_str()),
-        ..Host::real()
+        ..real
     }
 }
 

@@ -17,7 +17,7 @@ mod agent;
 mod attach;
 mod raw;
 
-pub use raw::Raw;
+pub use raw::{Raw, no_ipam};
 
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]

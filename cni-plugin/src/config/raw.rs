@@ -196,7 +196,10 @@ impl Raw {
     pub fn add(&self, common: Common) -> Result<AddConfig, ConfigError> {
         let runtime: Map<String, Value> = self.net("runtimeConfig")?.unwrap_or_default();
         if common.ipam.is_none() {
-            nobody_sets(&runtime)?;
+            let cni = self.args()?;
+            for (map, at) in [(&runtime, "runtimeConfig."), (&cni, "args.cni.")] {
+                nobody_sets(map, at)?;
+            }
         }
         let device = match text(&runtime, "runtimeConfig.", "deviceID")? {
             Some(device) => Some(device),
@@ -248,8 +251,7 @@ impl Raw {
             let mac = parse("runtimeConfig.mac", mac)?;
             return Ok(Some(AskedMac::Runtime(mac)));
         }
-        let args: Map<String, Value> = self.net("args")?.unwrap_or_default();
-        let cni: Map<String, Value> = typed(&args, "args.", "cni")?.unwrap_or_default();
+        let cni = self.args()?;
         if let Some(mac) = text(&cni, "args.cni.", "mac")? {
             let mac = parse("args.cni.mac", mac)?;
             return Ok(Some(AskedMac::Network(mac)));
@@ -312,6 +314,12 @@ impl Raw {
         }
     }
 
+    /// What the pod asks for, as the runtime passes it on.
+    fn args(&self) -> Result<Map<String, Value>, ConfigError> {
+        let args: Map<String, Value> = self.net("args")?.unwrap_or_default();
+        Ok(typed(&args, "args.", "cni")?.unwrap_or_default())
+    }
+
     fn mtu(&self) -> Result<Option<Mtu>, ConfigError> {
         let mtu: Option<u32> = self.either("mtu")?;
         // 0 is how Go programs write "not set".
@@ -321,19 +329,25 @@ impl Raw {
     }
 }
 
-/// Addresses that the runtime asks for are IPAM's to give. A runtime sends them only to a network
-/// that says it can (`capabilities`), so without IPAM the pod would silently go without.
-fn nobody_sets(runtime: &Map<String, Value>) -> Result<(), ConfigError> {
+/// Addresses that the runtime or the pod asks for are IPAM's to give; without one the pod would
+/// silently go without.
+fn nobody_sets(map: &Map<String, Value>, at: &str) -> Result<(), ConfigError> {
     const KEY: &str = "ips";
-    let asked: Option<Vec<Value>> = typed(runtime, "runtimeConfig.", KEY)?;
+    let asked: Option<Vec<Value>> = typed(map, at, KEY)?;
     match asked.filter(|ips| !ips.is_empty()) {
         None => Ok(()),
-        Some(ips) => Err(ConfigError::Unsupported {
-            key: format!("runtimeConfig.{KEY}"),
-            value: ips.into(),
-            reason: "can't be set without IPAM: give the network an `ipam` that takes them, or \
-                     take `ips` out of its `capabilities`",
-        }),
+        Some(ips) => Err(no_ipam(&format!("{at}{KEY}"), ips)),
+    }
+}
+
+/// The refusal of addresses that nobody would set.
+#[must_use]
+pub fn no_ipam(key: &str, value: impl Into<Value>) -> ConfigError {
+    ConfigError::Unsupported {
+        key: key.to_owned(),
+        value: value.into(),
+        reason: "can't be set without IPAM: give the network an `ipam` that takes addresses, or ask \
+                 for none",
     }
 }
 

@@ -96,6 +96,7 @@ pub fn move_in(
         up: Some(true),
         // Whatever the host uses it for, or the last pod left: the pod's is a plain one.
         flags: Some(SetFlags::ETHERNET),
+        plain: true,
         ..Change::of(index)
     };
     let what = format!("move {} into the pod as {name}", netdev.name);

@@ -13,14 +13,14 @@ use xpu_linux::{
         LinkFacts, Request, Rtnl, RtnlError,
         event::LinkEvents,
         ioctl,
-        link::{Change, SetFlags, add_alt_name, alt_names, drop_alt_name},
+        link::{self, Change, SetFlags, XdpModes, add_alt_name, alt_names, drop_alt_name},
     },
     sysfs::PciAddr,
     vf,
 };
 use xpu_model::{IfIndex, IfName};
 
-use super::{change_in_place, is_userspace, other_mtu, taken_by};
+use super::{change_in_place, has_no_netdev, other_mtu, taken_by};
 use crate::{
     error::{Error, chain},
     host::Host,
@@ -44,20 +44,30 @@ const NAMES: usize = 64;
 /// What a VF's name begins with whose own name at home was taken meanwhile.
 const FALLBACK: &str = "xvf";
 
-/// Waits until a VF whose pod's namespace is gone is home again.
+/// Waits until a VF whose pod's namespace is gone is home again, and takes from it what the pod may
+/// have attached and the kernel left there.
 ///
 /// # Errors
 /// [`Error::Busy`] when that takes too long; the kernel's refusals.
 pub fn returned(host: &Host, home: &mut Rtnl, pci: &PciAddr) -> Result<(), Error> {
-    locate(host, home, None, pci).map(drop)
+    let Some(found) = locate(host, home, None, pci)? else {
+        return Ok(());
+    };
+    // What was found without RTNL is not all.
+    let Some(facts) = link::one(home, found.facts.index)? else {
+        return Ok(());
+    };
+    let takes: Vec<_> = link::without_xdp(&facts).collect();
+    home.apply(&takes)?;
+    Ok(())
 }
 
 /// Brings the VF home, wherever it is, and makes it what it was. Gives remarks where something
 /// kept it from that.
 ///
 /// # Errors
-/// [`Error::Busy`] when its namespace is gone but it hasn't come back yet;
-/// [`Error::Device`] when its netdev is nowhere; the kernel's refusals.
+/// [`Error::Busy`] when its namespace is gone but it hasn't come back yet, or its netdev is nowhere;
+/// the kernel's refusals.
 pub fn send_home(
     host: &Host,
     home: &mut Rtnl,
@@ -67,7 +77,8 @@ pub fn send_home(
 ) -> Result<Vec<String>, Error> {
     let mut seen = Seen::default();
     let remark = bring_home(host, home, pod, pci, origin, &mut seen)?;
-    let mut remarks = Vec::from_iter(remark);
+    let mut remarks = std::mem::take(&mut seen.remarks);
+    remarks.extend(remark);
     if let Some(had) = &origin.alt_names
         && let Err(error) = restore_names(host, home, pci, had, seen)
     {
@@ -83,6 +94,8 @@ struct Seen {
     index: Option<IfIndex>,
     /// The further names with which it came out of the pod.
     names: Option<Vec<OsString>>,
+    /// What of the pod's stayed on it.
+    remarks: Vec<String>,
 }
 
 /// As [`send_home`], but for further names that it lost.
@@ -98,7 +111,11 @@ fn bring_home(
     let mut mac_by = MacBy::Message;
     let mut name = origin.name.clone();
     for _ in 0..ROUNDS {
-        let (facts, in_pod) = match locate(host, home, pod.as_deref_mut(), pci) {
+        let Located {
+            facts,
+            in_pod,
+            upon,
+        } = match locate(host, home, pod.as_deref_mut(), pci) {
             // No device, or another driver's: there is nothing to bring home.
             Ok(None) => return Ok(None),
             Ok(Some(found)) => found,
@@ -121,13 +138,23 @@ fn bring_home(
                 (Some(pod), true) => {
                     // The move takes it down.
                     let request = change.request(what);
+                    let frees = free(&facts, &upon);
                     // A name that the pod gave it would stand in the way of its next owner.
                     let (own, strange) = split_names(&facts, origin);
                     let drops = strange.iter().map(|name| drop_alt_name(facts.index, name));
-                    let requests: Vec<_> = drops.chain([request]).collect();
+                    let requests: Vec<_> = frees
+                        .iter()
+                        .cloned()
+                        .chain(drops)
+                        .chain([request])
+                        .collect();
                     let mut verdicts = apply_many(&mut pod.rtnl, &requests)?;
                     let moved = verdicts.pop().unwrap_or(Ok(()));
-                    seen.names = verdicts.iter().all(Result::is_ok).then_some(own);
+                    let named = verdicts.split_off(frees.len().min(verdicts.len()));
+                    seen.names = named.iter().all(Result::is_ok).then_some(own);
+                    let stays = |error: &RtnlError| error.errno() != Some(Errno::ENODEV);
+                    let left = verdicts.into_iter().filter_map(Result::err).filter(stays);
+                    seen.remarks = left.map(|error| chain(&error)).collect();
                     moved
                 }
                 _ => change_in_place(&change, what, || facts.up, |all| home.apply(all)),
@@ -178,6 +205,15 @@ fn bring_home(
     Err(Error::Busy(told))
 }
 
+/// What takes from a VF in a pod all that would follow it out of there: devices that stand on it,
+/// which would go on hearing and sending on its wire for as long as their namespace lives, whoever has
+/// the VF by then (VLANs and macvlans stay where they are when their lower device moves); and XDP
+/// programs, which move along.
+fn free(facts: &LinkFacts, upon: &[LinkFacts]) -> Vec<Request> {
+    let deletes = upon.iter().map(link::delete);
+    deletes.chain(link::without_xdp(facts)).collect()
+}
+
 /// Sends requests, some at a time.
 fn apply_many(
     rtnl: &mut Rtnl,
@@ -199,7 +235,7 @@ fn is_home_unlike(
     origin: &Netdev,
 ) -> Result<bool, Error> {
     let found = locate(host, home, pod, pci)?;
-    Ok(found.is_some_and(|(facts, in_pod)| !in_pod && facts.mac != Some(origin.mac)))
+    Ok(found.is_some_and(|found| !found.in_pod && found.facts.mac != Some(origin.mac)))
 }
 
 /// A device's further names: its own, and what others gave it as far as its own are known.
@@ -248,7 +284,7 @@ fn restore_names(
     let index = match seen.index {
         Some(index) => index,
         None => match locate(host, home, None, pci)? {
-            Some((facts, _)) => facts.index,
+            Some(found) => found.facts.index,
             None => return Ok(()),
         },
     };
@@ -280,14 +316,35 @@ enum MacBy {
     Nobody,
 }
 
-/// The VF's netdev and whether it is in the pod; `None`: the PCI device is gone, or has no netdev
-/// because somebody took it from its driver.
+/// A VF's netdev where it is.
+#[derive(Debug)]
+pub(super) struct Located {
+    /// What the kernel tells of it.
+    pub facts: LinkFacts,
+    /// Whether it is in the pod, and not at home.
+    in_pod: bool,
+    /// The devices of the pod that stand on it.
+    upon: Vec<LinkFacts>,
+}
+
+impl Located {
+    fn at_home(facts: LinkFacts) -> Self {
+        Self {
+            facts,
+            in_pod: false,
+            upon: Vec::new(),
+        }
+    }
+}
+
+/// The VF's netdev, wherever it is; `None`: the PCI device is gone, or has no netdev because somebody
+/// took it from its driver.
 pub(super) fn locate(
     host: &Host,
     home: &mut Rtnl,
     pod: Option<&mut Sandbox>,
     pci: &PciAddr,
-) -> Result<Option<(LinkFacts, bool)>, Error> {
+) -> Result<Option<Located>, Error> {
     use xpu_linux::sysfs::SysfsError;
 
     // Only a namespace that is gone gives its devices back by itself. Subscribed before
@@ -299,41 +356,45 @@ pub(super) fn locate(
     };
     match vf::at_home(&host.sysfs, home, pci) {
         Ok(Some((name, index))) => {
-            return facts_at_home(host, home, name, index).map(|f| Some((f, false)));
+            let facts = facts_at_home(host, home, name, index)?;
+            return Ok(Some(Located::at_home(facts)));
         }
         Ok(None) => {}
         Err(SysfsError::NoDevice(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
     if let Some(pod) = pod
-        && let Some(facts) = vf::find(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
+        && let Some((facts, upon)) = vf::find_laden(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
     {
-        return Ok(Some((facts, true)));
+        let in_pod = true;
+        return Ok(Some(Located {
+            facts,
+            in_pod,
+            upon,
+        }));
     }
     // sysfs shows the namespace it was mounted in, which needn't be ours.
     if let Some(facts) = vf::find(&host.sysfs, home, pci, host.proof)? {
-        return Ok(Some((facts, false)));
+        return Ok(Some(Located::at_home(facts)));
     }
-    if host
-        .sysfs
-        .driver(pci)
-        .is_none_or(|driver| is_userspace(&driver))
-    {
+    if has_no_netdev(host, pci) {
         return Ok(None);
     }
     let Some(events) = &mut returns else {
-        return Err(Error::Device(format!(
-            "the VF {pci} has no netdev, neither in the pod nor on the host; \
-             it may be bound to another driver or in a third namespace"
+        // A pod that may make namespaces must not keep itself from ending by that.
+        return Err(Error::Busy(format!(
+            "the VF {pci} has no netdev, neither in the pod nor on the host; it may be in another \
+             namespace, with whose end it comes home"
         )));
     };
     let until = Instant::now() + RETURN_WAIT;
     let back = events.wait(until, |link| (host.proof)(&host.sysfs, link, pci))?;
-    back.map(|facts| Some((facts, false))).ok_or_else(|| {
-        Error::Busy(format!(
-            "the VF {pci} has not come back from its pod's namespace yet"
-        ))
-    })
+    back.map(|facts| Some(Located::at_home(facts)))
+        .ok_or_else(|| {
+            Error::Busy(format!(
+                "the VF {pci} has not come back from its pod's namespace yet"
+            ))
+        })
 }
 
 /// What a look without RTNL tells of a device at home; carrier is not looked for.
@@ -365,6 +426,8 @@ fn facts_at_home(
         group,
         alias,
         parent: None,
+        lower: None,
+        xdp: XdpModes::default(),
     })
 }
 
@@ -403,6 +466,7 @@ fn plan_home<'a>(
         flags: (facts.flags != flags).then_some(flags),
         txqlen: differs(origin.txqlen, facts.txqlen),
         group: differs(origin.group, facts.group),
+        plain: to.is_some(),
         ..Change::of(facts.index)
     }
 }

@@ -21,9 +21,10 @@ pub fn strip(
     origin: &Netdev,
     name: &IfName,
 ) -> Result<(), Error> {
-    let Some((facts, _)) = locate(host, home, None, pci)? else {
+    let Some(found) = locate(host, home, None, pci)? else {
         return Ok(());
     };
+    let facts = found.facts;
     if facts.name == origin.name.as_str() && *name != origin.name {
         return Ok(()); // ADD didn't come that far: whatever it has is the host's
     }

@@ -11,21 +11,41 @@ use crate::{host::read_small, port::Key};
 /// The file with the record that the sweep looked at last.
 const CURSOR: &str = "cursor";
 
+/// What is in the folder of records.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The keys of all records, in no order.
+    pub keys: Vec<Key>,
+    /// Those whose record is being written, or whose writer ended while it was.
+    pub unwritten: Vec<Key>,
+}
+
 impl Journal {
     /// The keys of all records, in no order. No record is opened.
     ///
     /// # Errors
     /// [`JournalError::File`].
     pub fn keys(&self) -> Result<Vec<Key>, JournalError> {
+        Ok(self.listing()?.keys)
+    }
+
+    /// What is in the folder of records.
+    ///
+    /// # Errors
+    /// [`JournalError::File`].
+    pub fn listing(&self) -> Result<Listing, JournalError> {
         let dir = self.root.join("attachments");
         let failed = |source| file_error("list", &dir, source);
-        let mut keys = Vec::new();
+        let mut listing = Listing::default();
         for entry in fs::read_dir(&dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            // What is no key is a temporary file of a writer at work.
-            keys.extend(name.to_str().and_then(Key::from_file_name));
+            let Some(name) = name.to_str() else { continue };
+            match name.strip_suffix(".tmp") {
+                None => listing.keys.extend(Key::from_file_name(name)),
+                Some(name) => listing.unwritten.extend(Key::from_file_name(name)),
+            }
         }
-        Ok(keys)
+        Ok(listing)
     }
 
     /// The record that the sweep looked at last; `None` also when the file is torn, from

@@ -34,6 +34,7 @@ use serde::Deserialize;
 use xpu_linux::sysfs::PciAddr;
 
 pub use backoff::Subject;
+pub use listing::Listing;
 pub use record::{Ipam, NetNsRef, Netdev, Record, Step, Vf};
 pub use tombstone::Tombstone;
 
@@ -268,6 +269,13 @@ impl Journal {
         })
     }
 
+    /// The file of a record that was set aside since it can't be read.
+    #[must_use]
+    pub fn unreadable(&self, key: &Key) -> Option<PathBuf> {
+        let aside = self.root.join("corrupt").join(key.as_str());
+        aside.symlink_metadata().is_ok().then_some(aside)
+    }
+
     /// Gives up an attachment's claim on its VF. The caller holds the VF's lock and knows that the
     /// claim is this attachment's.
     ///
@@ -444,7 +452,11 @@ fn write_durably(path: &Path, line: &str) -> Result<File, JournalError> {
         }
         Ok(file)
     };
-    write().map_err(|source| file_error("write", path, source))
+    write().map_err(|source| {
+        // A full disk leaves a part, which nobody would look for.
+        let _gone = fs::remove_file(&temporary);
+        file_error("write", path, source)
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     harness::{MAC, MTU, Node, PCI, VF, is_up, name_of, run},
-    verbs::{ipam, of_network, with},
+    verbs::ipam,
 };
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
@@ -311,62 +311,6 @@ fn a_further_name_that_the_pod_has_keeps_no_vf() {
     assert_eq!(names, ["eth0", "rack7"]);
 }
 
-/// Gives the VF to a driver that makes no netdev of it.
-fn give_to_a_program(node: &Node) {
-    node.hide_netdev();
-    let device = node.root.path().join("sys/bus/pci/devices").join(PCI);
-    std::os::unix::fs::symlink("../../drivers/vfio-pci", device.join("driver")).unwrap();
-}
-
-/// Lists the VF's MAC in the host's file.
-fn list_mac(node: &Node, mac: &str) {
-    let path = |name: &str| node.root.path().join(name);
-    std::fs::write(path("macs"), json!({ PCI: mac }).to_string()).unwrap();
-    let host = json!({"pci_to_mac_path": path("macs")});
-    std::fs::write(path("host.conf"), host.to_string()).unwrap();
-}
-
-/// Whoever ends it, DEL, GC or the sweep: there is no netdev to look for, and nothing is left.
-#[test]
-fn a_programs_vf_has_its_mac_from_the_hosts_file_and_leaves_nothing() {
-    let mac = "02:00:00:00:00:07";
-    let mut node = Node::new();
-    let (pod, other) = (node.pod(), node.pod());
-    give_to_a_program(&node);
-    list_mac(&node, mac);
-    let config = node.config(ipam());
-    let add = || {
-        let answer = node.call("ADD", "c1", &pod, &config).ok();
-        let interface = json!({"name": "net1", "mac": mac, "sandbox": pod, "pciID": PCI});
-        assert_eq!(answer["interfaces"], json!([interface]));
-        assert_eq!(answer["ips"][0]["address"], "10.1.2.3/24");
-        assert_eq!(node.agent.only_port().1.mac_address, [2, 0, 0, 0, 0, 7]);
-        assert_eq!(Node::links(name_of(&pod)), ["lo"]);
-    };
-    add();
-    node.call("DEL", "c1", &pod, &config).ok();
-    node.assert_clean();
-    add();
-    let gc = |list: Value| {
-        of_network(
-            &node,
-            "GC",
-            &with(&config, "cni.dev/valid-attachments", &list),
-        )
-        .ok()
-    };
-    gc(json!([{"containerID": "c1", "ifname": "net1"}]));
-    assert_eq!(node.agent.ports().len(), 1);
-    gc(json!([]));
-    node.assert_clean();
-    add();
-    node.call("DEL", "c2", &other, &config).ok();
-    assert_eq!(node.agent.ports().len(), 1, "its pod lives");
-    run("ip", &["netns", "del", name_of(&pod)]);
-    node.call("DEL", "c2", &other, &config).ok();
-    node.assert_clean();
-}
-
 /// A pod whose wire is dead gets its addresses all the same, after a wait that ends.
 #[test]
 fn without_carrier_an_add_ends() {
@@ -381,25 +325,6 @@ fn without_carrier_an_add_ends() {
     // Of the ten seconds that a call has.
     assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     node.call("DEL", "c1", &pod, &config).ok();
-    node.assert_clean();
-}
-
-/// A program's VF can be told an address by its PF alone.
-#[test]
-fn a_mac_that_nobody_can_give_is_refused_and_not_dropped() {
-    let mut node = Node::new();
-    let pod = node.pod();
-    give_to_a_program(&node);
-    let config = node.config(json!({"mac": "02:00:00:00:00:07"}));
-    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
-    assert_eq!(code, 2, "{msg}");
-    assert!(msg.starts_with("`mac`"), "{msg}");
-    assert!(msg.contains("02:00:00:00:00:07"), "{msg}");
-    let config = node.config(json!({"ipam": {"type": "dhcp"}}));
-    node.make_dhcp();
-    list_mac(&node, MAC);
-    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
-    assert_eq!((code, msg.starts_with("`ipam.type`")), (7, true), "{msg}");
     node.assert_clean();
 }
 
@@ -650,4 +575,18 @@ impl Wire {
             }
         }
     }
+}
+
+/// A virtio VF's netdev belongs to the device on the virtio bus, not to the PCI function itself.
+#[test]
+fn a_virtio_vf_is_found_below_its_function() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let device = node.root.path().join("sys/bus/pci/devices").join(PCI);
+    std::fs::create_dir(device.join("virtio7")).unwrap();
+    std::fs::rename(device.join("net"), device.join("virtio7/net")).unwrap();
+    node.call("ADD", "c1", &pod, &config).ok();
+    assert_eq!(Node::link(name_of(&pod), "net1")["address"], MAC);
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
 }

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use xpu_cni::{
     journal::Journal,
     lock::{Lock, lock},
+    port::Key,
 };
 
 use crate::agent::FakeAgent;
@@ -133,6 +134,7 @@ impl Node {
         fs::write(class.join("netdev_group"), "0\n").unwrap();
         fs::create_dir_all(devices.join(PF)).unwrap();
         symlink(format!("../{PF}"), devices.join(&pci).join("physfn")).unwrap();
+        symlink("../../drivers/igbvf", devices.join(&pci).join("driver")).unwrap();
         let function = devices.join(PF).join(format!("virtfn{number}"));
         symlink(format!("../{pci}"), function).unwrap();
         pci
@@ -197,6 +199,19 @@ impl Node {
             .join(PCI)
             .join("net");
         fs::remove_dir(net.join(VF)).unwrap();
+    }
+
+    /// Gives the VF to a driver that makes no netdev of it.
+    pub fn give_to_a_program(&self) {
+        symlink("../../drivers/vfio-pci", self.without_driver()).unwrap();
+    }
+
+    /// Takes the VF from its driver; gives where that was.
+    pub fn without_driver(&self) -> PathBuf {
+        self.hide_netdev();
+        let device = self.root.path().join("sys/bus/pci/devices").join(PCI);
+        fs::remove_file(device.join("driver")).unwrap();
+        device.join("driver")
     }
 
     /// A new pod's namespace; gives its path.
@@ -292,6 +307,13 @@ impl Node {
     pub fn hold(&self, pci: &str) -> Lock {
         let journal = Journal::open(&self.root.path().join("state")).unwrap();
         lock(&journal.vf_lock(&pci.parse().unwrap()), Instant::now()).unwrap()
+    }
+
+    /// The lock of an attachment, as another call of the plugin holds it.
+    pub fn hold_attachment(&self, key: &str) -> Lock {
+        let journal = Journal::open(&self.root.path().join("state")).unwrap();
+        let key = Key::from_file_name(key).unwrap();
+        lock(&journal.attachment_lock(&key), Instant::now()).unwrap()
     }
 
     /// The names of a pod's links, or of the host's.

@@ -17,8 +17,14 @@ fn ip(netns: &str, line: &str) {
 /// What a pod does to an interface whose frames it wants the next pod to lose, or to see.
 fn spoil(pod: &Path) {
     let line = "link set net1 arp off multicast off promisc on allmulticast on trailers off \
-                txqueuelen 77 group 9";
+                txqueuelen 77 group 9 broadcast 02:00:00:00:00:66 mode dormant";
     ip(name_of(pod), line);
+}
+
+/// What every Ethernet device is told from: the address of its broadcasts, and whether it waits for
+/// somebody's word before it is operational.
+fn manners(link: &Value) -> [&Value; 2] {
+    [&link["broadcast"], &link["link_mode"]]
 }
 
 #[test]
@@ -34,6 +40,7 @@ fn flags_queue_and_group_of_the_pods_go_with_the_pod() {
     for key in ["flags", "txqlen", "group"] {
         assert_eq!(has[key], had[key], "{key}");
     }
+    assert_eq!(manners(&has), manners(&had));
     // The same where the kernel brought it home: it puts nothing back.
     node.call("ADD", "c1", &old, &config).ok();
     spoil(&old);
@@ -51,6 +58,36 @@ fn flags_queue_and_group_of_the_pods_go_with_the_pod() {
     node.call("ADD", "c2", &new, &config).ok();
     let net1 = Node::link(name_of(&new), "net1");
     assert_eq!(flags(&net1), ["BROADCAST", "MULTICAST", "UP"], "{net1}");
+    assert_eq!(manners(&net1), manners(&had));
+    node.call("DEL", "c2", &new, &config).ok();
+    node.assert_clean();
+}
+
+/// A VLAN or a macvlan does not follow its lower device to another namespace, but goes on hearing and
+/// sending by it: the next pod's frames.
+#[test]
+fn what_stands_on_the_interface_does_not_stay_on_the_vf() {
+    let mut node = Node::new();
+    let (old, new, config) = (node.pod(), node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &old, &config).ok();
+    ip(
+        name_of(&old),
+        "link add spy link net1 type macvlan mode passthru",
+    );
+    ip(name_of(&old), "link set spy up");
+    ip(name_of(&old), "link add own type bridge");
+    ip(name_of(&old), "link add above link own type macvlan");
+    let had = |name| Node::links(name_of(&old)).contains(&name);
+    node.call("DEL", "c1", &old, &config).ok();
+    node.assert_clean();
+    assert!(!had("spy".to_owned()));
+    // What the pod has beside the VF is its own.
+    for name in ["own", "above"] {
+        assert!(had(name.to_owned()), "{name}");
+    }
+    node.call("ADD", "c2", &new, &config).ok();
+    let net1 = Node::link(name_of(&new), "net1");
+    assert_eq!(net1["promiscuity"], 0, "{net1}");
     node.call("DEL", "c2", &new, &config).ok();
     node.assert_clean();
 }

@@ -254,9 +254,12 @@ fn a_port_outlives_the_place_of_its_certificate() {
     }
 
     // The port of a pod that has run all the while.
-    node.call("ADD", "c1", &pod, &config).ok();
+    let told = node.call("ADD", "c1", &pod, &config).ok();
     fs::remove_dir_all(&files.0).unwrap();
     Files::at(&node, "pki-4").write(&ca, &ca.client());
+    let mut check = config.clone();
+    check["prevResult"] = told;
+    node.call("CHECK", "c1", &pod, &check).ok();
     node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
 }

@@ -1,6 +1,9 @@
 //! Going home, as pure plans.
 
-use xpu_linux::sync::{RtnlError, link::SetFlags};
+use xpu_linux::sync::{
+    RtnlError,
+    link::{SetFlags, XdpModes},
+};
 
 use super::*;
 use crate::device::by_way_of_down;
@@ -33,6 +36,8 @@ fn facts(origin: &Netdev) -> LinkFacts {
         group: Some(0),
         alias: None,
         parent: None,
+        lower: None,
+        xdp: XdpModes::default(),
     }
 }
 

@@ -166,6 +166,14 @@ impl Sysfs {
         text.trim_end().parse().ok()
     }
 
+    /// The bridge, bond or other device that a netdev is a port of.
+    #[must_use]
+    pub fn master(&self, netdev: &IfName) -> Option<String> {
+        let dir = self.root.join("class/net").join(netdev.as_str());
+        let link = fs::read_link(dir.join("master")).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+
     /// The kernel driver bound to a function.
     #[must_use]
     pub fn driver(&self, pci: &PciAddr) -> Option<String> {

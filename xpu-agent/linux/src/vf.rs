@@ -32,9 +32,26 @@ pub fn find(
     pci: &PciAddr,
     proof: Proof,
 ) -> Result<Option<LinkFacts>, RtnlError> {
-    Ok(link::links(rtnl)?
-        .into_iter()
-        .find(|link| proof(sysfs, link, pci)))
+    Ok(find_laden(sysfs, rtnl, pci, proof)?.map(|(vf, _)| vf))
+}
+
+/// As [`find`], with the devices of that namespace that stand on the VF.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn find_laden(
+    sysfs: &Sysfs,
+    rtnl: &mut Rtnl,
+    pci: &PciAddr,
+    proof: Proof,
+) -> Result<Option<(LinkFacts, Vec<LinkFacts>)>, RtnlError> {
+    let mut links = link::links(rtnl)?;
+    let Some(at) = links.iter().position(|link| proof(sysfs, link, pci)) else {
+        return Ok(None);
+    };
+    let vf = links.swap_remove(at);
+    links.retain(|link| link.lower == Some(vf.index));
+    Ok(Some((vf, links)))
 }
 
 /// The VF's netdev in the namespace that both `sysfs` and the socket belong to: its
@@ -59,7 +76,7 @@ pub fn at_home(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::link::SetFlags;
+    use crate::sync::link::{SetFlags, XdpModes};
 
     #[test]
     fn a_link_is_a_vfs_by_its_function_or_by_the_virtio_device_below_that() {
@@ -83,6 +100,8 @@ mod tests {
                 group: None,
                 alias: Some(vf.to_owned()),
                 parent: parent.map(str::to_owned),
+                lower: None,
+                xdp: XdpModes::default(),
             };
             by_parent(&sysfs, &link, &vf.parse().unwrap())
         };

@@ -15,7 +15,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Prop},
+    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkMode, LinkXdp, Prop},
 };
 use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
@@ -50,6 +50,37 @@ pub struct LinkFacts {
     /// The bus address of the device behind it (`IFLA_PARENT_DEV_NAME`), which for a
     /// VF is its PCI address. Unlike the name, no pod can change it.
     pub parent: Option<String>,
+    /// The device of the same namespace that it stands on, as a VLAN or a macvlan does.
+    pub lower: Option<IfIndex>,
+    /// The XDP programs on it.
+    pub xdp: XdpModes,
+}
+
+/// Where XDP programs are attached to a link: the kernel's generic code, its driver, its hardware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct XdpModes(u32);
+
+impl XdpModes {
+    /// By the attribute that tells the program, the flag of `linux/if_link.h` that stands for where it
+    /// is.
+    const BY_PROGRAM: [(u16, u32); 3] = [
+        (IFLA_XDP_DRV_PROG_ID, XDP_FLAGS_DRV_MODE),
+        (IFLA_XDP_SKB_PROG_ID, XDP_FLAGS_SKB_MODE),
+        (IFLA_XDP_HW_PROG_ID, XDP_FLAGS_HW_MODE),
+    ];
+
+    fn read(nested: &[u8]) -> Self {
+        let programs = attributes(nested).filter_map(|(kind, _)| {
+            let mut known = Self::BY_PROGRAM.iter();
+            known.find_map(|(program, flag)| (*program == kind).then_some(flag))
+        });
+        Self(programs.fold(0, |modes, flag| modes | flag))
+    }
+
+    fn flags(self) -> impl Iterator<Item = u32> {
+        let all = Self::BY_PROGRAM.into_iter().map(|(_, flag)| flag);
+        all.filter(move |flag| self.0 & flag != 0)
+    }
 }
 
 /// The flags of a link, besides `UP`, that whoever configures it can set (`__dev_change_flags()`,
@@ -103,12 +134,21 @@ impl NetlinkDeserializable for Told {
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_TXQLEN: u16 = 13;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_XDP: u16 = 43;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_PARENT_DEV_NAME: u16 = 56;
+const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+const IFLA_XDP_HW_PROG_ID: u16 = 7;
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+const XDP_FLAGS_HW_MODE: u32 = 1 << 3;
 
 impl LinkFacts {
     /// Reads a `struct ifinfomsg` and the attributes behind it.
@@ -131,7 +171,10 @@ impl LinkFacts {
             group: None,
             alias: None,
             parent: None,
+            lower: None,
+            xdp: XdpModes::default(),
         };
+        let mut lower_is_elsewhere = false;
         for (kind, value) in attributes(payload.get(HEADER..)?) {
             match kind {
                 IFLA_ADDRESS => {
@@ -149,8 +192,15 @@ impl LinkFacts {
                     facts.alt_names.extend(names);
                 }
                 IFLA_PARENT_DEV_NAME => facts.parent = Some(text(value)),
+                IFLA_LINK => facts.lower = number(value).and_then(IfIndex::new),
+                IFLA_LINK_NETNSID => lower_is_elsewhere = true,
+                IFLA_XDP => facts.xdp = XdpModes::read(value),
                 _ => {}
             }
+        }
+        // An index of another namespace says nothing here.
+        if lower_is_elsewhere {
+            facts.lower = None;
         }
         Some(facts)
     }
@@ -217,7 +267,8 @@ pub fn alt_names(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<OsString>, RtnlE
 }
 
 /// A change to one link, sent as one message: the kernel works through it in the
-/// order namespace, MAC, MTU, group, name, alias, flags with up or down, queue (`do_setlink()`).
+/// order namespace, MAC, MTU, group, name, alias, broadcast address, flags with up or down, queue,
+/// link mode (`do_setlink()`).
 #[derive(Debug)]
 pub struct Change<'a> {
     /// The link, by its index where it is now.
@@ -240,6 +291,9 @@ pub struct Change<'a> {
     pub txqlen: Option<u32>,
     /// The group of devices that it is in.
     pub group: Option<u32>,
+    /// Broadcast address and link mode (whether it may be operational) as every Ethernet device has
+    /// them from the start.
+    pub plain: bool,
 }
 
 impl<'a> Change<'a> {
@@ -257,6 +311,7 @@ impl<'a> Change<'a> {
             flags: None,
             txqlen: None,
             group: None,
+            plain: false,
         }
     }
 
@@ -274,10 +329,11 @@ impl<'a> Change<'a> {
             flags,
             txqlen,
             group,
+            plain,
         } = self;
         let same = netns.is_none() && name.is_none() && alias.is_none();
         let same = same && mac.is_none() && mtu.is_none() && up.is_none();
-        same && flags.is_none() && txqlen.is_none() && group.is_none()
+        same && flags.is_none() && txqlen.is_none() && group.is_none() && !plain
     }
 
     /// The message. `RTM_NEWLINK` with an index is a change of an existing link.
@@ -311,12 +367,43 @@ impl<'a> Change<'a> {
         );
         attributes.extend(self.txqlen.map(LinkAttribute::TxQueueLen));
         attributes.extend(self.group.map(LinkAttribute::Group));
+        if self.plain {
+            attributes.push(LinkAttribute::Broadcast(vec![0xff; 6]));
+            attributes.push(LinkAttribute::Mode(LinkMode::Default));
+        }
         Request {
             what,
             message: RouteNetlinkMessage::NewLink(message),
             flags: 0,
         }
     }
+}
+
+/// Deletes a link of software, such as a VLAN.
+#[must_use]
+pub fn delete(link: &LinkFacts) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = link.index.get();
+    Request {
+        what: format!("delete {}", link.name),
+        message: RouteNetlinkMessage::DelLink(message),
+        flags: 0,
+    }
+}
+
+/// Takes the XDP programs from a link, one to a message.
+pub fn without_xdp(link: &LinkFacts) -> impl Iterator<Item = Request> {
+    link.xdp.flags().map(|flag| {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index.get();
+        let none = vec![LinkXdp::Fd(-1), LinkXdp::Flags(flag)];
+        message.attributes.push(LinkAttribute::Xdp(none));
+        Request {
+            what: format!("take the XDP program from {}", link.name),
+            message: RouteNetlinkMessage::SetLink(message),
+            flags: 0,
+        }
+    })
 }
 
 /// Takes a further name from a link. One to a message: the kernel stops at the first of a list that
@@ -413,6 +500,36 @@ mod tests {
         assert_eq!(link.header.flags, SetFlags::ALL);
         assert_eq!(link.header.change_mask, SetFlags::ALL);
         assert!(!SetFlags::ALL.intersects(LinkFlags::Up | LinkFlags::LowerUp));
+    }
+
+    #[test]
+    fn each_xdp_program_of_a_link_is_taken_where_it_is() {
+        let mut message = LinkMessage::default();
+        message.header.index = 7;
+        let programs = vec![LinkXdp::SkbProgId(5), LinkXdp::HwProgId(6)];
+        message.attributes = vec![LinkAttribute::Xdp(programs), LinkAttribute::Link(9)];
+        let read = |message: &LinkMessage| {
+            use netlink_packet_core::Emitable;
+            let mut bytes = vec![0; message.buffer_len()];
+            message.emit(&mut bytes);
+            LinkFacts::read(&bytes).unwrap()
+        };
+        let facts = read(&message);
+        assert_eq!(facts.lower, IfIndex::new(9));
+        let taken = without_xdp(&facts).map(|request| match request.message {
+            RouteNetlinkMessage::SetLink(link) => link.attributes,
+            other => panic!("{other:?}"),
+        });
+        let none = |flag| {
+            vec![LinkAttribute::Xdp(vec![
+                LinkXdp::Fd(-1),
+                LinkXdp::Flags(flag),
+            ])]
+        };
+        assert_eq!(Vec::from_iter(taken), [none(2), none(8)]);
+        // An index of another namespace is none here.
+        message.attributes.push(LinkAttribute::LinkNetNsId(3));
+        assert_eq!(read(&message).lower, None);
     }
 
     #[test]
