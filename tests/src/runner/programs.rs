@@ -61,7 +61,8 @@ pub fn copy(source: &Path, target: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let partial = folder.join(format!(".{name}.{}", std::process::id()));
-    fs::copy(source, &partial)?;
+    // In one write: the kernel then keeps it in large folios.
+    fs::write(&partial, fs::read(source)?)?;
     fs::set_permissions(&partial, Permissions::from_mode(0o755))?;
     File::options()
         .write(true)

@@ -102,6 +102,10 @@ impl Namespace {
     /// hold the lock that everybody else then waits for, and have RCU barriers of their own, which
     /// the next move's stands in line behind. Nothing tells their end; 35 ms are usual for one.
     ///
+    /// When it goes on is random against the kernel's ticks: a move waits for one RCU grace period,
+    /// or for two where a tick falls between what freed something and it. Begun always as long after
+    /// a tick, as a sleeper wakes, a run would measure all of its calls either lucky or unlucky.
+    ///
     /// # Errors
     /// Where that takes minutes.
     #[expect(
@@ -112,7 +116,9 @@ impl Namespace {
         const REST: Duration = Duration::from_millis(80);
         const QUIET: Duration = Duration::from_millis(1);
         const LIMIT: Duration = Duration::from_secs(240);
-        std::thread::sleep(REST);
+        /// Of a kernel with the lowest `CONFIG_HZ`, 100.
+        const TICK: Duration = Duration::from_millis(10);
+        std::thread::sleep(REST + TICK.mul_f64(fastrand::f64()));
         let start = Instant::now();
         let mut quiet = 0;
         while quiet < 3 {

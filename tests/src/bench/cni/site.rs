@@ -1,9 +1,6 @@
 //! Where is measured: a node with VFs, our plugin on it, and others'.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -62,13 +59,14 @@ pub trait Site {
     fn found(&self, vf: &Vf) -> Result<()>;
 }
 
-/// Where programs are started from in the lab's machine; not where other jobs have theirs.
+/// Where programs are started from in the lab's machine, whose work tree is 9p; not where other jobs
+/// have theirs.
 const IN_GUEST: &str = "/opt/lab/bench";
 
 /// A program of the benchmark's, built by `make bench-tools`.
 ///
 /// # Errors
-/// Where it can't be copied into the guest's memory.
+/// Where it can't be copied.
 pub fn tool(name: &str) -> Result<PathBuf> {
     ready(target_folder().join("bench").join(name))
 }
@@ -81,13 +79,14 @@ pub fn shipped(name: &str) -> Result<PathBuf> {
     ready(target_folder().join("cni").join(name))
 }
 
-/// A program where it starts as fast as it can: in the lab's machine that is not the work tree, which
-/// is 9p there.
+/// A program as an installer leaves it: written in one piece, so that the kernel has it in large
+/// folios and maps it with fewer faults than what a linker wrote here and there.
 fn ready(program: PathBuf) -> Result<PathBuf> {
-    if env::var_os("XPU_LAB_GUEST").is_none() {
-        return Ok(program);
-    }
-    let copy = Path::new(IN_GUEST).join(program.file_name().unwrap_or_default());
+    let folder = match env::var_os("XPU_LAB_GUEST") {
+        Some(_) => PathBuf::from(IN_GUEST),
+        None => target_folder().join("bench/installed"),
+    };
+    let copy = folder.join(program.file_name().unwrap_or_default());
     programs::copy(&program, &copy).with_context(|| format!("copy {}", program.display()))?;
     Ok(copy)
 }
