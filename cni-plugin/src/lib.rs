@@ -28,6 +28,7 @@ pub mod lock;
 pub mod log;
 pub mod pf;
 pub mod port;
+mod privileges;
 pub mod result;
 pub mod sandbox;
 pub mod settings;
@@ -266,6 +267,11 @@ fn dispatch(
     let log = Log::new(Level::from_config(level), file, prefix);
     for remark in raw.remarks() {
         log.warn(remark);
+    }
+    if let Err(error) = privileges::load_no_modules() {
+        let told =
+            "can't give up CAP_SYS_MODULE, with which a name that a pod chose may load a module";
+        log.warn(format_args!("{told}: {error}"));
     }
     let call = Call {
         host,

@@ -6,8 +6,8 @@
 //!
 //! With `XPU_TESTBED_KILL_AT=n` the process kills itself at the n-th checkpoint, counted from 1,
 //! and says which one that is; with `XPU_TESTBED_KILL_AFTER_US=n` the kernel kills it after
-//! n microseconds, wherever it is then. `XPU_TESTBED_NO_VF_MAC`: see [`no_vf_mac`];
-//! `XPU_TESTBED_AFTER`: see [`meanwhile`].
+//! n microseconds, wherever it is then. `XPU_TESTBED_BOOT` names the file that tells the boot.
+//! `XPU_TESTBED_NO_VF_MAC`: see [`no_vf_mac`]; `XPU_TESTBED_AFTER`: see [`meanwhile`].
 
 #![no_main]
 
@@ -55,7 +55,7 @@ fn run() -> ExitCode {
 /// What a test made in a folder, with veth pairs for VFs.
 fn made_host(root: &Path) -> Host {
     let real = Host::real();
-    let boot = Some(root.join("boot_id")).filter(|file| file.exists());
+    let boot = env::var_os("XPU_TESTBED_BOOT").map(PathBuf::from);
     Host {
         boot: boot.unwrap_or(real.boot),
         sysfs: Sysfs::at(root.join("sys")),

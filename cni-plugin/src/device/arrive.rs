@@ -31,7 +31,7 @@ pub fn take_mac(host: &Host, home: &mut Rtnl, netdev: &Netdev, mac: Mac) -> Resu
     if ioctl::mac(home, name).map_err(vanished)? == Some(mac) {
         return Ok(());
     }
-    let index = ioctl::index(home, name).map_err(vanished)?;
+    let index = ioctl::index_of_known(home, name).map_err(vanished)?;
     let request = |mtu| {
         let change = Change {
             mtu: Some(mtu),
@@ -124,7 +124,7 @@ pub fn move_in(
         source,
     };
     // The index may have changed with the namespace.
-    let index = ioctl::index(&pod.rtnl, name).map_err(vanished)?;
+    let index = ioctl::index_of_known(&pod.rtnl, name).map_err(vanished)?;
     let has = ioctl::mac(&pod.rtnl, name).map_err(vanished)?;
     if has != Some(*mac) {
         (host.checkpoint)("mac");

@@ -99,14 +99,13 @@ fn a_boot_that_cannot_be_told_condemns_no_record() {
         node.config(json!({"ipam": {"type": "fake-ipam"}})),
     );
     node.call("ADD", "c1", &pod, &config).ok();
-    let boot = node.root.path().join("boot_id");
-    fs::create_dir(&boot).unwrap();
-    let (code, msg) = node.call("DEL", "c1", &pod, &config).error();
+    let env = [("XPU_TESTBED_BOOT", "/proc/none")];
+    let answer = node.call_with("DEL", "c1", &pod, &config.to_string(), &env);
+    let (code, msg) = answer.error();
     assert_eq!(code, 5, "{msg}");
     assert_eq!(node.state("attachments").len(), 1);
     assert_eq!(node.agent.ports().len(), 1);
     assert_eq!(node.ipam_log(), ["ADD c1 net1"]);
-    fs::remove_dir(boot).unwrap();
     node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
 }

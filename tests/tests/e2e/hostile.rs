@@ -93,12 +93,14 @@ fn a_mac_of_a_pods_own_choice_ends_with_it() -> Result<()> {
 #[test]
 fn flags_queue_and_group_of_a_pods_end_with_it() -> Result<()> {
     const SPOILT: &str = "link set net1 arp off multicast off promisc on allmulticast on \
-                          txqueuelen 77 group 9\n";
+                          txqueuelen 77 group 9 broadcast 02:00:00:00:66:66 mode dormant\n";
     let lab = Lab::start()?;
     create("logical-bridge net-blue --vlan 100")?;
     let vf = &lab.vfs[0];
     let before = link(&vf.name)?;
-    let told = |link: &Value| ["flags", "txqlen", "group"].map(|key| link[key].clone());
+    let keys = ["flags", "txqlen", "group"];
+    let told = |link: &Value| keys.map(|key| link[key].clone());
+    let manners = |link: &Value| ["broadcast", "link_mode"].map(|key| link[key].clone());
     for is_first_to_go in [false, true] {
         let pod = Pod::create("flags")?;
         let attachment = attach(&pod, vf)?;
@@ -112,8 +114,72 @@ fn flags_queue_and_group_of_a_pods_end_with_it() -> Result<()> {
         })?;
         let after = link(&vf.name)?;
         ensure!(told(&after) == told(&before), "{after}, not {before}");
+        // The kernel brings it home as it is; the next pod has it as any.
+        let next = Pod::create("next")?;
+        let attachment = attach(&next, vf)?;
+        let inside = next.netns().json("ip -j -d link show net1")?[0].clone();
+        ensure!(
+            manners(&inside) == manners(&before),
+            "{inside}, not {before}"
+        );
+        attachment.del()?;
     }
     Ok(())
+}
+
+/// A VLAN or a macvlan does not follow its lower device to another namespace: it would hear and send
+/// by the next pod's wire.
+#[test]
+fn what_stands_on_a_pods_interface_ends_with_it() -> Result<()> {
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let vf = &lab.vfs[0];
+    let (old, new) = (Pod::create("old")?, Pod::create("new")?);
+    let attachment = attach(&old, vf)?;
+    old.netns().ip_batch(
+        "link add link net1 name tagged type vlan id 7\n\
+         link add spy link net1 type macvlan mode passthru\n\
+         link set tagged up\n\
+         link set spy up\n",
+    )?;
+    attachment.del()?;
+    is_home(vf)?;
+    let left = old.netns().json("ip -j link show")?;
+    let left: Vec<_> = left.as_array().context("no list")?.iter().collect();
+    ensure!(left.iter().all(|link| link["ifname"] == "lo"), "{left:?}");
+    let attachment = attach(&new, vf)?;
+    let inside = new.netns().json("ip -j -d link show net1")?[0].clone();
+    ensure!(inside["promiscuity"] == 0, "{inside}");
+    attachment.del()
+}
+
+/// The kernel takes the name of a device that isn't there for that of a module, and runs a program to
+/// load it: for root, by whatever name a pod chose.
+#[test]
+fn no_call_has_the_kernel_load_a_module() -> Result<()> {
+    const LOADER: &str = "/proc/sys/kernel/modprobe";
+    let lab = Lab::start()?;
+    create("logical-bridge net-blue --vlan 100")?;
+    let (script, asked) = ("/run/lab/modprobe", "/run/lab/modprobe.log");
+    fs::write(script, format!("#!/bin/sh\necho \"$@\" >> {asked}\n"))?;
+    command::run(&format!("chmod 755 {script}"))?;
+    let own = fs::read_to_string(LOADER)?;
+    let pod = Pod::create("modules")?;
+    let done = || -> Result<()> {
+        fs::write(LOADER, script)?;
+        // The witness works.
+        let _none = command::run("ip link add type no-such-kind");
+        let told = fs::read_to_string(asked)?;
+        ensure!(told.contains("no-such-kind"), "{told}");
+        fs::remove_file(asked)?;
+        attach(&pod, &lab.vfs[0])?.del()?;
+        let told = fs::read_to_string(asked).unwrap_or_default();
+        ensure!(told.is_empty(), "the kernel was to load: {told}");
+        Ok(())
+    };
+    let done = done();
+    fs::write(LOADER, own)?;
+    done
 }
 
 /// A bond gives its member back what it had found, when the member leaves it: a MAC and an MTU of

@@ -66,7 +66,7 @@ pub fn at_home(
 ) -> Result<Option<(IfName, IfIndex)>, SysfsError> {
     for name in sysfs.netdevs(pci)? {
         // It may have left between the two looks.
-        if let Ok(index) = ioctl::index(rtnl, &name) {
+        if let Ok(index) = ioctl::index_of_known(rtnl, &name) {
             return Ok(Some((name, index)));
         }
     }

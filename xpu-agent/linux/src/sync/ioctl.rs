@@ -1,11 +1,16 @@
-//! What `ioctl(2)` tells of a device without taking RTNL (`netdevice(7)`): a move of
+//! What a socket tells of a device without taking RTNL (`netdevice(7)`, `socket(7)`): a move of
 //! another device holds that lock for 16 ms, and these answers don't wait for it.
+//!
+//! For a name that no device has, the kernel lets each `ioctl` of root's load a module: it runs
+//! `modprobe`, twice, which takes longer than all else of a small program (`dev_load()`,
+//! net/core/dev_ioctl.c). So [`index`] finds out otherwise whether there is such a device.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use xpu_model::{IfIndex, IfName, Mac};
 
 use super::link::SetFlags;
@@ -42,11 +47,20 @@ fn ask(
     }
 }
 
-/// The index of `name`.
+/// The index of `name`. Binds the socket to that device, of which a netlink socket takes no notice.
 ///
 /// # Errors
 /// `ENODEV` when there is no such device here.
 pub fn index(fd: &impl AsFd, name: &IfName) -> io::Result<IfIndex> {
+    setsockopt(&fd.as_fd(), sockopt::BindToDevice, &name.as_str().into())?;
+    index_of_known(fd, name)
+}
+
+/// The index of `name`, which a device was just seen to have.
+///
+/// # Errors
+/// `ENODEV` when there is no such device here any more.
+pub fn index_of_known(fd: &impl AsFd, name: &IfName) -> io::Result<IfIndex> {
     let answer = ask(fd, libc::SIOCGIFINDEX, Some(name), 0)?;
     // SAFETY: SIOCGIFINDEX fills `ifru_ifindex`.
     let number = unsafe { answer.ifr_ifru.ifru_ifindex };
