@@ -108,6 +108,11 @@ where
         if ends(&mut self.end, context) {
             return Poll::Ready(Some(Err(stopping())));
         }
+        // What says itself that it is too long is not read: other callers would wait for that. A gRPC
+        // message says so in its prefix.
+        if self.framing == 0 {
+            self.permit.expect(self.body.size_hint().lower())?;
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
             let late = self.late.as_mut();
             let Some(late) = late else {

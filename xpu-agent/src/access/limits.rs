@@ -396,6 +396,12 @@ impl Permit {
         Ok(())
     }
 
+    /// Whether as much more of the message may come as there will be at least.
+    pub(super) fn expect(&self, more: u64) -> Result<(), Refusal> {
+        let more = usize::try_from(more).unwrap_or(usize::MAX);
+        self.announce(self.bytes.load(Relaxed).saturating_add(more))
+    }
+
     /// Whether a message of this size may come, its framing not counted.
     pub(super) fn announce(&self, bytes: usize) -> Result<(), Refusal> {
         let limit = self.limits.config().message_bytes;
