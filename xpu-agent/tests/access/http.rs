@@ -1,8 +1,12 @@
 //! Who may what at the HTTP listener, and what its limits say. The client is curl.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::Code;
 use xpu_agent::access::limits::Reason;
 
@@ -188,6 +192,27 @@ async fn what_is_too_large_for_any_time_is_not_told_to_come_again() {
         assert_eq!(refused.detail("RetryInfo"), None);
     }
     assert_eq!(rig.gate.limits().refused(Reason::MessageBytes), 8);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_says_that_it_is_too_long_is_refused_before_it_comes() {
+    let rig = Rig::new("[access]\nloopback = \"admin\"\n[limits]\nmessage_bytes = 65536").await;
+    let origin = connection(&rig, None).pop().unwrap();
+    let address = origin.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST {VRFS} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: 65537\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    let read = stream.read_exact(&mut answer);
+    tokio::time::timeout(Duration::from_secs(5), read)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
     rig.stop().await;
 }
 
