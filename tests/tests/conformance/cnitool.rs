@@ -143,7 +143,10 @@ fn check_status_and_gc_by_hand() -> Result<()> {
 #[test]
 fn the_public_plugins_networks_work_as_they_are() -> Result<()> {
     const BRIDGE: &str = "//network.opiproject.org/bridges/net-blue";
-    const FOLDER: &str = "/etc/cni/net.d/evpn-gw.d";
+    let folders = [
+        "/etc/kubernetes/cni/net.d/evpn-gw.d",
+        "/etc/cni/net.d/evpn-gw.d",
+    ];
     let node = Node::start()?;
     let vf = node.vf()?;
     let bin = format!("{FILES}/bin");
@@ -151,23 +154,26 @@ fn the_public_plugins_networks_work_as_they_are() -> Result<()> {
     command::run(&format!("xpu-cni install --bin-dir {bin}"))?;
     // Ours would be read first.
     fs::remove_dir_all(crate::HOST_CONFIG)?;
-    let _public = Folder::with(
-        FOLDER,
-        "evpn-gw.conf",
-        &json!({ "pci_to_mac_path": format!("{FOLDER}/pci_to_mac.conf") }),
-    )?;
     let access = json!({
         "logical_bridge": BRIDGE,
         "ipam": { "type": "static", "addresses": [{ "address": ADDRESS }] },
     });
-    for (network, kind) in [
+    let networks = [
         (access, "ACCESS"),
         (json!({ "logical_bridges": [BRIDGE] }), "TRUNK"),
         (json!({}), "TRUNK"),
-    ] {
+    ];
+    let cases = folders
+        .iter()
+        .flat_map(|folder| networks.iter().map(move |it| (folder, it)));
+    for (folder, (network, kind)) in cases {
+        let file = format!("{folder}/pci_to_mac.conf");
+        let _public = Folder::with(folder, "evpn-gw.conf", &json!({ "pci_to_mac_path": file }))?;
         let mut config = network.clone();
         config["type"] = "evpn-gw".into();
         config["deviceID"] = vf.pci.as_str().into();
+        // What the host pins is what a network may say, so this file was read.
+        config["pci_to_mac_path"] = file.into();
         let pod = Pod::create("public")?;
         let mut tool = Tool::new(&pod, "0.4.0", json!([config]))?;
         tool.path = format!("CNI_PATH={bin}:/usr/lib/cni");

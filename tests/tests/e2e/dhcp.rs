@@ -44,6 +44,18 @@ impl Drop for Running {
     }
 }
 
+/// The plugin's daemon, which keeps the leases.
+fn daemon() -> Result<Running> {
+    // What the last one left.
+    let _none = fs::remove_file(DAEMON);
+    let daemon = Running::start(&[&format!("{CNI_PATH}/dhcp"), "daemon"])?;
+    wait_until("the daemon listens", CONVERGENCE, || {
+        ensure!(Path::new(DAEMON).exists(), "no {DAEMON}");
+        Ok(())
+    })?;
+    Ok(daemon)
+}
+
 fn leases() -> String {
     fs::read_to_string(LEASES).unwrap_or_default()
 }
@@ -76,11 +88,7 @@ fn an_address_is_leased_for_the_pods_life() -> Result<()> {
         ensure!(sockets.contains(":67 "), "{sockets}");
         Ok(())
     })?;
-    let _daemon = Running::start(&[&format!("{CNI_PATH}/dhcp"), "daemon"])?;
-    wait_until("the daemon listens", CONVERGENCE, || {
-        ensure!(Path::new(DAEMON).exists(), "no {DAEMON}");
-        Ok(())
-    })?;
+    let daemon = daemon()?;
 
     let vf = &lab.vfs[0];
     let pod = Pod::create("dhcp-client")?;
@@ -107,6 +115,18 @@ fn an_address_is_leased_for_the_pods_life() -> Result<()> {
     ensure!(link[0]["addr_info"].to_string().contains(ip), "{link}");
     xpu_tests::guest::ping::reaches(pod.netns(), SERVER)?;
 
+    // All that a runtime may ask meanwhile.
+    let kept = attachment.clone().with(json!({ "prevResult": result }));
+    let told = kept.run("CHECK")?;
+    ensure!(told.ok, "CHECK: {}; {}", told.json, told.log);
+    let told = attachment.run("STATUS")?;
+    ensure!(told.ok, "STATUS: {}; {}", told.json, told.log);
+    let (pods, key) = (["dhcp-client", "dhcp-server"], "cni.dev/valid-attachments");
+    let valid = pods.map(|pod| json!({ "containerID": format!("pod-{pod}"), "ifname": INTERFACE }));
+    let told = attachment.clone().with(json!({ key: valid })).run("GC")?;
+    ensure!(told.ok, "GC: {}; {}", told.json, told.log);
+    ensure!(kept.run("CHECK")?.ok, "GC took what is valid");
+
     // The daemon gives the lease back from inside the pod, so the VF may go only after that.
     attachment.del()?;
     wait_until("the lease is given back", CONVERGENCE, || {
@@ -115,6 +135,18 @@ fn an_address_is_leased_for_the_pods_life() -> Result<()> {
         Ok(())
     })?;
     is_home(vf)?;
+
+    // A pod whose namespace's name is gone first ends all the same. The daemon has the namespace open
+    // until it ends, and the VF is in there until then.
+    attachment.add()?;
+    pod.netns().delete()?;
+    attachment.del()?;
+    drop(daemon);
+    let _another = self::daemon()?;
+    wait_until("the VF is home", CONVERGENCE, || {
+        attachment.del()?;
+        is_home(vf)
+    })?;
     server.attachment.del()?;
     ensure!(names("bridge-port")?.is_empty(), "a port is left");
     Ok(())

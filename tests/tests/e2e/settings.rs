@@ -244,9 +244,10 @@ fn a_vf_of_a_userspace_driver_gets_port_settings_addresses_and_device_info() -> 
     );
     let before = vf.as_pf_has_it()?;
     let info = "/var/run/k8s.cni.cncf.io/devinfo/cni/default-lab-settings_net1";
+    // A rate as Multus passes it on from the pod's annotation, in bit/s.
+    let bandwidth = json!({ "egressRate": 100_000_000, "egressBurst": 1_000_000 });
     let keys = json!({
-        "max_tx_rate": 100,
-        "runtimeConfig": { "CNIDeviceInfoFile": info, "mac": OTHER_MAC },
+        "runtimeConfig": { "CNIDeviceInfoFile": info, "mac": OTHER_MAC, "bandwidth": bandwidth },
     });
     let attachment = with(&pod, vf, keys).addresses(&["10.100.0.11/24"], &[]);
     let result = attachment.add()?;
