@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use xpu_agent::{
     access::tls::Tls,
     app::App,
-    config::{Config, LogFormat},
+    config::{Config, ConfigFile, ConfigText, LogFormat},
     lifecycle::{
         STOP_DEADLINE, checks,
         instance::{self, Instance},
@@ -29,7 +29,8 @@ use xpu_agent::{
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The configuration file; without one the defaults hold.
+    /// The configuration file. Without one named it is /etc/xpu-agent/agent.toml, if that is
+    /// there, else the defaults hold.
     #[arg(long, env = "XPU_AGENT_CONFIG", global = true)]
     config: Option<PathBuf>,
     /// Check the configuration and the certificates that it names, print it with all defaults,
@@ -72,7 +73,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = Config::load(arguments.config.as_deref(), std::env::vars_os())?;
+    let file = ConfigFile::chosen(arguments.config.clone());
+    let ConfigText { text, origin } = file.read()?;
+    let config = Config::read(&text, &origin, std::env::vars_os())?;
     if arguments.check_config {
         // What there is to warn about: a certificate that ends soon, say.
         tracing_subscriber::fmt()
@@ -82,7 +85,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .init();
         config.tls.clone().map(Tls::open).transpose()?;
         let text = toml::to_string(&config).context("cannot print the configuration")?;
-        std::io::stdout().write_all(text.as_bytes())?;
+        // A comment, so that what is printed is a configuration again.
+        std::io::stdout().write_all(format!("# {origin}\n{text}").as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     match arguments.command {
@@ -98,11 +102,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }))?;
             Ok(ExitCode::SUCCESS)
         }
-        None => serve(arguments, config).map(|()| ExitCode::SUCCESS),
+        None => serve(arguments, file, &origin, config).map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn serve(arguments: &Arguments, mut config: Config) -> anyhow::Result<()> {
+fn serve(
+    arguments: &Arguments,
+    file: ConfigFile,
+    origin: &str,
+    mut config: Config,
+) -> anyhow::Result<()> {
     if let Some(filter) = &arguments.log {
         config.log.filter.clone_from(filter);
     }
@@ -116,13 +125,14 @@ fn serve(arguments: &Arguments, mut config: Config) -> anyhow::Result<()> {
         let _entered = runtime.enter();
         Telemetry::start(&config.log, &config.telemetry)?
     };
+    tracing::info!(from = origin, "the configuration was read");
     let facts = runtime.block_on(checks::observe(&config));
     checks::demand(&checks::judge(&facts))?;
     let _instance = Instance::lock(Path::new(instance::DIRECTORY))?;
     let stop = CancellationToken::new();
     let hangup = Arc::new(Notify::new());
     let reload = Reload {
-        path: arguments.config.clone(),
+        file,
         running: config.clone(),
         filter: telemetry.filter.clone(),
         hangup: hangup.clone(),

@@ -1,5 +1,5 @@
 //! The agent's configuration: a TOML file, each key with a default, unknown keys refused, and
-//! `XPU_AGENT_…` environment variables over it.
+//! `XPU_AGENT_…` environment variables over it. Without a file the defaults hold.
 //!
 //! A variable names a key by its path, sections joined with two underscores:
 //! `XPU_AGENT_UNDERLAY__VTEP=10.255.0.1`. Its value is read as TOML, else as plain text.
@@ -8,6 +8,7 @@ mod access;
 mod bgp;
 mod env;
 mod error;
+mod file;
 mod frr;
 mod limits;
 mod listeners;
@@ -17,7 +18,7 @@ mod store;
 mod telemetry;
 mod tls;
 
-use std::{ffi::OsString, path::Path};
+use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 use xpu_model::{Mtu, Node, node::RouteTargets};
@@ -28,6 +29,7 @@ use error::{absolute, value};
 pub use access::{AccessConfig, Grant};
 pub use bgp::{BgpConfig, PeerConfig, RemoteAsConfig, RouteTargetsConfig};
 pub use error::ConfigError;
+pub use file::{ConfigFile, ConfigText};
 pub use frr::FrrConfig;
 pub use limits::LimitsConfig;
 pub use listeners::{ApiConfig, HttpConfig};
@@ -70,25 +72,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file (none: the defaults) and lays the environment over it.
+    /// Reads the file and lays the environment over it.
     ///
     /// # Errors
     /// [`ConfigError`]; the configuration is checked as a whole, [`Self::node`] included.
     pub fn load(
-        path: Option<&Path>,
+        file: &ConfigFile,
         env: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
-        let (text, origin) = match path {
-            None => (String::new(), "the default configuration".to_owned()),
-            Some(path) => {
-                let read = std::fs::read_to_string(path);
-                let text = read.map_err(|source| ConfigError::Read {
-                    path: path.to_owned(),
-                    source,
-                })?;
-                (text, path.display().to_string())
-            }
-        };
+        let ConfigText { text, origin } = file.read()?;
         Self::read(&text, &origin, env)
     }
 

@@ -1,17 +1,20 @@
 //! What SIGHUP does.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::{config::Config, telemetry::logs::LogFilter};
+use crate::{
+    config::{Config, ConfigFile},
+    telemetry::logs::LogFilter,
+};
 
 /// What of the running agent can be read again.
 #[derive(Debug)]
 pub struct Reload {
-    /// The configuration file; without one the defaults hold.
-    pub path: Option<PathBuf>,
+    /// The file that is read again.
+    pub file: ConfigFile,
     /// What the agent was started with.
     pub running: Config,
     /// What is logged.
@@ -48,7 +51,7 @@ impl Reload {
     }
 
     fn read(&self) -> anyhow::Result<Config> {
-        let config = Config::load(self.path.as_deref(), std::env::vars_os())?;
+        let config = Config::load(&self.file, std::env::vars_os())?;
         self.filter.set(&config.log.filter)?;
         Ok(config)
     }

@@ -20,7 +20,7 @@ use xpu_agent::{
     access::{self, Gate, Listener, Protocol, reload, tls},
     api::Api,
     app,
-    config::{Config, Transport},
+    config::{Config, ConfigFile, Transport},
     listen,
     reconcile::{Board, Source},
     store::Store,
@@ -62,7 +62,7 @@ impl Rig {
         std::fs::set_permissions(directory.path(), open).unwrap();
         let file = directory.path().join("agent.toml");
         std::fs::write(&file, config).unwrap();
-        let config = Config::load(Some(&file), std::iter::empty()).unwrap();
+        let config = Config::load(&ConfigFile::chosen(Some(file)), std::iter::empty()).unwrap();
 
         let none = watch::channel(Default::default()).1;
         let store = Store::open(

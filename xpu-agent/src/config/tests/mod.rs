@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::Path};
 
 use xpu_model::node::{PeerAddress, RemoteAs};
 
@@ -11,7 +11,7 @@ fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env = env
         .iter()
         .map(|(name, value)| ((*name).into(), (*value).into()));
-    Config::load(Some(&path), env)
+    Config::load(&ConfigFile::chosen(Some(path)), env)
 }
 
 /// The message with its causes, as the operator sees it.
@@ -28,7 +28,7 @@ fn told(error: &ConfigError) -> String {
 #[test]
 fn nothing_set_is_valid() {
     assert_eq!(
-        Config::load(None, std::iter::empty()).unwrap(),
+        Config::read("", "the test", std::iter::empty()).unwrap(),
         Config::default()
     );
 }
@@ -292,11 +292,11 @@ fn bytes_that_are_no_text_matter_only_under_our_prefix() {
         (bytes(b"LANG"), bytes(b"\xff")),
     ];
     assert_eq!(
-        Config::load(None, theirs.into_iter()).unwrap(),
+        Config::read("", "the test", theirs.into_iter()).unwrap(),
         Config::default()
     );
     let ours = [(bytes(b"XPU_AGENT_API__UNIX"), bytes(b"\xff"))];
-    let error = Config::load(None, ours.into_iter()).unwrap_err();
+    let error = Config::read("", "the test", ours.into_iter()).unwrap_err();
     assert_eq!(told(&error), "XPU_AGENT_API__UNIX: is not UTF-8");
 }
 
