@@ -7,11 +7,11 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, symlink},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::agent::{AgentAddr, Peer, TlsFiles};
 
@@ -24,8 +24,8 @@ const CONFIG: &str = "xpu-cni.d/xpu-cni.conf";
 const USAGE: &str = "usage: xpu-cni install --bin-dir DIR [--conf-dir DIR [--agent ADDRESS [--ca FILE --cert FILE --key FILE]]]
 
   --bin-dir DIR     where the runtime looks for plugins, as /opt/cni/bin
-  --conf-dir DIR    where network configurations are, as /etc/cni/net.d; a host-wide
-                    file that pins the agent is written below it
+  --conf-dir DIR    where network configurations are, as /etc/cni/net.d; the host-wide
+                    file below it is made to pin the agent, and keeps its other keys
   --agent ADDRESS   the agent of this host, as https://10.0.0.1:50151; without it
                     unix:///run/xpu-agent/agent.sock
   --ca, --cert, --key FILE
@@ -45,6 +45,24 @@ pub enum InstallError {
         /// The kernel's answer.
         #[source]
         source: io::Error,
+    },
+    /// A host-wide file that is there and can't be read; nothing was written.
+    #[error("can't read {}; nothing was installed", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A host-wide file that is there and is no JSON object; nothing was written.
+    #[error("{} is no JSON object; mend it or remove it, nothing was installed", path.display())]
+    NoObject {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
     },
 }
 
@@ -70,6 +88,14 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<Vec<PathBuf>, Instal
     let own = Path::new("/proc/self/exe");
     io::copy(&mut File::open(own).map_err(failed(own))?, &mut program).map_err(failed(own))?;
 
+    // Before anything is written: what is in the way is told while all is as it was.
+    let conf = conf
+        .map(|(folder, agent)| {
+            let path = folder.join(CONFIG);
+            pinned(&path, &agent).map(|text| (path, text))
+        })
+        .transpose()?;
+
     let mut written = Vec::new();
     let [name, alias] = NAMES;
     let path = bin.join(name);
@@ -78,19 +104,38 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<Vec<PathBuf>, Instal
     let path = bin.join(alias);
     link(&path, name).map_err(failed(&path))?;
     written.push(path);
-    if let Some((folder, agent)) = conf {
-        let path = folder.join(CONFIG);
-        let mut document = json!({ "agent": agent.addr().to_string() });
-        if let Some(tls) = agent.tls() {
-            document["tls"] = json!(tls);
-        }
-        let text = format!("{document:#}\n");
-        let folder = path.parent().unwrap_or(&folder);
+    if let Some((path, text)) = conf {
+        let folder = path.parent().unwrap_or(&path);
         fs::create_dir_all(folder).map_err(failed(folder))?;
         replace(&path, text.as_bytes(), 0o644).map_err(failed(&path))?;
         written.push(path);
     }
     Ok(written)
+}
+
+/// The host-wide file with the agent pinned. Its other keys are the operator's and stay: an
+/// installer may run at each start of a node.
+fn pinned(path: &Path, agent: &Peer) -> Result<String, InstallError> {
+    let mut document: Map<String, Value> = match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| InstallError::NoObject {
+            path: path.to_owned(),
+            source,
+        })?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
+        Err(source) => {
+            return Err(InstallError::Unreadable {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    document.insert("agent".to_owned(), json!(agent.addr().to_string()));
+    match agent.tls() {
+        Some(tls) => document.insert("tls".to_owned(), json!(tls)),
+        // An earlier agent's: certificates without an address for them are refused.
+        None => document.remove("tls"),
+    };
+    Ok(format!("{:#}\n", Value::Object(document)))
 }
 
 fn plan(words: impl Iterator<Item = OsString>) -> Result<Plan, InstallError> {
@@ -156,6 +201,8 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
             .mode(mode)
             .custom_flags(libc::O_NOFOLLOW)
             .open(&temporary)?;
+        // Whatever the umask: a runtime need not be who installs.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -180,10 +227,7 @@ fn link(path: &Path, target: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        os::unix::fs::PermissionsExt,
-        sync::atomic::{AtomicBool, Ordering},
-    };
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -259,6 +303,57 @@ mod tests {
         assert!(text.contains("unix:///run/a.sock"), "{text}");
         let names = fs::read_dir(&bin).unwrap().count();
         assert_eq!(names, 2, "no temporary file is left");
+    }
+
+    fn install(dir: &Path, rest: &str) -> Result<Vec<PathBuf>, InstallError> {
+        let (bin, conf) = (dir.join("bin"), dir.join("conf"));
+        fs::create_dir_all(&bin).unwrap();
+        run(words(&format!(
+            "--bin-dir {} --conf-dir {}{rest}",
+            bin.display(),
+            conf.display()
+        )))
+    }
+
+    #[test]
+    fn what_an_operator_added_to_the_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("conf").join(CONFIG);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let theirs = json!({"logFile": "/var/log/cni.log", "mtu": 9000, "pci_to_mac_path": "/m"});
+        fs::write(&path, theirs.to_string()).unwrap();
+        let with = |ours: Value| {
+            let mut all = theirs.as_object().unwrap().clone();
+            all.extend(ours.as_object().unwrap().clone());
+            Value::Object(all)
+        };
+        let read = || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap();
+
+        let tls = " --agent https://h:1 --ca /a --cert /b --key /c";
+        install(dir.path(), tls).unwrap();
+        let files = json!({"ca": "/a", "cert": "/b", "key": "/c"});
+        let pinned = with(json!({"agent": "https://h:1", "tls": files}));
+        assert_eq!(read(), pinned);
+        // The certificates go with the agent that needed them.
+        install(dir.path(), "").unwrap();
+        let pinned = with(json!({"agent": "unix:///run/xpu-agent/agent.sock"}));
+        assert_eq!(read(), pinned);
+    }
+
+    #[test]
+    fn a_file_that_is_no_json_is_named_and_nothing_is_written() {
+        for text in ["{\"logFile\": ", "[]", ""] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("conf").join(CONFIG);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            let error = install(dir.path(), "").unwrap_err();
+            let told = error.to_string();
+            assert!(told.contains(&path.display().to_string()), "{told}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            let programs = fs::read_dir(dir.path().join("bin")).unwrap().count();
+            assert_eq!(programs, 0, "{text:?}");
+        }
     }
 
     /// A runtime starts the plugin whenever it likes.
