@@ -28,7 +28,7 @@ T :=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## Show the whole path: VFs, pods, gateways, L2 and L3 EVPN to a foreign leaf
@@ -139,15 +139,47 @@ bench-peers:
 
 PREFIX ?= /usr/local
 CNI_BIN ?= /opt/cni/bin
+# systemd looks below /usr/local and /usr; for another PREFIX: UNITS=/etc/systemd/system.
+UNITS ?= $(PREFIX)/lib/systemd/system
+# The cargo profile of xpu-agent and xpuctl. What checks the installation takes what is built.
+INSTALL_PROFILE ?= release
 
 .PHONY: install
-install: cni ## Install the programs into PREFIX and CNI_BIN, below DESTDIR
-	$(CARGO) build --release -p xpu-agent -p xpuctl --bins
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(CNI_BIN)
-	install -m 0755 $(TARGET)/release/xpu-agent $(TARGET)/release/xpuctl $(DESTDIR)$(PREFIX)/bin
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1
-	$(TARGET)/release/xpuctl man --dir $(DESTDIR)$(PREFIX)/share/man/man1
+install: cni ## Install programs, manual pages, completions and the systemd unit below DESTDIR
+	$(CARGO) build --profile $(INSTALL_PROFILE) $(addprefix -p ,$(PRODUCT)) --bins
+	$(MAKE) --no-print-directory install-files
+
+BUILT := $(TARGET)/$(INSTALL_PROFILE)
+SHARE = $(DESTDIR)$(PREFIX)/share
+# What is made for the installation, before it has its modes.
+STAGE := $(TARGET)/stage
+
+# Modes are said, since root's umask may leave nothing to others.
+.PHONY: install-files
+install-files:
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(CNI_BIN) $(SHARE)/man/man1 $(DESTDIR)$(UNITS)
+	install -m 0755 $(BUILT)/xpu-agent $(BUILT)/xpuctl $(DESTDIR)$(PREFIX)/bin
 	$(TARGET)/cni/xpu-cni install --bin-dir $(DESTDIR)$(CNI_BIN)
+	rm -rf $(STAGE) && mkdir -p $(STAGE)/man
+	$(BUILT)/xpuctl man --dir $(STAGE)/man
+	install -m 0644 $(STAGE)/man/* $(SHARE)/man/man1
+	$(BUILT)/xpuctl completion bash > $(STAGE)/bash
+	install -D -m 0644 $(STAGE)/bash $(SHARE)/bash-completion/completions/xpuctl
+	$(BUILT)/xpuctl completion fish > $(STAGE)/fish
+	install -D -m 0644 $(STAGE)/fish $(SHARE)/fish/vendor_completions.d/xpuctl.fish
+	install -D -m 0644 netconf-examples/agent.toml $(SHARE)/doc/xpu-agent/agent.toml
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' netconf-examples/systemd/xpu-agent.service > $(STAGE)/unit
+	install -m 0644 $(STAGE)/unit $(DESTDIR)$(UNITS)/xpu-agent.service
+
+# As root with a closed umask would install it.
+INSTALLED := $(abspath $(TARGET))/installed
+
+.PHONY: check-install
+check-install: ## Install into a folder of target/, and check every file there
+	rm -rf $(INSTALLED)
+	umask 077 && $(MAKE) --no-print-directory install DESTDIR=$(INSTALLED) PREFIX=/usr/local \
+		INSTALL_PROFILE=$(PROFILE)
+	INSTALL_PROFILE=$(PROFILE) tests/install/check $(INSTALLED)
 
 .PHONY: lab-tools
 lab-tools:
