@@ -40,8 +40,8 @@ pub struct Host {
     release: String,
     /// Those of [`MODULES`] that are loaded, built in, or can be loaded.
     modules: BTreeSet<&'static str>,
-    /// Where FRR's sockets were looked for.
-    frr_sockets: PathBuf,
+    /// Where FRR's sockets were looked for; none on a node that is to have no FRR.
+    frr_sockets: Option<PathBuf>,
     /// The daemons that have one.
     daemons: BTreeSet<String>,
     /// What zebra answers to `show version`, or why it does not.
@@ -59,11 +59,25 @@ pub struct Host {
 struct Configured {
     file: PathBuf,
     vtep: Option<IpAddr>,
+    frr: ConfiguredFrr,
 }
 
+/// Its section `[frr]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ConfiguredFrr {
+    /// `enabled = false`.
+    Disabled,
+    /// The directory of its sockets.
+    In(PathBuf),
+}
+
+/// Where FRR's daemons have their sockets unless somebody says otherwise.
+const FRR_SOCKETS: &str = "/run/frr";
+
 impl Host {
-    /// Looks, below `root`; what can't be seen is left out.
-    pub fn look(root: &Path, frr_sockets: &Path, agent_config: &Path) -> Self {
+    /// Looks, below `root`; what can't be seen is left out. `frr_sockets` is where to look for FRR
+    /// whatever the agent's configuration says of it.
+    pub fn look(root: &Path, frr_sockets: Option<&Path>, agent_config: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
         let release = read("proc/sys/kernel/osrelease").trim().to_owned();
         let listed = ["modules.builtin", "modules.dep"].map(|list| {
@@ -79,21 +93,30 @@ impl Host {
             root.join("sys/module").join(name).exists() || listed.iter().any(|it| it.contains(name))
         };
         let modules = MODULES.iter().map(|(name, _)| *name);
-        let daemons: BTreeSet<String> = entries(frr_sockets)
+        let configured = configured(agent_config);
+        let frr_sockets = match (frr_sockets, configured.as_ref().map(|it| &it.frr)) {
+            (Some(directory), _) => Some(directory.to_owned()),
+            (None, Some(ConfiguredFrr::Disabled)) => None,
+            (None, Some(ConfiguredFrr::In(directory))) => Some(directory.clone()),
+            (None, None) => Some(FRR_SOCKETS.into()),
+        };
+        let daemons: BTreeSet<String> = frr_sockets
+            .iter()
+            .flat_map(|directory| entries(directory))
             .filter_map(|file| Some(file.strip_suffix(".vty")?.to_owned()))
             .collect();
-        let zebra = daemons.contains("zebra");
+        let zebra = frr_sockets.as_ref().filter(|_| daemons.contains("zebra"));
         Self {
             modules: modules.filter(|name| has(name)).collect(),
             release,
-            frr_version: zebra.then(|| version(&frr_sockets.join("zebra.vty"))),
+            frr_version: zebra.map(|directory| version(&directory.join("zebra.vty"))),
             daemons,
-            frr_sockets: frr_sockets.to_owned(),
+            frr_sockets,
             uplinks: uplinks(&root.join("sys/class/net")),
             addresses: v4_addresses(&read("proc/net/fib_trie"))
                 .chain(v6_addresses(&read("proc/net/if_inet6")))
                 .collect(),
-            configured: configured(agent_config),
+            configured,
         }
     }
 }
@@ -154,10 +177,17 @@ fn v6_addresses(lines: &str) -> impl Iterator<Item = IpAddr> {
 fn configured(file: &Path) -> Option<Configured> {
     let text = fs::read_to_string(file).ok()?;
     let config: toml::Table = text.parse().ok()?;
-    let vtep = config.get("underlay").and_then(|it| it.get("vtep"));
+    let of = |section: &str, key: &str| config.get(section)?.get(key);
+    let vtep = of("underlay", "vtep").and_then(|it| it.as_str()?.parse().ok());
+    let enabled = of("frr", "enabled").and_then(toml::Value::as_bool);
+    let sockets = of("frr", "socket_directory").and_then(toml::Value::as_str);
     Some(Configured {
         file: file.to_owned(),
-        vtep: vtep.and_then(|it| it.as_str()?.parse().ok()),
+        vtep,
+        frr: match enabled {
+            Some(false) => ConfiguredFrr::Disabled,
+            _ => ConfiguredFrr::In(sockets.unwrap_or(FRR_SOCKETS).into()),
+        },
     })
 }
 
@@ -225,7 +255,13 @@ fn kernel(release: &str) -> Finding {
 }
 
 fn frr(host: &Host) -> Vec<Finding> {
-    let directory = host.frr_sockets.display();
+    let Some(directory) = &host.frr_sockets else {
+        let file = host.configured.as_ref().map(|it| it.file.display());
+        let file = file.map(|file| format!(", by frr.enabled of {file}"));
+        let file = file.unwrap_or_default();
+        return vec![Finding::fine("frr", format!("this node has none{file}"))];
+    };
+    let directory = directory.display();
     let (major, minor) = LEAST_FRR;
     let version = match &host.frr_version {
         None => {
@@ -233,7 +269,9 @@ fn frr(host: &Host) -> Vec<Finding> {
                 "frr",
                 format!("zebra has no socket in {directory}; VNIs need FRR"),
                 "apt install frr\nsystemctl enable --now frr\n\
-                 --frr-sockets names another directory, as daemons started with -N have",
+                 for daemons started with -N, set frr.socket_directory in the agent's \
+                 configuration\n\
+                 on a node without FRR, set frr.enabled = false there",
             )];
         }
         Some(Err(why)) => {
@@ -270,7 +308,7 @@ fn frr(host: &Host) -> Vec<Finding> {
 /// Judges the VTEP that the agent's configuration names, which the fabric must reach here.
 pub fn vtep(host: &Host, objects: Option<&Objects>) -> Vec<Finding> {
     const WHAT: &str = "vtep";
-    let Some(Configured { file, vtep }) = &host.configured else {
+    let Some(Configured { file, vtep, .. }) = &host.configured else {
         return Vec::new();
     };
     let file = file.display();

@@ -18,6 +18,7 @@ fn configured_vtep(vtep: Option<&str>) -> Option<Configured> {
     Some(Configured {
         file: "/etc/a.toml".into(),
         vtep: vtep.map(address),
+        frr: ConfiguredFrr::In(FRR_SOCKETS.into()),
     })
 }
 
@@ -25,7 +26,7 @@ fn healthy() -> Host {
     Host {
         release: "6.12.48+deb13-amd64".into(),
         modules: MODULES.map(|(name, _)| name).into(),
-        frr_sockets: "/run/frr".into(),
+        frr_sockets: Some(FRR_SOCKETS.into()),
         daemons: ["zebra", "bgpd", "mgmtd"].map(str::to_owned).into(),
         frr_version: Some(Ok("10.3".into())),
         uplinks: BTreeMap::from([("up0".into(), 9000), ("eth0".into(), 1500)]),
@@ -262,12 +263,14 @@ fn the_host_is_looked_at() {
         "proc/net/if_inet6",
         "fd000255000000000000000000000001 01 80 00 80       lo\n",
     );
+    let sockets = root.path().join("run/frr");
     write(
         "agent.toml",
-        "[underlay]\nvtep = \"10.255.0.1\"\nmtu = 9000\n",
+        &format!(
+            "[underlay]\nvtep = \"10.255.0.1\"\nmtu = 9000\n[frr]\nsocket_directory = {sockets:?}\n"
+        ),
     );
     write("run/frr/bgpd.vty", "");
-    let sockets = root.path().join("run/frr");
     let zebra = UnixListener::bind(sockets.join("zebra.vty")).expect("a socket");
     let answers = std::thread::spawn(move || {
         let (mut stream, _) = zebra.accept().expect("a connection");
@@ -278,7 +281,9 @@ fn the_host_is_looked_at() {
             .expect("is read");
         asked
     });
-    let host = Host::look(root.path(), &sockets, &root.path().join("agent.toml"));
+    let host = Host::look(root.path(), None, &root.path().join("agent.toml"));
+    // Else nobody was asked, and the thread would wait for ever.
+    assert_eq!(host.frr_sockets.as_deref(), Some(&*sockets));
     assert_eq!(&answers.join().expect("answers"), b"show version\0");
     assert_eq!(host.release, "6.1.0-9-amd64");
     assert_eq!(host.modules, MODULES.map(|(name, _)| name).into());
@@ -289,4 +294,49 @@ fn the_host_is_looked_at() {
     assert_eq!(host.addresses, addresses.into());
     let vtep = host.configured.and_then(|it| it.vtep);
     assert_eq!(vtep, Some(address("10.255.0.1")));
+}
+
+#[test]
+fn what_the_configuration_says_of_frr_holds_unless_a_flag_does() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let config = root.path().join("agent.toml");
+    let look = |text: &str, flag: Option<&str>| {
+        fs::write(&config, text).expect("a file");
+        let host = Host::look(root.path(), flag.map(Path::new), &config);
+        let told = frr(&host);
+        (host.frr_sockets, told)
+    };
+    let of = |directory: &str| Some(PathBuf::from(directory));
+
+    let (sockets, told) = look("[frr]\nenabled = false\n", None);
+    assert_eq!((sockets, wrong(&told)), (None, String::new()));
+    assert!(told[0].seen.contains("this node has none"), "{told:?}");
+    assert!(told[0].seen.contains("agent.toml"), "{told:?}");
+
+    for (text, flag, expected) in [
+        ("", None, "/run/frr"),
+        ("[frr]\nenabled = true\n", None, "/run/frr"),
+        (
+            "[frr]\nsocket_directory = \"/none/blue\"\n",
+            None,
+            "/none/blue",
+        ),
+        (
+            "[frr]\nsocket_directory = \"/none/blue\"\n",
+            Some("/none/red"),
+            "/none/red",
+        ),
+        // Who names a directory asks for the FRR there.
+        ("[frr]\nenabled = false\n", Some("/none/red"), "/none/red"),
+    ] {
+        assert_eq!(look(text, flag).0, of(expected), "{text}{flag:?}");
+    }
+    let (_, told) = look("[frr]\nsocket_directory = \"/none/blue\"\n", None);
+    let told = wrong(&told);
+    assert!(told.contains("no socket in /none/blue"), "{told}");
+    assert!(told.contains("frr.enabled = false"), "{told}");
+    // Without a configuration: as the agent without one.
+    fs::remove_file(&config).expect("was there");
+    let host = Host::look(root.path(), None, &config);
+    assert_eq!(host.frr_sockets, of("/run/frr"));
 }

@@ -27,10 +27,11 @@ use crate::settings::Settings;
 /// The flags of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Doctor {
-    /// Where FRR's daemons have their sockets
-    #[arg(long, value_name = "DIR", default_value = "/run/frr")]
-    frr_sockets: PathBuf,
-    /// The configuration of a local agent, for the VTEP that it names
+    /// Where FRR's daemons have their sockets [default: what the agent's configuration says,
+    /// else /run/frr]
+    #[arg(long, value_name = "DIR")]
+    frr_sockets: Option<PathBuf>,
+    /// The configuration of a local agent, for what it says of the VTEP and of FRR
     #[arg(long, value_name = "FILE", default_value = "/etc/xpu-agent/agent.toml")]
     agent_config: PathBuf,
     /// Where /readyz is [default: the context's, else http://127.0.0.1:8082 for a local agent]
@@ -150,7 +151,7 @@ impl Doctor {
         }
         if local {
             let root = std::path::Path::new("/");
-            let host = host::Host::look(root, &self.frr_sockets, &self.agent_config);
+            let host = host::Host::look(root, self.frr_sockets.as_deref(), &self.agent_config);
             tell(host::findings(&host))?;
             tell(host::vtep(&host, objects.as_ref()))?;
             if let Some(objects) = &objects {
