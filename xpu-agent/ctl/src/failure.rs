@@ -214,9 +214,10 @@ impl Failure {
             Self::Usage(_)
             | Self::Source(_)
             | Self::Settings(_)
+            | Self::Tls(_)
             | Self::Impossible(_)
             | Self::Unconfirmed { .. } => 2,
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::Tls(_) => 3,
+            Self::Unreachable { .. } | Self::Silent { .. } => 3,
             Self::Different => 4,
             _ => 1,
         })
