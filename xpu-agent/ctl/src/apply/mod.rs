@@ -101,7 +101,7 @@ impl Session {
         // Whether a network is still in use shows in the kinds that refer to it.
         let (prune, needed) = match wanted.prune {
             true => (named, Kind::ALL.into()),
-            false => (BTreeSet::new(), named),
+            false => (BTreeSet::new(), with_rivals(named)),
         };
         let live = self.objects(&Vec::from_iter(needed)).await?;
         let plan = plan::plan(&manifests, &live, &prune);
@@ -174,6 +174,16 @@ impl Session {
             Spec::Svi(spec) => self.change(key, Svi::from(spec), mask).await,
         }
     }
+}
+
+/// These kinds, with those that their objects can take a value from: Vrfs and LogicalBridges have
+/// their VNIs from one space, so one may wait until another's is free.
+fn with_rivals(mut kinds: BTreeSet<Kind>) -> BTreeSet<Kind> {
+    const SHARE_VNIS: [Kind; 2] = [Kind::Vrf, Kind::LogicalBridge];
+    if SHARE_VNIS.iter().any(|kind| kinds.contains(kind)) {
+        kinds.extend(SHARE_VNIS);
+    }
+    kinds
 }
 
 /// What is told on stdout. A reader that has gone (`| head`) neither stops the changes nor alters

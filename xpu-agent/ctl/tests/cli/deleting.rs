@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use pretty_assertions::assert_eq;
@@ -43,32 +44,72 @@ fn what_is_not_gone_is_not_called_deleted() {
     assert_eq!(succeed(&patient, "delete lb blue"), waited);
 }
 
-#[test]
-fn apply_waits_for_who_has_a_value_until_it_is_gone() {
-    let agent = hasty();
+/// Applies a manifest that takes a value of an object that is held, and gives what is told behind
+/// the difference. The object is let go once a line is there, or none has come for a while: who
+/// does not wait is refused before that.
+fn applied(agent: &ServedAgent, words: &str, manifest: &str) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let path = folder.path().join("green.yaml");
-    let green = "kind: LogicalBridge\nname: green\nspec: {vlanId: 100}\n";
-    std::fs::write(&path, green).expect("a file");
-    let mut xpuctl = command("apply --prune --yes --timeout 1m -f");
+    let path = folder.path().join("wanted.yaml");
+    std::fs::write(&path, manifest).expect("a file");
+    let mut xpuctl = command(words);
     xpuctl
+        .arg("-f")
         .arg(&path)
         .env("XPUCTL_ENDPOINT", agent.endpoint())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
     let lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
-    let mut lines = lines.map(|line| line.expect("text"));
-    let mut told = lines
-        .by_ref()
-        .skip_while(|line| line.starts_with(['-', '+', ' ', '1']));
-    let first = told.next();
+    let (told, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut lines = lines.map_while(Result::ok);
+        // The sum is the last line of the difference.
+        let _sum = lines.find(|line| line.contains(" to create, "));
+        lines.try_for_each(|line| told.send(line))
+    });
+    let mut told = Vec::from_iter(heard.recv_timeout(Duration::from_secs(1)).ok());
     agent.hold(false);
+    told.extend(heard);
+    let status = child.0.wait().expect("xpuctl ends");
+    let stderr = std::io::read_to_string(child.0.stderr.take().expect("a pipe")).expect("text");
+    assert!(status.success(), "{told:?}: {stderr}");
+    told
+}
+
+#[test]
+fn apply_waits_for_who_has_a_value_until_it_is_gone() {
+    let agent = hasty();
+    let green = "kind: LogicalBridge\nname: green\nspec: {vlanId: 100}\n";
     assert_eq!(
-        first.as_deref(),
-        Some("logicalBridges/blue is being deleted")
+        applied(&agent, "apply --prune --yes --timeout 1m", green),
+        [
+            "logicalBridges/blue is being deleted",
+            "logicalBridges/green created"
+        ]
     );
-    assert_eq!(told.next().as_deref(), Some("logicalBridges/green created"));
-    assert_eq!(told.next(), None);
-    assert!(child.0.wait().expect("xpuctl ends").success());
+}
+
+/// Vrfs and LogicalBridges have their VNIs from one space.
+#[test]
+fn apply_waits_for_an_object_of_another_kind_that_has_the_vni() {
+    for (made, deleted, wanted, told) in [
+        (
+            "create vrf pink --loopback 10.0.0.1/32 --vni 5001",
+            "delete vrf pink",
+            "kind: LogicalBridge\nname: green\nspec: {vlanId: 100, vni: 5001}\n",
+            "logicalBridges/green created",
+        ),
+        (
+            "create lb blue --vlan 100 --vni 5001",
+            "delete lb blue",
+            "kind: Vrf\nname: grey\nspec: {vni: 5001, loopbackIpPrefix: 10.0.0.2/32}\n",
+            "vrfs/grey created",
+        ),
+    ] {
+        let agent = ServedAgent::with(1, Duration::from_millis(200));
+        assert_eq!(xpuctl(&agent, made).code, 0);
+        agent.hold(true);
+        assert_eq!(xpuctl(&agent, deleted).code, 0);
+        assert_eq!(applied(&agent, "apply --timeout 1m", wanted), [told]);
+    }
 }
