@@ -1,6 +1,8 @@
-//! What `tests/README.md` says that the plugin promises: each test that it names is there.
+//! What `tests/README.md` says: each test that the plugin's promises name is there, and each fuzz
+//! target stands in its table.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -16,9 +18,8 @@ fn named(cell: &str) -> Vec<(&str, bool)> {
         .collect()
 }
 
-/// The rows of the table: what is promised, and what holds it.
-fn rows(readme: &str) -> Result<Vec<(&str, &str)>> {
-    let heading = "## What the plugin promises";
+/// The rows of the table below a heading, as far as their first two cells.
+fn rows<'a>(readme: &'a str, heading: &'static str) -> Result<Vec<(&'a str, &'a str)>> {
     let (_, section) = readme.split_once(heading).context(heading)?;
     let section = section.split("\n## ").next().context("it is empty")?;
     let cells = section.lines().filter_map(|line| {
@@ -91,7 +92,7 @@ impl Tree {
 fn each_promise_of_the_plugin_names_tests_that_exist() -> Result<()> {
     let tree = Tree::read()?;
     let readme = fs::read_to_string(tree.root.join("tests/README.md"))?;
-    let rows = rows(&readme)?;
+    let rows = rows(&readme, "## What the plugin promises")?;
     ensure!(rows.len() > 10, "the table is not where it was: {rows:?}");
     let mut missing = Vec::new();
     for (promise, held) in rows {
@@ -103,5 +104,32 @@ fn each_promise_of_the_plugin_names_tests_that_exist() -> Result<()> {
         missing.extend(gone.map(|(name, _)| format!("`{name}` ({promise})")));
     }
     ensure!(missing.is_empty(), "there is no {}", missing.join(", no "));
+    Ok(())
+}
+
+#[test]
+fn each_fuzz_target_stands_in_the_table_and_has_seeds() -> Result<()> {
+    let tree = Tree::read()?;
+    let readme = fs::read_to_string(tree.root.join("tests/README.md"))?;
+    let rows = rows(&readme, "## Fuzzing")?;
+    let listed: BTreeSet<_> = rows
+        .iter()
+        .map(|(target, _)| target.trim_matches('`').to_owned())
+        .collect();
+    let mut there = BTreeSet::new();
+    for file in fs::read_dir(tree.root.join("tests/fuzz/src/bin"))? {
+        let path = file?.path();
+        let name = path.file_stem().context("a file has a name")?;
+        there.insert(name.to_string_lossy().into_owned());
+    }
+    ensure!(
+        listed == there,
+        "tests/README.md lists {listed:?}, tests/fuzz/src/bin has {there:?}"
+    );
+    for target in &there {
+        let seeds = tree.root.join("tests/fuzz/seeds").join(target);
+        let number = fs::read_dir(&seeds).with_context(|| format!("{}", seeds.display()))?;
+        ensure!(number.count() > 0, "{} is empty", seeds.display());
+    }
     Ok(())
 }
