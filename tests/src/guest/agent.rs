@@ -18,6 +18,8 @@ use super::wait::wait_until;
 pub const PROGRAM: &str = "xpu-agent";
 /// The configuration of its last start.
 pub const CONFIG: &str = "/run/lab/agent.toml";
+/// Where the agent looks for its configuration unless it is told another file.
+pub const USUAL_CONFIG: &str = "/etc/xpu-agent/agent.toml";
 /// What the agent logged since its last start.
 pub const LOG: &str = "/run/lab/agent.log";
 /// The socket that `xpu-cni` and `xpuctl` use.
@@ -97,6 +99,14 @@ impl Agent {
         Self::launch(xpu, &[PROGRAM], env)
     }
 
+    /// The same by words that run it in some other way.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub fn start_by(xpu: &Netns, words: &[&str], env: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(xpu, words, env)
+    }
+
     fn launch(xpu: &Netns, words: &[&str], env: &[(&str, &str)]) -> Result<Self> {
         fs::create_dir_all("/run/lab")?;
         let log = File::create(LOG)?;
@@ -120,6 +130,11 @@ impl Agent {
         })?
         .map_err(|status| anyhow::anyhow!("the agent ended ({status}); {}", log_tail()))?;
         Ok(agent)
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends the agent at once, as a crash would.
@@ -146,7 +161,7 @@ impl Agent {
     /// # Errors
     /// Where it is not there.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        let pid = Pid::from_raw(i32::try_from(self.pid())?);
         kill(pid, signal).with_context(|| format!("{signal} to the agent"))
     }
 

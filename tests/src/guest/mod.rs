@@ -6,7 +6,7 @@
 //! - [`frr`]: FRR instances, one per machine that routes.
 //! - [`addresses`], [`leaf2`], [`topology`]: the lab's network; start reading at
 //!   [`topology::Topology`].
-//! - [`agent`]: the agent under test.
+//! - [`agent`]: the agent under test; [`service`]: the same in the sandbox of its systemd unit.
 //! - [`operator`], [`runtime`]: the product's users: `xpuctl`, and `xpu-cni` as Multus runs it.
 //! - [`http`]: what probes and Prometheus ask the agent.
 //! - [`ping`], [`capture`]: packets, sent and seen.
@@ -27,6 +27,7 @@ pub mod operator;
 pub mod ping;
 pub mod pod;
 pub mod runtime;
+pub mod service;
 pub mod topology;
 pub mod vf;
 pub mod wait;

@@ -140,6 +140,8 @@ impl Topology {
         for folder in agent::STATE {
             remove(folder)?;
         }
+        // An agent that is told no file would read it.
+        remove_file(agent::USUAL_CONFIG)?;
         let frr = self.xpu_frr();
         frr.forget()?;
         self.remove_tenants()?;
@@ -309,6 +311,15 @@ fn kill_all_in(netns: &Netns) -> Result<()> {
             Ok(())
         },
     )
+}
+
+fn remove_file(path: &str) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {path}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn remove(folder: &str) -> Result<()> {

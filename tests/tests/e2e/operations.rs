@@ -2,9 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in threads of the test's own")]
 
 use std::{
-    collections::BTreeSet,
     fs,
-    os::unix::net::UnixDatagram,
     process::Output,
     time::{Duration, Instant},
 };
@@ -25,7 +23,7 @@ use xpu_tests::guest::{
     wait::wait_until,
 };
 
-use crate::{CONVERGENCE, Lab};
+use crate::{CONVERGENCE, Lab, manager::Manager};
 
 /// Kills FRR's daemons; its sockets are gone with them.
 fn kill_frr(frr: &Frr) -> Result<()> {
@@ -51,49 +49,6 @@ fn waits_for_frr(topology: &Topology) -> Result<()> {
     Ok(())
 }
 
-/// `systemd`, as far as `Type=notify` needs it: what it was told.
-struct Manager {
-    socket: UnixDatagram,
-    told: Vec<String>,
-}
-
-impl Manager {
-    const PATH: &str = "/run/lab/notify";
-
-    fn new() -> Result<Self> {
-        fs::create_dir_all("/run/lab")?;
-        let _ = fs::remove_file(Self::PATH);
-        let socket = UnixDatagram::bind(Self::PATH)?;
-        socket.set_read_timeout(Some(CONVERGENCE))?;
-        Ok(Self {
-            socket,
-            told: Vec::new(),
-        })
-    }
-
-    /// Waits until a line begins like this, and answers with it.
-    fn hears(&mut self, beginning: &str) -> Result<String> {
-        let end = Instant::now() + CONVERGENCE;
-        let mut buffer = [0; 4096];
-        while Instant::now() < end {
-            let length = self.socket.recv(&mut buffer).with_context(|| {
-                format!(
-                    "no `{beginning}`, but {:?}; {}",
-                    self.told,
-                    agent::log_tail()
-                )
-            })?;
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-            self.told.extend(lines.iter().cloned());
-            if let Some(line) = lines.into_iter().find(|it| it.starts_with(beginning)) {
-                return Ok(line);
-            }
-        }
-        anyhow::bail!("no `{beginning}`, but {:?}", self.told)
-    }
-}
-
 #[test]
 fn it_is_ready_when_frr_is_and_tells_systemd() -> Result<()> {
     let topology = Topology::clean()?;
@@ -114,9 +69,9 @@ fn it_is_ready_when_frr_is_and_tells_systemd() -> Result<()> {
     // It waits as long as it takes; systemd is not to end it for that.
     manager.hears("EXTEND_TIMEOUT_USEC=9000000")?;
     ensure!(
-        !manager.told.contains(&"READY=1".to_owned()),
+        !manager.told().contains(&"READY=1".to_owned()),
         "{:?}",
-        manager.told
+        manager.told()
     );
 
     frr.start("")?;
@@ -389,107 +344,4 @@ fn the_log_filter_is_read_again_at_sighup() -> Result<()> {
     )?;
     agent.signal(Signal::SIGHUP)?;
     logs("systemctl restart xpu-agent")
-}
-
-const UNIT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../netconf-examples/systemd/xpu-agent.service"
-);
-
-#[test]
-fn the_systemd_unit_is_valid_and_hardened() -> Result<()> {
-    // As installed, with the program where the lab has it.
-    let text = fs::read_to_string(UNIT)?;
-    ensure!(text.contains("Type=notify"), "{text}");
-    let program = command::run("which xpu-agent")?;
-    let text = text.replace("/usr/local/bin/xpu-agent", program.trim());
-    fs::create_dir_all("/run/lab/unit")?;
-    let unit = "/run/lab/unit/xpu-agent.service";
-    fs::write(unit, text)?;
-    let said = command::outcome(&["systemd-analyze", "verify", unit])?;
-    let words = String::from_utf8_lossy(&said.stderr);
-    ensure!(
-        said.status.success() && !words.contains("xpu-agent"),
-        "{words}"
-    );
-    // Of 100, the less the better; a service without any of it has 96.
-    let limit = "--threshold=30";
-    command::run_words(&["systemd-analyze", "security", "--offline=true", limit, unit])?;
-    Ok(())
-}
-
-/// The system calls of a `systemd` group, groups in it resolved.
-fn calls_of(group: &str) -> Result<BTreeSet<String>> {
-    let listed = command::run(&format!("systemd-analyze syscall-filter {group}"))?;
-    let mut calls = BTreeSet::new();
-    let words = listed.lines().map(str::trim);
-    for word in words.filter(|word| !word.starts_with('#') && !word.is_empty()) {
-        if word == group {
-            continue;
-        }
-        if word.starts_with('@') {
-            calls.extend(calls_of(word)?);
-        } else {
-            calls.insert(word.to_owned());
-        }
-    }
-    Ok(calls)
-}
-
-/// From start to stop, with a call, a drift and a scrape between.
-#[test]
-fn the_unit_allows_every_system_call_that_the_agent_makes() -> Result<()> {
-    const TRACE: &str = "/run/lab/strace";
-    let mut allowed = BTreeSet::new();
-    let unit = fs::read_to_string(UNIT)?;
-    for line in unit
-        .lines()
-        .filter_map(|it| it.strip_prefix("SystemCallFilter="))
-    {
-        let (groups, allow) = match line.strip_prefix('~') {
-            Some(groups) => (groups, false),
-            None => (line, true),
-        };
-        for group in groups.split(' ') {
-            for call in calls_of(group)? {
-                if allow {
-                    allowed.insert(call);
-                } else {
-                    allowed.remove(&call);
-                }
-            }
-        }
-    }
-    ensure!(allowed.len() > 100, "{allowed:?}");
-
-    let topology = Topology::clean()?;
-    let wrapper = ["strace", "-f", "-qq", "-o", TRACE];
-    let agent = Agent::start_under(&topology.xpu, &Agent::lab_config()?, &wrapper)?;
-    create(&format!(
-        "logical-bridge net-blue --vlan {BLUE_VLAN} --vni {BLUE_VNI}"
-    ))?;
-    topology.xpu.run("ip link set vxlan down")?;
-    wait_until("drift is repaired", CONVERGENCE, || {
-        let repaired = metric(
-            &topology.xpu,
-            "xpu_agent_reconcile_drift_repaired_total",
-            &[],
-        )?;
-        ensure!(repaired > 0.0, "{repaired} actions");
-        Ok(())
-    })?;
-    // strace passes the signal on and ends with the agent.
-    command::run("pkill -TERM -x xpu-agent")?;
-    ensure!(agent.ended()?.success(), "{}", agent::log_tail());
-    let trace = fs::read_to_string(TRACE)?;
-    let used: BTreeSet<String> = trace
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(1)?.split_once('('))
-        .map(|(name, _)| name.to_owned())
-        .filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
-        .collect();
-    ensure!(used.len() > 30, "{used:?}");
-    let forbidden: Vec<_> = used.difference(&allowed).collect();
-    ensure!(forbidden.is_empty(), "the unit forbids {forbidden:?}");
-    Ok(())
 }
