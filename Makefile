@@ -109,8 +109,9 @@ cni: ## Build the CNI plugin as it is installed
 	$(CNI) --bin xpu-cni -- $(STATIC)
 
 .PHONY: gates
-gates: bench-tools ## Count what the plugin asks of the kernel; fail where that is more than it may
+gates: bench-tools ## Count what the plugin asks of the kernel and what the agent holds; fail beyond their limits
 	CHECK=1 $(BENCH_CNI) counts
+	CHECK=1 $(BENCH_API) run bounds
 
 .PHONY: bench-cni
 bench-cni: build bench-tools bench-peers ## Measure the CNI plugin against floors and other plugins (needs Go)
@@ -122,7 +123,9 @@ BENCH_CNI := $(TARGET)/$(PROFILE)/bench-cni
 
 .PHONY: bench-api
 bench-api: ## Measure the API under many clients, good and bad ones
-	$(CARGO) run --profile $(PROFILE) -p xpu-tests --features api --bin bench-api -- run
+	$(BENCH_API) run
+
+BENCH_API := $(CARGO) run --profile $(PROFILE) -p xpu-tests --features api --bin bench-api --
 
 .PHONY: bench-tools
 bench-tools: cni

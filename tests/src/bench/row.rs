@@ -61,6 +61,12 @@ impl Row {
         }
     }
 
+    /// Whether it is a time, which another machine takes longer or shorter for.
+    #[must_use]
+    pub fn is_time(&self) -> bool {
+        ["s", "ms", "µs"].contains(&&*self.unit)
+    }
+
     /// The least that anyone pays, and what that is. The ratio is the value's to it.
     #[must_use]
     pub fn floor(mut self, floor: f64, what: &str) -> Self {

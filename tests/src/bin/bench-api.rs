@@ -3,9 +3,12 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use xpu_tests::bench::{
-    api::{server, suite},
+    api::{
+        server,
+        suite::{self, Effort},
+    },
     facts::Facts,
     report::Report,
 };
@@ -14,13 +17,26 @@ use xpu_tests::bench::{
 #[derive(Debug, Parser)]
 enum Arguments {
     /// Measure.
-    Run,
+    Run {
+        /// What to measure.
+        #[arg(value_enum, default_value_t = Part::All)]
+        part: Part,
+    },
     /// Be the server that is measured.
     #[command(hide = true)]
     Serve {
         /// Where.
         directory: PathBuf,
     },
+}
+
+/// A part of the figures.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    /// All of them, as long as good figures take.
+    All,
+    /// What the server holds, in one short round: no figure that depends on the machine's speed.
+    Bounds,
 }
 
 fn main() -> ExitCode {
@@ -34,15 +50,25 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
-    if let Arguments::Serve { directory } = arguments {
-        server::serve(&directory)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut report = Report::new("api", "make bench-api");
+    let part = match arguments {
+        Arguments::Run { part } => part,
+        Arguments::Serve { directory } => {
+            server::serve(&directory)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    // A part is no table for the README, which is found by the name.
+    let (mut report, effort) = match part {
+        Part::All => (Report::new("api", "make bench-api"), Effort::FULL),
+        Part::Bounds => (Report::new("api-bounds", "make gates"), Effort::SHORT),
+    };
     report.machines.push(("native".to_owned(), Facts::here()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    report.rows = runtime.block_on(suite::run())?;
+    report.rows = runtime.block_on(suite::run(effort))?;
+    if matches!(part, Part::Bounds) {
+        report.rows.retain(|row| !row.is_time());
+    }
     report.finish()
 }

@@ -19,8 +19,28 @@ use crate::bench::{
 
 const CONNECTIONS: usize = 1_000;
 const PORTS: usize = 5_000;
-/// Calls of the bystander in one phase, and how many phases of each kind.
-const PHASE: (usize, usize) = (400, 9);
+
+/// How long each client has the others beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Calls of the bystander in one phase.
+    calls: usize,
+    /// Phases of each kind.
+    phases: usize,
+}
+
+impl Effort {
+    /// For times that can be relied on.
+    pub const FULL: Self = Self {
+        calls: 400,
+        phases: 9,
+    };
+    /// For what the server holds: everybody was there once.
+    pub const SHORT: Self = Self {
+        calls: 50,
+        phases: 1,
+    };
+}
 
 /// Larger than a message or a body may be.
 const TOO_LARGE: u32 = 2 << 20;
@@ -29,17 +49,18 @@ const TOO_LARGE: u32 = 2 << 20;
 ///
 /// # Errors
 /// Where the server or a call fails, or a bad client is not treated as one.
-pub async fn run() -> Result<Vec<Row>> {
+pub async fn run(effort: Effort) -> Result<Vec<Row>> {
     let mut server = Server::start()?;
-    let bystander = channel(server.socket());
-    clients::prepare(bystander.clone()).await?;
+    let channel = channel(server.socket());
+    clients::prepare(channel.clone()).await?;
+    let bystander = &Bystander { channel, effort };
     let mut rows = Vec::new();
     let before = (server.tasks()?, server.descriptors()?);
 
-    many(&server, &bystander, &mut rows).await?;
-    slow(&server, &bystander, &mut rows).await?;
-    oversized(&server, &bystander, &mut rows).await?;
-    malformed(&server, &bystander, &mut rows).await?;
+    many(&server, bystander, &mut rows).await?;
+    slow(&server, bystander, &mut rows).await?;
+    oversized(&server, bystander, &mut rows).await?;
+    malformed(&server, bystander, &mut rows).await?;
 
     let most = server.memory_at_most()? / 1024.0;
     rows.push(Row::new("native: memory at most", 1, most, "MiB").at_most(192.0));
@@ -51,8 +72,14 @@ pub async fn run() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// The client that the others must not trouble.
+struct Bystander {
+    channel: Channel,
+    effort: Effort,
+}
+
 /// Many clients that are all good.
-async fn many(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Result<()> {
+async fn many(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
     let memory = server.memory()?;
     let channels: Vec<_> = (0..CONNECTIONS).map(|_| channel(server.socket())).collect();
     let new = clients::create_all(&channels, PORTS, CONNECTIONS).await?;
@@ -86,7 +113,7 @@ async fn many(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Resu
 }
 
 /// Clients that take their time, or go away in the middle.
-async fn slow(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Result<()> {
+async fn slow(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
     let (socket, http) = (server.socket(), server.http());
     let stuck = async || held(500, async || bad::stuck(&socket).await).await;
     rows.push(beside("500 calls that never end", bystander, stuck).await?);
@@ -119,7 +146,7 @@ async fn slow(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Resu
 }
 
 /// Clients that send more than they may.
-async fn oversized(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Result<()> {
+async fn oversized(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
     let (socket, http) = (server.socket(), server.http());
     let message = bad::message(TOO_LARGE);
     let messages = async || {
@@ -149,7 +176,7 @@ async fn oversized(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) ->
 }
 
 /// Clients that send what can't be understood.
-async fn malformed(server: &Server, bystander: &Channel, rows: &mut Vec<Row>) -> Result<()> {
+async fn malformed(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
     let (socket, http) = (server.socket(), server.http());
     let noise = async || {
         let socket = socket.clone();
@@ -217,17 +244,18 @@ impl Others for Storm {
 /// The bystander's p99 beside others against its p99 alone; the phases take turns.
 async fn beside<T: Others>(
     what: &str,
-    bystander: &Channel,
+    bystander: &Bystander,
     others: impl AsyncFn() -> Result<T>,
 ) -> Result<Row> {
-    let (calls, phases) = PHASE;
+    let Bystander { channel, effort } = bystander;
+    let Effort { calls, phases } = *effort;
     let (mut alone, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut rounds, mut took) = (None, Duration::ZERO);
     for _ in 0..phases {
-        let before = quantile(&clients::get(bystander, calls).await?, 0.99);
+        let before = quantile(&clients::get(channel, calls).await?, 0.99);
         let held = others().await.with_context(|| format!("beside {what}"))?;
         let start = Instant::now();
-        let during = quantile(&clients::get(bystander, calls).await?, 0.99);
+        let during = quantile(&clients::get(channel, calls).await?, 0.99);
         took += start.elapsed();
         let ended = held.end().with_context(|| format!("beside {what}"))?;
         rounds = ended.map(|number| number + rounds.unwrap_or(0));
