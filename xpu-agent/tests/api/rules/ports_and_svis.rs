@@ -1,0 +1,180 @@
+//! What a BridgePort and an Svi may be, and refer to.
+
+use serde_json::json;
+
+use super::{ID_RULE, dangling, hold, invalid, taken};
+use crate::{
+    calls::{BRIDGE_PORT, SVI},
+    world::{access, bytes, create, mac, prefix, svi, trunk, with},
+};
+
+#[tokio::test]
+async fn bridge_ports() {
+    let new = |spec| create(BRIDGE_PORT, "port-new", spec);
+    let with_mac = |bytes: &[u8]| {
+        let mac = crate::world::bytes(bytes);
+        new(with(access(2, "net-blue"), json!({"macAddress": mac})))
+    };
+    let (field, bridges) = (
+        "bridge_port.spec.mac_address",
+        "bridge_port.spec.logical_bridges",
+    );
+    let mac_1 = "02:00:00:00:00:01";
+    hold(vec![
+        invalid(with_mac(&[]), &[(field, "is required: 6 bytes, unicast")]),
+        invalid(
+            with_mac(&[0; 6]),
+            &[(field, "the MAC address is all zero; give the interface's own address")],
+        ),
+        invalid(
+            with_mac(&[1, 0, 0x5e, 0, 0, 1]),
+            &[(
+                field,
+                "01:00:5e:00:00:01 is a multicast or broadcast address; an interface needs a \
+                 unicast one",
+            )],
+        ),
+        invalid(
+            with_mac(&[2; 5]),
+            &[(
+                field,
+                r"`\x02\x02\x02\x02\x02 (5 bytes)` is no MAC address; write six bytes as aa:bb:cc:dd:ee:ff",
+            )],
+        ),
+        invalid(
+            with_mac(b"02-00-00-00-00-01"),
+            &[(
+                field,
+                "`02-00-00-00-00-01` is no MAC address; write six bytes as aa:bb:cc:dd:ee:ff",
+            )],
+        ),
+        taken(new(access(1, "net-blue")), field, mac_1, "bridgePorts/port-1"),
+        taken(new(trunk(1, &["net-pink", "net-blue"])), field, mac_1, "bridgePorts/port-1"),
+        // A transparent trunk is in every LogicalBridge.
+        taken(new(trunk(1, &[])), field, mac_1, "bridgePorts/port-1"),
+        dangling(new(access(2, "net-none")), bridges, "logicalBridges/net-none"),
+        dangling(new(trunk(2, &["net-blue", "net-none"])), bridges, "logicalBridges/net-none"),
+        invalid(
+            new(access(2, "svis/net-blue")),
+            &[(
+                "bridge_port.spec.logical_bridges[0]",
+                "`svis/net-blue` is no name of a LogicalBridge; write logicalBridges/{id} or the \
+                 bare id",
+            )],
+        ),
+        invalid(
+            new(with(access(2, "net-blue"), json!({"logicalBridges": []}))),
+            &[(bridges, "an access port has exactly one, not 0")],
+        ),
+        invalid(
+            new(with(access(2, "net-blue"), json!({"logicalBridges": ["net-blue", "net-pink"]}))),
+            &[(bridges, "an access port has exactly one, not 2")],
+        ),
+        invalid(
+            new(with(access(2, "net-blue"), json!({"ptype": null}))),
+            &[(
+                "bridge_port.spec.ptype",
+                "0 is no type; give BRIDGE_PORT_TYPE_ACCESS or _TRUNK",
+            )],
+        ),
+        invalid(
+            new(json!({"macAddress": mac(2), "ptype": 7, "logicalBridges": ["", "x"]})),
+            &[
+                (
+                    "bridge_port.spec.logical_bridges[0]",
+                    "is required: the name of a LogicalBridge",
+                ),
+                (
+                    "bridge_port.spec.logical_bridges[1]",
+                    &format!("`x` is no valid id; {ID_RULE}"),
+                ),
+                (
+                    "bridge_port.spec.ptype",
+                    "7 is no type; give BRIDGE_PORT_TYPE_ACCESS or _TRUNK",
+                ),
+            ],
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn svis() {
+    let new = |spec| create(SVI, "svi-new", spec);
+    let fine = || svi("vrf-red", "net-pink", &["10.2.0.1/24"]);
+    let (gateways, remote_as) = ("svi.spec.gw_ip_prefix", "svi.spec.remote_as");
+    hold(vec![
+        dangling(
+            new(svi("vrf-none", "net-pink", &["10.2.0.1/24"])),
+            "svi.spec.vrf",
+            "vrfs/vrf-none",
+        ),
+        dangling(
+            new(svi("vrf-red", "net-none", &["10.2.0.1/24"])),
+            "svi.spec.logical_bridge",
+            "logicalBridges/net-none",
+        ),
+        taken(
+            new(svi("vrf-red", "net-blue", &["10.2.0.1/24"])),
+            "svi.spec.logical_bridge",
+            "logicalBridges/net-blue",
+            "svis/svi-blue",
+        ),
+        taken(
+            new(svi(
+                "vrf-red",
+                "net-pink",
+                &["10.2.0.1/24", "10.1.0.200/30"],
+            )),
+            gateways,
+            "10.1.0.200/30",
+            "svis/svi-blue",
+        ),
+        taken(
+            new(svi("vrf-red", "net-pink", &["fd00::2/48"])),
+            gateways,
+            "fd00::2/48",
+            "svis/svi-blue",
+        ),
+        invalid(
+            new(json!({})),
+            &[
+                ("svi.spec.vrf", "is required: the name of a Vrf"),
+                (
+                    "svi.spec.logical_bridge",
+                    "is required: the name of a LogicalBridge",
+                ),
+                ("svi.spec.mac_address", "is required: 6 bytes, unicast"),
+                (gateways, "is required: at least one gateway address"),
+            ],
+        ),
+        invalid(
+            new(svi("vrf-red", "net-pink", &["10.2.0.1/24", "10.2.0.1/16"])),
+            &[("svi.spec.gw_ip_prefix[1]", "10.2.0.1 is given twice")],
+        ),
+        invalid(
+            new(with(
+                fine(),
+                json!({"gwIpPrefix": [prefix("10.2.0.1/24"), {}]}),
+            )),
+            &[("svi.spec.gw_ip_prefix[1]", "addr is required")],
+        ),
+        invalid(
+            new(with(fine(), json!({"macAddress": bytes(&[0xff; 6])}))),
+            &[(
+                "svi.spec.mac_address",
+                "ff:ff:ff:ff:ff:ff is a multicast or broadcast address; an interface needs a \
+                 unicast one",
+            )],
+        ),
+        invalid(
+            new(with(fine(), json!({"enableBgp": true}))),
+            &[(remote_as, "is required with enable_bgp: 1 to 4294967295")],
+        ),
+        invalid(
+            new(with(fine(), json!({"remoteAs": 65001}))),
+            &[(remote_as, "65001 is given without enable_bgp; set both")],
+        ),
+    ])
+    .await;
+}
