@@ -12,6 +12,7 @@
 //! | too many changes wait | `UNAVAILABLE` | `ErrorInfo STORE_BUSY` |
 //! | the agent stops | `UNAVAILABLE` | `ErrorInfo AGENT_STOPPING` |
 //! | the store has not answered in time | `DEADLINE_EXCEEDED` | `ErrorInfo NOT_STORED_YET` |
+//! | another call deleted it while this one waited | `ABORTED` | `ErrorInfo OBJECT_DELETED` |
 //! | the disk refuses | `INTERNAL` | `ErrorInfo DISK_FAILED` |
 //!
 //! None of these has a `RetryInfo`: a range that is used up is so until an operator widens it.
@@ -55,6 +56,12 @@ pub(super) enum ApiError {
          make the same call again. If this goes on, the disk of the agent's store is slow"
     )]
     Late { key: ObjectKey },
+    /// The change was made. Not `NOT_FOUND`, which would say that it was not.
+    #[error(
+        "{key} was stored, and another call has deleted it since; make the same call again if it \
+         is still wanted"
+    )]
+    Overtaken { key: ObjectKey },
     #[error("{message}")]
     Store {
         code: Code,
@@ -162,6 +169,9 @@ impl From<ApiError> for Status {
             ApiError::Late { key } => {
                 let details = info("NOT_STORED_YET", &[("name", &key)]);
                 (Code::DeadlineExceeded, details)
+            }
+            ApiError::Overtaken { key } => {
+                (Code::Aborted, info("OBJECT_DELETED", &[("name", &key)]))
             }
             ApiError::Store { code, reason, .. } => (code, info(reason, &[])),
         };

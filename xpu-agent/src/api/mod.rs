@@ -12,15 +12,16 @@ mod error;
 pub mod page;
 mod resource;
 pub mod service;
+mod wait;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
-use xpu_model::{FieldViolation, Generation, Id, Intent, Object, ObjectKey};
+use xpu_model::{FieldViolation, Id, ObjectKey};
 use xpu_proto::FieldMask;
 
 use crate::{
-    reconcile::{Board, board::ObjectStatus},
+    reconcile::Board,
     store::{Missing, Store, StoreError},
 };
 use error::ApiError;
@@ -60,16 +61,17 @@ impl Api {
         let message = message.ok_or_else(|| missing(R::MESSAGE_FIELD))?;
         let spec = parse_spec::<R>(R::spec(&message))?;
         let stored = stored::<R, _>(&id, end, self.store.create(id.clone(), spec));
-        let intent = stored.await?;
-        self.answer::<R>(&intent, &id, end).await
+        stored.await?;
+        self.answer::<R>(&id, end).await
     }
 
     fn get<R: Resource>(&self, name: &str) -> Result<R::Message, ApiError> {
         let key = parse_name::<R>("name", name)?;
+        let said = self.board.said();
         let intent = self.store.intent();
         // A tombstone is shown until it is gone: its deletion is the news.
         match R::objects(&intent).get(&key.id) {
-            Some(object) => Ok(self.show(object)),
+            Some(object) => Ok(wait::message(object, &said)),
             None => Err(ApiError::not_found::<R>(key)),
         }
     }
@@ -80,15 +82,13 @@ impl Api {
         token: &str,
     ) -> Result<(Vec<R::Message>, String), ApiError> {
         let page = Page::parse(R::KIND, size, token)?;
+        let said = self.board.said();
         let intent = self.store.intent();
         let (objects, next) = page.cut(R::objects(&intent));
-        Ok((
-            objects
-                .into_iter()
-                .map(|object| self.show(object))
-                .collect(),
-            next,
-        ))
+        let shown = objects
+            .into_iter()
+            .map(|object| wait::message(object, &said));
+        Ok((shown.collect(), next))
     }
 
     async fn update<R: Resource>(
@@ -124,8 +124,8 @@ impl Api {
             Missing::Refuse
         };
         let stored = stored::<R, _>(&id, end, self.store.update(id.clone(), missing, edit));
-        let intent = stored.await??;
-        self.answer::<R>(&intent, &id, end).await
+        stored.await??;
+        self.answer::<R>(&id, end).await
     }
 
     async fn delete<R: Resource>(
@@ -137,7 +137,7 @@ impl Api {
         let key = parse_name::<R>("name", name)?;
         let deleted = self.store.delete::<R>(key.id.clone());
         let generation = match stored::<R, _>(&key.id, end, deleted).await {
-            Ok(intent) => intent.generation,
+            Ok(tombstone) => tombstone,
             Err(error) if error.is_not_found() => {
                 let intent = self.store.intent();
                 match R::objects(&intent).get(&key.id) {
@@ -152,41 +152,6 @@ impl Api {
         };
         self.wait_gone::<R>(&key, generation, end).await;
         Ok(())
-    }
-
-    /// Waits until the machine is as asked, or the time is over, and shows the object as it stands.
-    async fn answer<R: Resource>(
-        &self,
-        intent: &Arc<Intent>,
-        id: &Id,
-        end: Instant,
-    ) -> Result<R::Message, ApiError> {
-        let key = R::key(id);
-        let Some(object) = R::objects(intent).get(id) else {
-            return Err(ApiError::not_found::<R>(key));
-        };
-        let mut board = self.board.clone();
-        let settled = board.wait(&key, object.generation, ObjectStatus::is_settled);
-        let status = match timeout_at(end, settled).await {
-            Ok(status) => status,
-            Err(_) => self.board.status(&key, object.generation),
-        };
-        Ok(R::message(object, &status))
-    }
-
-    async fn wait_gone<R: Resource>(&self, key: &ObjectKey, generation: Generation, end: Instant) {
-        let mut intent = self.store.watch();
-        let gone = intent.wait_for(|intent| {
-            R::objects(intent)
-                .get(&key.id)
-                .is_none_or(|object| object.generation > generation)
-        });
-        // At the deadline the deletion stands and goes on; Get shows how far it is.
-        let _ = timeout_at(end, gone).await;
-    }
-
-    fn show<R: Resource>(&self, object: &Object<R>) -> R::Message {
-        R::message(object, &self.board.status(&object.key(), object.generation))
     }
 
     /// Runs a change until the time its caller gives it is over, the agent's own bound at most.

@@ -1,7 +1,7 @@
 //! The time a call has, on a clock that stands still unless it is told to run, or nothing else is
 //! left to do.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use futures::FutureExt;
 use tokio::{
@@ -11,11 +11,11 @@ use tokio::{
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 use xpu_model::{
-    Kind, LogicalBridgeSpec,
-    status::{Backend, PassReport},
+    Kind, LogicalBridgeSpec, Object,
+    status::{Backend, Component, PassReport, State},
 };
 use xpu_proto::evpn_gw::v1alpha1::{
-    CreateLogicalBridgeRequest, DeleteLogicalBridgeRequest, LogicalBridge,
+    CreateLogicalBridgeRequest, DeleteLogicalBridgeRequest, LbOperStatus, LogicalBridge,
     LogicalBridgeSpec as Message, UpdateLogicalBridgeRequest,
     logical_bridge_service_server::LogicalBridgeService,
 };
@@ -23,11 +23,11 @@ use xpu_proto::evpn_gw::v1alpha1::{
 use super::*;
 use crate::reconcile::Source;
 
-/// The API over a store, and a backend that never reports.
+/// The API over a store, and a backend that reports what it is told to, at first nothing.
 struct Rig {
     api: Api,
     store: Store,
-    _reports: watch::Sender<Arc<PassReport>>,
+    reports: watch::Sender<Arc<PassReport>>,
     _directory: tempfile::TempDir,
 }
 
@@ -45,7 +45,7 @@ impl Rig {
         Self {
             api: Api::new(store.clone(), board, Duration::from_secs(5)),
             store,
-            _reports: reports,
+            reports,
             _directory: directory,
         }
     }
@@ -83,11 +83,38 @@ impl Rig {
             .await
     }
 
+    /// The backend has worked on the store's intent and is content with it.
+    fn report(&self) {
+        let intent = self.store.intent();
+        let live = intent.logical_bridges.values().filter(|it| !it.deleting);
+        let word = |it: &Arc<Object<LogicalBridgeSpec>>| (it.key(), Component::new(State::Success));
+        self.reports.send_replace(Arc::new(PassReport {
+            generation: intent.generation,
+            objects: live.map(word).collect(),
+            ..PassReport::default()
+        }));
+    }
+
+    /// Another client writes the object.
+    async fn write(&self, vlan: u32) {
+        let vlan = vlan.try_into().unwrap();
+        let edit = move |spec: Option<&LogicalBridgeSpec>| {
+            let spec = spec.unwrap().clone();
+            Ok::<_, ()>(LogicalBridgeSpec { vlan, ..spec })
+        };
+        let written = self.store.update(id(), Missing::Refuse, edit).await;
+        written.unwrap().unwrap();
+    }
+
     fn exists(&self) -> bool {
         let intent = self.store.intent();
         let found = intent.logical_bridges.values();
         found.filter(|object| !object.deleting).count() == 1
     }
+}
+
+fn id() -> Id {
+    Id::user("net-blue").unwrap()
 }
 
 fn bridge(name: &str, vlan_id: u32) -> LogicalBridge {
@@ -106,6 +133,15 @@ fn within<T>(message: T, timeout: &str) -> Request<T> {
     let timeout = timeout.parse().unwrap();
     request.metadata_mut().insert("grpc-timeout", timeout);
     request
+}
+
+/// Waits for the store's thread without letting the clock run, as the runtime would.
+fn at_once<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    let elsewhere = || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        { runtime }.build().unwrap().block_on(future)
+    };
+    std::thread::scope(|scope| scope.spawn(elsewhere).join().unwrap())
 }
 
 /// A client that gives a second must hear of its object before the second is over.
@@ -205,5 +241,92 @@ async fn a_delete_is_not_answered_for_an_object_that_lives() {
             "there is nothing to wait for"
         );
         assert!(rig.exists());
+    }
+}
+
+/// The store makes both in one go, and whoever deleted waits for a tombstone that is no more.
+#[tokio::test(start_paused = true)]
+async fn a_delete_does_not_wait_for_an_object_that_was_created_again_with_it() {
+    let rig = Rig::new();
+    drop(Box::pin(rig.create("1S")).now_or_never());
+    at_once(rig.stored());
+    let go_on = rig.stall().await;
+    let request = Request::new(DeleteLogicalBridgeRequest {
+        name: "net-blue".to_owned(),
+        allow_missing: false,
+    });
+    let mut delete = Box::pin(rig.api.delete_logical_bridge(request));
+    assert!(delete.as_mut().now_or_never().is_none());
+    let mut create = Box::pin(rig.create("1S"));
+    assert!(create.as_mut().now_or_never().is_none());
+    drop(go_on);
+    at_once(rig.stored());
+    let begun = Instant::now();
+    delete.await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO, "that was deleted is gone");
+    assert!(rig.exists());
+}
+
+/// What nobody has a word to say about is not up.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_an_object_that_is_deleted_learns_of_it() {
+    let rig = Rig::new();
+    let mut create = Box::pin(rig.create("1S"));
+    assert!(create.as_mut().now_or_never().is_none());
+    at_once(rig.stored());
+    assert!(create.as_mut().now_or_never().is_none());
+    let deleted = at_once(rig.store.delete::<LogicalBridgeSpec>(id())).unwrap();
+    let begun = Instant::now();
+    let shown = create.await.unwrap().into_inner().status.unwrap();
+    assert_eq!(shown.oper_status(), LbOperStatus::ToBeDeleted);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+
+    // Another call for it, and this time nothing is left before it looks.
+    let mut create = Box::pin(rig.create("1S"));
+    assert!(create.as_mut().now_or_never().is_none());
+    at_once(rig.stored());
+    assert!(create.as_mut().now_or_never().is_none());
+    let again = at_once(rig.store.delete::<LogicalBridgeSpec>(id())).unwrap();
+    assert!(again > deleted);
+    rig.report();
+    let collected = at_once(rig.store.collect::<LogicalBridgeSpec>(id(), again));
+    assert!(collected.unwrap().logical_bridges.is_empty());
+    let refused = create.await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted, "{refused}");
+    assert!(refused.message().contains("deleted it"), "{refused}");
+    let info = refused.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "OBJECT_DELETED");
+    assert_eq!(info.metadata["name"], "logicalBridges/net-blue");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+/// Neither is answered with the one's spec and the state of the other's.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_an_object_that_another_writes_is_shown_what_it_became() {
+    for settles in [true, false] {
+        let rig = Rig::new();
+        let mut create = Box::pin(rig.create("1S"));
+        assert!(create.as_mut().now_or_never().is_none());
+        at_once(rig.stored());
+        assert!(create.as_mut().now_or_never().is_none());
+        if !settles {
+            // In time for the first change; but by now there is another one.
+            rig.report();
+        }
+        at_once(rig.write(7));
+        assert!(create.as_mut().now_or_never().is_none());
+        if settles {
+            rig.report();
+        }
+        let begun = Instant::now();
+        let shown = create.await.unwrap().into_inner();
+        assert_eq!(shown.spec.unwrap().vlan_id, 7);
+        let (status, took) = if settles {
+            (LbOperStatus::Up, Duration::ZERO)
+        } else {
+            (LbOperStatus::Down, Duration::from_millis(900))
+        };
+        assert_eq!(shown.status.unwrap().oper_status(), status);
+        assert_eq!(begun.elapsed(), took);
     }
 }

@@ -53,6 +53,38 @@ impl ObjectStatus {
     }
 }
 
+/// What every backend had last said at one moment.
+///
+/// An intent that is read after it goes with it: a live object that no report of its generation
+/// or a later one mentions does not concern that backend. Read before, the object may be gone
+/// since, which the reports tell in the same way.
+#[derive(Clone, Debug)]
+pub struct Said {
+    reports: Vec<(Backend, &'static [Kind], Arc<PassReport>)>,
+}
+
+impl Said {
+    /// The status of an object last changed at `generation`.
+    #[must_use]
+    pub fn status(&self, key: &ObjectKey, generation: Generation) -> ObjectStatus {
+        let mut status = ObjectStatus {
+            components: Vec::new(),
+            reached: true,
+        };
+        let concerned = self.reports.iter();
+        for (backend, _, report) in concerned.filter(|(_, kinds, _)| kinds.contains(&key.kind)) {
+            if report.generation < generation {
+                status.reached = false;
+                let waiting = State::Pending("not worked on yet".to_owned());
+                status.components.push((*backend, Component::new(waiting)));
+            } else if let Some(component) = report.objects.get(key) {
+                status.components.push((*backend, component.clone()));
+            }
+        }
+        status
+    }
+}
+
 impl Board {
     /// A board of these backends, at least one.
     #[must_use]
@@ -67,27 +99,24 @@ impl Board {
             .filter(move |source| source.kinds.contains(&kind))
     }
 
-    /// The status of an object last changed at `generation`.
+    /// What every backend has last said.
     #[must_use]
-    pub fn status(&self, key: &ObjectKey, generation: Generation) -> ObjectStatus {
-        let mut status = ObjectStatus {
-            components: Vec::new(),
-            reached: true,
+    pub fn said(&self) -> Said {
+        let report = |source: &Source| {
+            let report = source.reports.borrow().clone();
+            (source.backend, source.kinds, report)
         };
-        for Source {
-            backend, reports, ..
-        } in self.of(key.kind)
-        {
-            let report = reports.borrow().clone();
-            if report.generation < generation {
-                status.reached = false;
-                let waiting = State::Pending("not worked on yet".to_owned());
-                status.components.push((*backend, Component::new(waiting)));
-            } else if let Some(component) = report.objects.get(key) {
-                status.components.push((*backend, component.clone()));
-            }
+        Said {
+            reports: self.sources.iter().map(report).collect(),
         }
-        status
+    }
+
+    /// The same, and [`Self::changed`] completes for what is said after it alone.
+    pub fn look(&mut self) -> Said {
+        for source in &mut self.sources {
+            source.reports.mark_unchanged();
+        }
+        self.said()
     }
 
     /// Whether every backend that has a part in the kind has seen `generation`, and none has a
@@ -114,34 +143,6 @@ impl Board {
         self.sources
             .iter()
             .map(move |source| (source.backend, report(source)))
-    }
-
-    /// Waits until `enough` of the status is true, or no backend reports any more. Callers bound
-    /// it by a deadline.
-    pub async fn wait(
-        &mut self,
-        key: &ObjectKey,
-        generation: Generation,
-        enough: impl Fn(&ObjectStatus) -> bool,
-    ) -> ObjectStatus {
-        loop {
-            // Marked as seen before the look, so that what comes after it wakes us.
-            self.mark_seen();
-            let status = self.status(key, generation);
-            if enough(&status) {
-                return status;
-            }
-            if !self.changed().await {
-                // The agent is stopping: who waits is told how far things came.
-                return self.status(key, generation);
-            }
-        }
-    }
-
-    fn mark_seen(&mut self) {
-        for source in &mut self.sources {
-            source.reports.mark_unchanged();
-        }
     }
 
     /// Completes when a backend has reported; with false once all have stopped, which they do

@@ -66,8 +66,13 @@ impl Rig {
     async fn settled(&mut self, vrf: &str) -> board::ObjectStatus {
         let key = ObjectKey::parse(Kind::Vrf, vrf).unwrap();
         let generation = self.intent.borrow().generation;
-        let settled = board::ObjectStatus::is_settled;
-        self.board.wait(&key, generation, settled).await
+        loop {
+            let status = self.board.look().status(&key, generation);
+            if status.is_settled() {
+                return status;
+            }
+            assert!(self.board.changed().await, "the loop has ended");
+        }
     }
 }
 
@@ -250,7 +255,7 @@ fn an_object_waits_only_for_backends_that_have_a_part_in_its_kind() {
     ]);
     for kind in Kind::ALL {
         let key = ObjectKey::parse(kind, "blue").unwrap();
-        let status = board.status(&key, Generation(7));
+        let status = board.said().status(&key, Generation(7));
         let alone = kind == Kind::BridgePort;
         assert_eq!(status.reached, alone, "{key}");
         assert_eq!(status.components.is_empty(), alone, "{key}");

@@ -93,7 +93,16 @@ struct Request {
 }
 
 /// What becomes of a request.
-type Answer = Result<Arc<Intent>, StoreError>;
+type Answer = Result<Stored, StoreError>;
+
+/// A change that is durable.
+#[derive(Clone, Debug)]
+struct Stored {
+    /// The intent that has it, with what was committed together with it.
+    intent: Arc<Intent>,
+    /// The intent's generation right after the change itself.
+    generation: Generation,
+}
 
 impl Request {
     fn new(
@@ -241,11 +250,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
     pub async fn create<S: Spec>(&self, id: Id, spec: S) -> Result<Arc<Intent>, StoreError> {
-        self.change(move |intent, rules| {
+        let stored = self.change(move |intent, rules| {
             let outcome = intent.create(id.clone(), spec, rules)?;
             Ok(writes::<S>(outcome, &id, intent))
-        })
-        .await
+        });
+        Ok(stored.await?.intent)
     }
 
     /// Replaces an object's spec by what `edit` makes of the one that is stored, in one step: no
@@ -285,19 +294,20 @@ impl Store {
                 }
             })
             .await?;
-        Ok(refusal.try_recv().map_or(Ok(result), Err))
+        Ok(refusal.try_recv().map_or(Ok(result.intent), Err))
     }
 
-    /// Makes an object a tombstone ([`Intent::delete`]).
+    /// Makes an object a tombstone ([`Intent::delete`]); answers with its generation. The object
+    /// may have been created again by what was committed together with it.
     ///
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
-    pub async fn delete<S: Spec>(&self, id: Id) -> Result<Arc<Intent>, StoreError> {
-        self.change(move |intent, _| {
+    pub async fn delete<S: Spec>(&self, id: Id) -> Result<Generation, StoreError> {
+        let stored = self.change(move |intent, _| {
             intent.delete::<S>(&id)?;
             Ok(writes::<S>(Outcome::Changed, &id, intent))
-        })
-        .await
+        });
+        Ok(stored.await?.generation)
     }
 
     /// Forgets a tombstone ([`Intent::collect`]).
@@ -309,15 +319,16 @@ impl Store {
         id: Id,
         generation: Generation,
     ) -> Result<Arc<Intent>, StoreError> {
-        self.change(move |intent, _| {
+        let (request, answer) = Request::new(move |intent, _| {
             let removed = intent.collect::<S>(&id, generation);
             Ok(if removed {
                 vec![Write::remove(&S::key(&id))]
             } else {
                 Vec::new()
             })
-        })
-        .await
+        });
+        self.submit(request)?;
+        Ok(answer.await.map_err(|_| StoreError::Stopped)??.intent)
     }
 
     async fn change(
@@ -325,18 +336,22 @@ impl Store {
         change: impl FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError>
         + Send
         + 'static,
-    ) -> Result<Arc<Intent>, StoreError> {
+    ) -> Answer {
         let (request, answer) = Request::new(change);
-        self.requests
-            .try_send(request)
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => {
-                    self.meter.change(ChangeResult::Busy);
-                    StoreError::Busy
-                }
-                mpsc::error::TrySendError::Closed(_) => StoreError::Stopped,
-            })?;
+        self.submit(request).inspect_err(|error| {
+            if matches!(error, StoreError::Busy) {
+                self.meter.change(ChangeResult::Busy);
+            }
+        })?;
         answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    fn submit(&self, request: Request) -> Result<(), StoreError> {
+        let sent = self.requests.try_send(request);
+        sent.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Stopped,
+        })
     }
 }
 
@@ -389,14 +404,16 @@ impl Owner {
             reply,
         } in batch.drain(..)
         {
+            let before = next.generation;
             // The intent's methods check before they change: a refusal leaves no trace in `next`.
             match change(&mut next, &self.rules) {
                 Ok(wrote) => {
-                    if !wrote.is_empty() {
+                    // Forgetting a tombstone writes, and is no change that anybody asked for.
+                    if next.generation > before {
                         calls.push((next.generation, call));
                     }
                     writes.extend(wrote);
-                    accepted.push(reply);
+                    accepted.push((next.generation, reply));
                 }
                 Err(error) => {
                     self.told.meter.change(ChangeResult::Refused);
@@ -420,15 +437,16 @@ impl Owner {
                     }
                     self.publish.send_replace(self.intent.clone());
                 }
-                for reply in accepted {
-                    drop(reply.send(Ok(self.intent.clone())));
+                for (generation, reply) in accepted {
+                    let intent = self.intent.clone();
+                    drop(reply.send(Ok(Stored { intent, generation })));
                 }
                 Ok(())
             }
             Err(reason) => {
                 let path = self.database.path().to_owned();
                 let failure = Failure { path, reason };
-                for reply in accepted {
+                for (_, reply) in accepted {
                     drop(reply.send(Err(StoreError::Disk(failure.clone()))));
                 }
                 Err(failure)

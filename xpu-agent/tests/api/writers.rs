@@ -1,16 +1,17 @@
 //! Several writers of one object.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use serde_json::json;
 use tonic::Code;
+use xpu_model::{BridgePortSpec, Id, status::State};
 
 use crate::{
-    calls::{Call, LOGICAL_BRIDGE},
+    calls::{BRIDGE_PORT, Call, LOGICAL_BRIDGE},
     face::Face,
-    rig::Rig,
-    world::{bridge, create},
+    rig::{Rig, Script},
+    world::{access, bridge, create},
 };
 
 fn update(spec: serde_json::Value, mask: &str) -> Call {
@@ -119,6 +120,50 @@ async fn one_of_many_creates_wins() {
     for (_, answer) in &answers {
         if let Err(refusal) = answer {
             assert_eq!(refusal.code, Code::AlreadyExists);
+        }
+    }
+}
+
+/// One waits for its port's netdev, another takes the port away: nobody is told that it is up.
+#[tokio::test]
+async fn a_port_that_is_deleted_while_its_creator_waits_is_not_up() {
+    for face in [Face::Grpc, Face::Http] {
+        for keeps in [false, true] {
+            let script = Script {
+                live: State::Pending("netdev eth9 isn't there yet".to_owned()),
+                keeps,
+                deadline: Duration::from_secs(3_600),
+            };
+            let rig = Arc::new(Rig::with(script).await);
+            let bridge = xpu_model::LogicalBridgeSpec {
+                vlan: xpu_model::VlanId::MIN,
+                vni: None,
+                vtep: None,
+            };
+            let net = Id::user("net-blue").unwrap();
+            rig.store.create(net, bridge).await.unwrap();
+            let creator = {
+                let rig = rig.clone();
+                let port = create(BRIDGE_PORT, "port-1", access(1, "net-blue"));
+                tokio::spawn(async move { face.call(&rig, &port).await })
+            };
+            let mut intent = rig.store.watch();
+            let made = intent.wait_for(|intent| !intent.bridge_ports.is_empty());
+            drop(made.await.unwrap());
+            let port = Id::user("port-1").unwrap();
+            rig.store.delete::<BridgePortSpec>(port).await.unwrap();
+            match creator.await.unwrap() {
+                // It looked while there was a tombstone.
+                Ok(shown) => {
+                    let status = &shown["status"]["operStatus"];
+                    assert_eq!(status, "BP_OPER_STATUS_TO_BE_DELETED", "{shown}");
+                }
+                Err(refusal) => {
+                    assert!(!keeps, "{refusal:?}");
+                    assert_eq!(refusal.code, Code::Aborted, "{refusal:?}");
+                    assert_eq!(refusal.info.unwrap().0, "OBJECT_DELETED");
+                }
+            }
         }
     }
 }

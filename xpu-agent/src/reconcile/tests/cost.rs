@@ -173,7 +173,7 @@ async fn a_port_among_many_networks_is_a_pass_of_who_has_a_part_in_it() {
     send(&with_port);
     assert_eq!((linux.passes().await, frr.passes().await), (1, 0));
     assert_eq!(frr.generation(), with_port.generation);
-    assert!(board.status(&key, with_port.generation).is_up());
+    assert!(board.said().status(&key, with_port.generation).is_up());
 
     let deleted = delete::<BridgePortSpec>(&with_port, "port1");
     send(&deleted);
@@ -190,7 +190,7 @@ async fn a_port_among_many_networks_is_a_pass_of_who_has_a_part_in_it() {
     let again = put(&forgotten, "port1", port());
     send(&again);
     assert_eq!((linux.passes().await, frr.passes().await), (1, 0));
-    assert!(board.status(&key, again.generation).is_up());
+    assert!(board.said().status(&key, again.generation).is_up());
 }
 
 fn networks_of(intent: &watch::Sender<Arc<Intent>>) -> Arc<Intent> {

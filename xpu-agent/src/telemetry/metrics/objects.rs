@@ -12,7 +12,10 @@ use xpu_model::{
     BridgePortSpec, Generation, Intent, Kind, LogicalBridgeSpec, Spec, SviSpec, VrfSpec,
 };
 
-use crate::{reconcile::Board, store::Store};
+use crate::{
+    reconcile::{Board, board::Said},
+    store::Store,
+};
 
 /// What the store holds and what the board says of it.
 pub struct Objects {
@@ -43,7 +46,7 @@ const STATES: [&str; 3] = ["up", "down", "deleting"];
 
 impl Objects {
     fn count<S: Spec>(
-        &self,
+        said: &Said,
         intent: &Intent,
         kind: Kind,
         counts: &mut BTreeMap<(Kind, &'static str), u32>,
@@ -55,7 +58,7 @@ impl Objects {
         for object in S::objects(intent).values() {
             let state = if object.deleting {
                 "deleting"
-            } else if self.board.status(&object.key(), object.generation).is_up() {
+            } else if said.status(&object.key(), object.generation).is_up() {
                 "up"
             } else {
                 "down"
@@ -67,12 +70,14 @@ impl Objects {
 
 impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        // Before the intent that it is held against.
+        let said = self.board.said();
         let intent = self.store.intent();
         let mut counts = BTreeMap::new();
-        self.count::<VrfSpec>(&intent, Kind::Vrf, &mut counts);
-        self.count::<LogicalBridgeSpec>(&intent, Kind::LogicalBridge, &mut counts);
-        self.count::<BridgePortSpec>(&intent, Kind::BridgePort, &mut counts);
-        self.count::<SviSpec>(&intent, Kind::Svi, &mut counts);
+        Self::count::<VrfSpec>(&said, &intent, Kind::Vrf, &mut counts);
+        Self::count::<LogicalBridgeSpec>(&said, &intent, Kind::LogicalBridge, &mut counts);
+        Self::count::<BridgePortSpec>(&said, &intent, Kind::BridgePort, &mut counts);
+        Self::count::<SviSpec>(&said, &intent, Kind::Svi, &mut counts);
         let mut objects = encoder.encode_descriptor(
             "objects",
             "Objects by kind and state: up (packets can flow), down, deleting",

@@ -49,7 +49,8 @@ impl StoreMeter {
             batch: registered(
                 registry,
                 "store_batch_changes",
-                "Changes that one commit made durable",
+                "Changes that one commit made durable; a commit that only forgets deleted objects \
+                 does not count",
                 super::sizes(),
             ),
         };
@@ -82,7 +83,9 @@ impl StoreMeter {
         let result = if worked { "ok" } else { "failed" };
         self.commits.get_or_create(&ResultLabel { result }).inc();
         self.duration.observe(took.as_secs_f64());
-        self.batch.observe(as_f64(changes));
+        if changes > 0 {
+            self.batch.observe(as_f64(changes));
+        }
     }
 }
 
