@@ -124,6 +124,8 @@ pub struct PassReport {
     pub planned: usize,
     /// How many of them failed.
     pub failed: usize,
+    /// How many of them put right what an earlier pass had found, or left, as asked.
+    pub repaired: usize,
     /// A word per object of this backend. A live object without an entry does not concern the
     /// backend; a tombstone without an entry is gone from it.
     pub objects: BTreeMap<ObjectKey, Component>,
@@ -138,6 +140,14 @@ pub struct PassReport {
 }
 
 impl PassReport {
+    /// Whether an object was as asked, or, where the backend had no word of it, had nothing to be
+    /// done.
+    #[must_use]
+    pub fn was_well(&self, object: &ObjectKey) -> bool {
+        let known = self.objects.get(object);
+        known.is_none_or(|component| component.state == State::Success)
+    }
+
     /// Whether another pass is needed soon, without an event to cause it.
     #[must_use]
     pub fn wants_retry(&self) -> bool {

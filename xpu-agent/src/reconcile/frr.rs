@@ -67,6 +67,8 @@ pub struct FrrBackend {
     foreign: watch::Receiver<BTreeSet<IfName>>,
     /// The intent of the last pass, and which of its Vrfs' devices were foreign then.
     last: Arc<Intent>,
+    /// What the last pass came to that could be made.
+    before: PassReport,
     taken: BTreeSet<IfName>,
     meter: FrrMeter,
 }
@@ -117,6 +119,7 @@ impl FrrBackend {
             linux,
             foreign,
             last: Arc::default(),
+            before: super::no_report_yet(),
             taken: BTreeSet::new(),
             meter,
         }
@@ -163,6 +166,7 @@ impl FrrBackend {
             (outcomes, self.observe(&given.inputs()).await?)
         };
         let mut report = frr::report(&given.inputs(), &observed, &outcomes);
+        report.repaired = frr::repaired(&given.inputs(), &outcomes, &self.before);
         self.keep(&given, observed, unread, &mut report).await;
         Ok(report)
     }
@@ -384,7 +388,10 @@ impl Backend for FrrBackend {
 
     async fn pass(&mut self, intent: &Arc<Intent>) -> PassReport {
         match self.try_pass(intent).await {
-            Ok(report) => report,
+            Ok(report) => {
+                self.before = report.clone();
+                report
+            }
             Err(error) => {
                 if !matches!(error, Trouble::Loading) {
                     self.meter.lost();

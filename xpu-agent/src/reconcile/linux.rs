@@ -119,7 +119,12 @@ where
         match ask().await {
             Err(error @ RtnlError::Unsteady { .. }) => {
                 let wait = backoff.next();
-                warn!(%error, ?wait, "asked again");
+                warn!(
+                    %error,
+                    ?wait,
+                    "the start waits until the devices can be listed; if this goes on, see what \
+                     makes and deletes devices all the time (ip monitor link)"
+                );
                 tokio::time::sleep_until(tokio::time::Instant::now() + wait).await;
             }
             done => return done,
@@ -239,7 +244,9 @@ impl<M: Machine> LinuxBackend<M> {
             }
             after => after?,
         };
-        Ok(linux::report(&inputs, &after, &outcomes))
+        let mut report = linux::report(&inputs, &after, &outcomes);
+        report.repaired = linux::repaired(&outcomes, &self.last);
+        Ok(report)
     }
 
     async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, ObserveError> {
@@ -283,6 +290,7 @@ impl<M: Machine> Backend for LinuxBackend<M> {
                 let mut report = PassReport {
                     planned,
                     failed,
+                    repaired: 0,
                     ..self.last.clone()
                 };
                 report

@@ -223,6 +223,7 @@ fn tell(report: &status::PassReport, last: &status::PassReport, cause: Cause, to
         generation: _,
         planned,
         failed,
+        repaired: _,
         objects,
         node,
         notices,

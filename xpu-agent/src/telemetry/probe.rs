@@ -24,6 +24,8 @@ pub struct Probe {
     settled: Option<Generation>,
     /// Whether the last pass left nothing to do.
     at_rest: bool,
+    /// The generation that the last pass which could observe was of.
+    known: Option<Generation>,
 }
 
 impl Probe {
@@ -36,6 +38,7 @@ impl Probe {
             causes,
             settled: None,
             at_rest: false,
+            known: None,
         }
     }
 
@@ -58,9 +61,12 @@ impl Probe {
         backoff: Option<Duration>,
     ) {
         self.meter.passed(cause, report, took, backoff);
-        if self.at_rest && self.settled == Some(report.generation) {
-            self.meter
-                .drift(report.planned - report.failed.min(report.planned));
+        if report.unobserved.is_none() {
+            // What a new intent asks for is nobody's drift.
+            if self.known == Some(report.generation) {
+                self.meter.drift(report.repaired);
+            }
+            self.known = Some(report.generation);
         }
         self.at_rest = backoff.is_none();
         if self.at_rest {
@@ -72,6 +78,9 @@ impl Probe {
     pub(crate) fn followed(&mut self, generation: Generation) {
         if self.at_rest {
             self.settled = Some(generation);
+        }
+        if self.known.is_some() {
+            self.known = Some(generation);
         }
     }
 }

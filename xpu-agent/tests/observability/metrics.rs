@@ -11,9 +11,9 @@ use xpu_agent::{
     config::Transport,
 };
 use xpu_proto::evpn_gw::v1alpha1::{
-    BridgePort, BridgePortSpec, BridgePortType, CreateBridgePortRequest,
-    CreateLogicalBridgeRequest, GetVrfRequest, LogicalBridge, LogicalBridgeSpec,
-    bridge_port_service_client::BridgePortServiceClient,
+    BpOperStatus, BridgePort, BridgePortSpec, BridgePortType, CreateBridgePortRequest,
+    CreateLogicalBridgeRequest, DeleteLogicalBridgeRequest, GetVrfRequest, LogicalBridge,
+    LogicalBridgeSpec, bridge_port_service_client::BridgePortServiceClient,
     logical_bridge_service_client::LogicalBridgeServiceClient,
     vrf_service_client::VrfServiceClient,
 };
@@ -253,6 +253,64 @@ async fn drift_is_what_somebody_else_changed_and_trouble_makes_a_backoff() {
         3.0,
         "what fails repairs nothing"
     );
+}
+
+/// One port that waits for its netdev does not hide what is put right elsewhere.
+#[tokio::test]
+async fn drift_is_counted_while_something_is_pending() {
+    let rig = Rig::start().await;
+    create_bridge(&rig).await;
+    rig.linux.send_replace(World {
+        waits: true,
+        ..World::default()
+    });
+    let mut ports = BridgePortServiceClient::new(rig.channel.clone());
+    let mut request = tonic::Request::new(port_request());
+    request.set_timeout(std::time::Duration::from_millis(200));
+    let made = ports.create_bridge_port(request).await;
+    let status = made.unwrap().into_inner().status.unwrap();
+    assert_eq!(status.oper_status(), BpOperStatus::Down);
+    let linux = [("backend", "linux")];
+    const DRIFT: &str = "xpu_agent_reconcile_drift_repaired_total";
+    assert_eq!(rig.value(DRIFT, &linux).await, 0.0);
+    rig.linux.send_replace(World {
+        waits: true,
+        drift: 3,
+        ..World::default()
+    });
+    rig.until_value(DRIFT, &linux, 3.0).await;
+    // Nor is a pass that tries again taken for one.
+    let retry = [("backend", "linux"), ("cause", "retry")];
+    let tries = rig.value("xpu_agent_reconcile_passes_total", &retry).await;
+    rig.until_value("xpu_agent_reconcile_passes_total", &retry, tries + 2.0)
+        .await;
+    assert_eq!(rig.value(DRIFT, &linux).await, 3.0);
+}
+
+/// That it is forgotten once it is gone is a commit, and no change that anybody asked for.
+#[tokio::test]
+async fn a_delete_is_one_change() {
+    let rig = Rig::start().await;
+    create_bridge(&rig).await;
+    let request = DeleteLogicalBridgeRequest {
+        name: "net-1".to_owned(),
+        allow_missing: false,
+    };
+    LogicalBridgeServiceClient::new(rig.channel.clone())
+        .delete_logical_bridge(request)
+        .await
+        .unwrap();
+    // Answered once it is forgotten.
+    let made = [("result", "made")];
+    let scrape = parse(&rig.scrape().await);
+    let value = |metric: &str, labels: &[(&str, &str)]| sum(&scrape, metric, labels);
+    assert_eq!(
+        value("xpu_agent_store_commits_total", &[("result", "ok")]),
+        3.0
+    );
+    assert_eq!(value("xpu_agent_store_changes_total", &made), 2.0);
+    assert_eq!(value("xpu_agent_store_batch_changes_count", &[]), 2.0);
+    assert_eq!(value("xpu_agent_store_batch_changes_sum", &[]), 2.0);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use xpu_agent::{
         http::{self, Health},
         readiness::Readiness,
     },
-    reconcile::{self, Backend, Board, Source},
+    reconcile::{self, Backend, Board, Source, collector},
     store::{Store, Told},
     telemetry::{
         Probe,
@@ -31,7 +31,7 @@ use xpu_agent::{
     },
 };
 use xpu_model::{
-    Intent, Kind,
+    BridgePortSpec, Intent, Kind, LogicalBridgeSpec, ObjectKey, Spec, SviSpec, VrfSpec,
     status::{self, Component, PassReport, State},
 };
 use xpu_proto::evpn_gw::v1alpha1::{
@@ -52,6 +52,8 @@ pub struct World {
     pub drift: usize,
     /// Whether what is applied is refused.
     pub refuses: bool,
+    /// Whether it waits for something with each BridgePort.
+    pub waits: bool,
 }
 
 impl Default for World {
@@ -60,14 +62,27 @@ impl Default for World {
             there: true,
             drift: 0,
             refuses: false,
+            waits: false,
         }
     }
+}
+
+/// Nothing is left of the others.
+fn live(intent: &Intent) -> Vec<ObjectKey> {
+    fn of<S: Spec>(intent: &Intent) -> impl Iterator<Item = ObjectKey> {
+        intent.live::<S>().map(|object| object.key())
+    }
+    let routed = of::<VrfSpec>(intent).chain(of::<SviSpec>(intent));
+    let bridged = of::<LogicalBridgeSpec>(intent).chain(of::<BridgePortSpec>(intent));
+    routed.chain(bridged).collect()
 }
 
 /// Plays Linux or FRR.
 struct Played<const FRR: bool> {
     world: watch::Receiver<World>,
     seen: u64,
+    /// Whether the world has changed since the last pass.
+    moved: bool,
 }
 
 impl<const FRR: bool> Backend for Played<FRR> {
@@ -83,9 +98,13 @@ impl<const FRR: bool> Backend for Played<FRR> {
     };
 
     async fn pass(&mut self, intent: &Arc<Intent>) -> PassReport {
-        let world = *self.world.borrow_and_update();
+        let mut world = *self.world.borrow_and_update();
+        // What was put right is so for the passes after it.
+        if !std::mem::take(&mut self.moved) && !world.refuses {
+            world.drift = 0;
+        }
         let generation = intent.generation;
-        let keys = intent.keys();
+        let keys = live(intent).into_iter();
         let keys = keys.filter(|key| Self::KINDS.contains(&key.kind));
         if !world.there {
             let unknown = || Component::new(State::Error("gone".to_owned()));
@@ -100,11 +119,19 @@ impl<const FRR: bool> Backend for Played<FRR> {
         let changes = usize::try_from(generation.0 - self.seen).unwrap();
         self.seen = generation.0;
         let planned = changes + world.drift;
-        let word = |key| (key, Component::new(State::Success));
+        let word = |key: ObjectKey| {
+            let state = if world.waits && key.kind == Kind::BridgePort {
+                State::Pending("netdev eth9 isn't there yet".to_owned())
+            } else {
+                State::Success
+            };
+            (key, Component::new(state))
+        };
         PassReport {
             generation,
             planned,
             failed: if world.refuses { planned } else { 0 },
+            repaired: if world.refuses { 0 } else { world.drift },
             objects: keys.map(word).collect::<BTreeMap<_, _>>(),
             ..PassReport::default()
         }
@@ -114,6 +141,7 @@ impl<const FRR: bool> Backend for Played<FRR> {
         if self.world.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+        self.moved = true;
     }
 }
 
@@ -157,6 +185,7 @@ impl Rig {
             start::<false>(linux_seen, &store, &metrics, &causes, &stop),
             start::<true>(frr_seen, &store, &metrics, &causes, &stop),
         ]);
+        tokio::spawn(collector::run(store.clone(), board.clone(), stop.clone()));
         let readiness = Readiness::new(board.clone(), &store, stop.clone());
         let objects = Objects {
             store: store.clone(),
@@ -254,7 +283,11 @@ fn start<const FRR: bool>(
     stop: &CancellationToken,
 ) -> Source {
     let (reports, seen) = watch::channel(Arc::new(reconcile::no_report_yet()));
-    let backend = Played::<FRR> { world, seen: 0 };
+    let backend = Played::<FRR> {
+        world,
+        seen: 0,
+        moved: false,
+    };
     let name = Played::<FRR>::NAME;
     let probe = Probe::new(name, metrics, causes.clone());
     let task = reconcile::run(backend, store.watch(), reports, probe, stop.clone());

@@ -32,7 +32,7 @@ pub use base::made;
 pub use config::{Config, Daemon, Line};
 pub use diff::plan;
 pub use observed::{Observed, Version};
-pub use report::{LEAST as LEAST_VERSION, report, unmanaged};
+pub use report::{LEAST as LEAST_VERSION, repaired, report, unmanaged};
 
 use crate::{FrrFacts, VrfInFrr, ownership};
 use observed::L2Vni;

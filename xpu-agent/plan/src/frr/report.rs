@@ -1,19 +1,19 @@
 //! What FRR says about each object.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use xpu_model::{
-    IfAddr, Intent, LogicalBridgeSpec, Object, SviSpec, Vni, VrfSpec,
+    IfAddr, Intent, LogicalBridgeSpec, Object, ObjectKey, SviSpec, Vni, VrfSpec,
     status::{Component, PassReport, State},
 };
 
 use super::{
-    FrrPlan, Inputs, Outcome,
+    FrrPlan, Inputs, Line, Outcome,
     desired::route_target,
     diff::{self, has_trace, plan},
     observed::{Observed, Version},
 };
-use crate::ownership::{L2_VXLAN, L3_VXLAN};
+use crate::ownership::{L2_VXLAN, L3_VXLAN, svi_device};
 
 /// Single VXLAN devices (FRR release notes, 9.0).
 pub const LEAST: Version = Version { major: 9, minor: 0 };
@@ -66,6 +66,49 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
         .filter_map(|(key, component)| Some((key, component?)))
         .collect::<BTreeMap<_, _>>();
     report
+}
+
+/// How many commands put right what was as asked after the pass that `before` is of, with the same
+/// intent: somebody else has changed it since, or FRR was started anew without it.
+#[must_use]
+pub fn repaired(inputs: &Inputs<'_>, outcomes: &[Outcome], before: &PassReport) -> usize {
+    let was_well = |line: &Line| {
+        let owners = owners(inputs.intent, line);
+        owners.is_empty() || owners.iter().any(|key| before.was_well(key))
+    };
+    let repairs = outcomes
+        .iter()
+        .filter(|outcome| outcome.result.is_ok() && was_well(&outcome.command.line));
+    repairs.count()
+}
+
+/// The objects that a line is for; none: the node.
+fn owners(intent: &Intent, line: &Line) -> Vec<ObjectKey> {
+    let outermost = line.path.first().unwrap_or(&line.text);
+    let words = |text: &'_ str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    if let [.., vrf, device] = words(outermost).as_slice()
+        && vrf == "vrf"
+    {
+        let found = intent.vrfs.values();
+        let mut found = found.filter(|it| it.allocation.device.as_str() == device);
+        let Some(vrf) = found.next() else {
+            return Vec::new();
+        };
+        let names = words(&line.text);
+        let has_line = |svi: &&Arc<Object<SviSpec>>| {
+            let bridge = intent.logical_bridges.get(&svi.spec.logical_bridge);
+            let group = bridge.map(|it| svi_device(it.spec.vlan));
+            svi.spec.vrf == vrf.id
+                && group.is_some_and(|it| names.iter().any(|name| it.as_str() == name))
+        };
+        let svi = intent.svis.values().find(has_line);
+        return vec![svi.map_or_else(|| vrf.key(), |svi| svi.key())];
+    }
+    let mut path = line.path.iter().chain([&line.text]);
+    let vni = path.find_map(|it| it.strip_prefix("vni ")?.parse().ok());
+    let bridges = intent.logical_bridges.values();
+    let bridges = bridges.filter(|it| vni.is_some() && it.spec.vni.map(Vni::get) == vni);
+    bridges.map(|it| it.key()).collect()
 }
 
 /// Reports where no FRR is managed: what needs it is refused, and has no trace once deleted.

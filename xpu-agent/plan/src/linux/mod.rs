@@ -27,7 +27,7 @@ pub use hold::{Hold, NodeUse};
 pub use link::{Family, LinkKind, Setting};
 pub use observed::{FdbEntry, ForeignRule, Link, Observed, Probes, UnreachableDefault};
 pub use range::{VlanRange, VniRange};
-pub use report::report;
+pub use report::{repaired, report};
 
 use crate::{facts::FrrFacts, ownership::Mark};
 

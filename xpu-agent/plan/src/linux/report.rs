@@ -29,6 +29,7 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
             .iter()
             .filter(|outcome| outcome.result.is_err())
             .count(),
+        repaired: 0,
         objects: BTreeMap::new(),
         node: reporter.node(),
         notices: reporter.notices(),
@@ -62,6 +63,20 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
         Reporter::svi,
     );
     report
+}
+
+/// How many actions put right what was as asked after the pass that `before` is of, with the same
+/// intent: somebody else has changed it since.
+#[must_use]
+pub fn repaired(outcomes: &[Outcome], before: &PassReport) -> usize {
+    let was_well = |owner: &Mark| match owner {
+        Mark::Node => before.node.is_empty(),
+        Mark::Object(key) => before.was_well(key),
+    };
+    let repairs = outcomes
+        .iter()
+        .filter(|outcome| outcome.result.is_ok() && outcome.step.owners.iter().any(was_well));
+    repairs.count()
 }
 
 /// What is left to do, by on whose account.

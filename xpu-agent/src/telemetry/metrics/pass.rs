@@ -74,8 +74,8 @@ impl PassMeters {
             drift: registered(
                 registry,
                 "reconcile_drift_repaired",
-                "Actions that put right what somebody else had changed: planned for an intent that \
-                 the machine had already followed",
+                "Actions that put right what somebody else had changed: for an intent that had been \
+                 worked on, and objects that had been as asked",
                 Family::default(),
             ),
             backoff: registered_seconds(

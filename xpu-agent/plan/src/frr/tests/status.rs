@@ -1,5 +1,7 @@
 //! What is said of each object.
 
+use xpu_model::status::{Component, PassReport};
+
 use super::*;
 
 #[rstest::rstest]
@@ -289,4 +291,63 @@ fn a_deleted_vrf_concerns_frr_even_without_a_vni() {
     let concerned = concerned(&intent);
     assert!(concerned.contains(&VrfSpec::key(&id("vrf-0"))));
     assert!(!concerned.contains(&VrfSpec::key(&id("vrf-1"))));
+}
+
+#[test]
+fn lines_of_what_was_well_are_repaired_and_of_what_was_awaited_are_not() {
+    let (node, mut intent) = (node(true), Intent::default());
+    reshape(
+        &mut intent,
+        &[Some((Some(500), true)), Some((Some(501), false)), None],
+    );
+    let inputs = given(&intent, &node);
+    let mut observed = Observed {
+        version: FRR_10_3,
+        ..Observed::default()
+    };
+    let told = |plan: FrrPlan| -> Vec<Outcome> {
+        let commands = plan.commands.into_iter();
+        let well = |command| Outcome {
+            command,
+            result: Ok(()),
+        };
+        commands.map(well).collect()
+    };
+    let all = told(plan(&inputs, &observed));
+    pass(&inputs, &mut observed);
+    let state = |name: &str, state: State| (VrfSpec::key(&id(name)), Component::new(state));
+    let waits = || State::Pending("not up yet".to_owned());
+    let svi = SviSpec::key(&id("svi-0"));
+    let count = |objects: &[(ObjectKey, Component)]| {
+        let before = PassReport {
+            objects: objects.iter().cloned().collect(),
+            ..PassReport::default()
+        };
+        repaired(&inputs, &all, &before)
+    };
+    let (well, second_waits) = (state("vrf-0", State::Success), state("vrf-1", waits()));
+    let about = |text: &str| {
+        let outcomes = all
+            .iter()
+            .filter(|it| it.command.line.to_string().contains(text));
+        outcomes.count()
+    };
+    let (first, second) = (about("vrf vrf-0"), about("vrf vrf-1"));
+    let gateway = about("svi-100");
+    assert!(first > gateway && gateway > 0 && second > 0, "{all:#?}");
+    assert_eq!(count(&[well.clone()]), all.len());
+    assert_eq!(
+        count(&[well.clone(), second_waits.clone()]),
+        all.len() - second
+    );
+    let neither = [
+        state("vrf-0", waits()),
+        second_waits,
+        (svi, Component::new(waits())),
+    ];
+    assert_eq!(
+        count(&neither),
+        all.len() - first - second,
+        "the node's are left"
+    );
 }

@@ -24,6 +24,7 @@ mod gateway;
 mod leaving;
 mod news;
 mod others;
+mod repaired;
 mod vtep;
 
 fn node() -> Node {
