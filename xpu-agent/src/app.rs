@@ -151,11 +151,16 @@ impl App {
             .context("netlink cannot be used; the agent needs CAP_NET_ADMIN")?;
         let applied = linux.applied();
         let metrics = metrics.with(KernelEvents(linux.events()));
-        let silent = StaleNeighbours::new().context("neighbours cannot be followed")?;
+        let silent =
+            StaleNeighbours::new(linux.events()).context("neighbours cannot be followed")?;
         let silent = silent::run(linux.kernel(), silent, self.stop.clone());
         self.spawn_until_stop(&self.others, "silent-hosts", async move {
             if let Err(error) = silent.await {
-                warn!(%error, "silent hosts are no longer asked; the agent stops to be started anew");
+                warn!(
+                    %error,
+                    "silent hosts are no longer asked; the agent stops to be started anew. If this \
+                     comes again, see what the kernel's log (dmesg) says"
+                );
             }
         });
         let mut sources = vec![self.start_loop(linux, store, &metrics, causes)];

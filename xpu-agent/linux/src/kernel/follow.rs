@@ -43,7 +43,7 @@ pub struct Follower {
     moved: Moved,
 }
 
-/// What a follower has read; for whoever shows it.
+/// What followers have read; for whoever shows it.
 #[derive(Debug, Default)]
 pub struct FollowCounts {
     events: AtomicU64,
@@ -51,6 +51,16 @@ pub struct FollowCounts {
 }
 
 impl FollowCounts {
+    /// A datagram was read.
+    pub(super) fn read(&self) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The kernel lost some.
+    pub(super) fn lost(&self) {
+        self.overruns.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Datagrams that were read.
     #[must_use]
     pub fn events(&self) -> u64 {
@@ -128,12 +138,12 @@ fn drain(socket: &Socket, counts: &FollowCounts, moved: &mut Moved) -> io::Resul
             Ok(read) => {
                 any = true;
                 moved.note(&buffer[..read]);
-                counts.events.fetch_add(1, Ordering::Relaxed);
+                counts.read();
             }
             Err(Errno::ENOBUFS) => {
                 any = true;
                 *moved = Moved::all();
-                counts.overruns.fetch_add(1, Ordering::Relaxed);
+                counts.lost();
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) if any => return Ok(()),

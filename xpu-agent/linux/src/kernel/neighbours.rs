@@ -5,7 +5,7 @@
 //! become stale; setting it to `NUD_PROBE` makes the kernel itself ask it, by ARP or a neighbour
 //! solicitation, and the host's answer keeps the bridge's entry alive.
 
-use std::{collections::BTreeSet, io, net::IpAddr, os::fd::AsRawFd, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, os::fd::AsRawFd, sync::Arc, time::Duration};
 
 use netlink_packet_core::{NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
@@ -22,7 +22,7 @@ use nix::{
 use tokio::io::unix::AsyncFd;
 use xpu_model::IfIndex;
 
-use super::{FollowError, Linux, filter, request::is_gone};
+use super::{FollowCounts, FollowError, Linux, filter, request::is_gone};
 use crate::sync::{Request, RtnlError};
 
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
@@ -52,14 +52,16 @@ pub struct Stale {
 #[derive(Debug)]
 pub struct StaleNeighbours {
     socket: AsyncFd<Socket>,
+    counts: Arc<FollowCounts>,
 }
 
 impl StaleNeighbours {
-    /// Subscribes; the kernel passes on nothing but neighbours that are stale and not FRR's.
+    /// Subscribes; the kernel passes on nothing but neighbours that are stale and not FRR's. What
+    /// is read is counted with what other followers read.
     ///
     /// # Errors
     /// [`FollowError`] when there is no socket to be had.
-    pub fn new() -> Result<Self, FollowError> {
+    pub fn new(counts: Arc<FollowCounts>) -> Result<Self, FollowError> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         filter::attach_stale(&socket)?;
         socket.bind(&SocketAddr::new(0, 0))?;
@@ -69,7 +71,7 @@ impl StaleNeighbours {
         // or replaced while it lives, and so stays open as long as the `AsyncFd`.
         let registered = unsafe { AsyncFd::register(socket) };
         let socket = registered.map_err(|error| error.into_parts().1)?;
-        Ok(Self { socket })
+        Ok(Self { socket, counts })
     }
 
     /// The next neighbour that has become stale; none: some events were lost. Cancel-safe.
@@ -79,7 +81,7 @@ impl StaleNeighbours {
     pub async fn next(&mut self) -> Result<Option<Stale>, FollowError> {
         loop {
             let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| read(socket.get_ref())) {
+            match ready.try_io(|socket| read(socket.get_ref(), &self.counts)) {
                 Ok(Ok(Read::Stale(stale))) => return Ok(Some(stale)),
                 Ok(Ok(Read::Lost)) => return Ok(None),
                 Ok(Ok(Read::Other)) | Err(_) => {}
@@ -96,11 +98,17 @@ enum Read {
 }
 
 /// One event; the kernel sends each as a datagram of its own.
-fn read(socket: &Socket) -> io::Result<Read> {
+fn read(socket: &Socket, counts: &FollowCounts) -> io::Result<Read> {
     let mut buffer = [0; 4096];
     let size = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-        Ok(size) => size,
-        Err(Errno::ENOBUFS) => return Ok(Read::Lost),
+        Ok(size) => {
+            counts.read();
+            size
+        }
+        Err(Errno::ENOBUFS) => {
+            counts.lost();
+            return Ok(Read::Lost);
+        }
         Err(Errno::EINTR) => return Ok(Read::Other),
         Err(errno) => return Err(errno.into()),
     };
@@ -237,4 +245,46 @@ pub(super) struct Gateways {
     pub(super) devices: BTreeSet<IfIndex>,
     /// The tenant bridge's ageing time.
     pub(super) ageing: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use nix::{
+        sched::{CloneFlags, unshare},
+        sys::socket::{setsockopt, sockopt::RcvBuf},
+    };
+
+    use super::*;
+
+    fn ip(arguments: &str) {
+        let ran = Command::new("ip").args(arguments.split(' ')).output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success(), "ip {arguments}: {ran:?}");
+    }
+
+    /// In a network namespace of its own, with a queue for a message or two.
+    #[test]
+    fn neighbours_that_the_kernel_lost_are_counted() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            ip("link add behind type bridge");
+            ip("link set behind up");
+            let counts: Arc<FollowCounts> = Arc::default();
+            let mut events = StaleNeighbours::new(counts.clone()).unwrap();
+            setsockopt(&events.socket, RcvBuf, &1).unwrap();
+            for last in 1..=20 {
+                ip(&format!(
+                    "neigh add 192.0.2.{last} lladdr 02:00:00:00:00:{last:02} dev behind nud stale"
+                ));
+            }
+            while events.next().await.unwrap().is_some() {}
+            assert_eq!(counts.overruns(), 1, "{counts:?}");
+        });
+    }
 }

@@ -1,4 +1,4 @@
-//! The kernel's events, as the follower counts them.
+//! The kernel's events, as the followers count them.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use xpu_linux::kernel::FollowCounts;
 
-/// What a follower of the kernel's events has counted.
+/// What the followers of the kernel's events have counted.
 #[derive(Debug)]
 pub struct KernelEvents(pub std::sync::Arc<FollowCounts>);
 
@@ -24,7 +24,8 @@ impl Collector for KernelEvents {
             (
                 "netlink_overruns",
                 "How often the kernel lost events because they were not read fast enough; each \
-                 costs an observation of everything, none costs correctness",
+                 costs an observation of everything, or a list of all neighbours, none costs \
+                 correctness",
                 self.0.overruns(),
             ),
         ];
