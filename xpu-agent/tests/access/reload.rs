@@ -228,6 +228,31 @@ async fn a_revoked_client_is_asked_to_go() {
     rig.stop().await;
 }
 
+/// A link leads out of the directory that is watched: what changes behind it tells nobody.
+#[tokio::test]
+async fn what_no_event_tells_of_is_taken_over_at_a_hangup() {
+    let (ca, other, files) = (Ca::new(), Ca::new(), tempfile::tempdir().unwrap());
+    let config = configure(&files, &ca);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (link, bundle) = (files.path().join("ca.crt"), elsewhere.path().join("ca.crt"));
+    std::fs::rename(&link, &bundle).unwrap();
+    std::os::unix::fs::symlink(&bundle, &link).unwrap();
+    let rig = Rig::over(&config, Transport::Tls).await;
+    let tls = rig.gate.tls().unwrap().clone();
+    // What the follower reads at its start is behind it by then.
+    replace(&files.path().join("ca.crl"), &ca.revoke(&[666, 77]));
+    eventually("followed", || tls.reloads().0 == 1).await;
+
+    let client = connect(rig.tcp, &ca.pem(), &other.issue(&viewer()));
+    replace(&bundle, &format!("{}{}", ca.pem(), other.pem()));
+    assert!(list(&client).await.is_err(), "not told of");
+    assert_eq!(tls.reloads().0, 1);
+    rig.hangup.notify_one();
+    eventually("taken over", || tls.reloads().0 == 2).await;
+    list(&client).await.unwrap();
+    rig.stop().await;
+}
+
 /// Who renews certificates may have been quiet for as long as the agent runs.
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_ends_soon_is_warned_about_every_day() {

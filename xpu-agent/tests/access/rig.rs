@@ -10,7 +10,11 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, sync::watch, task::JoinHandle};
+use tokio::{
+    net::UnixStream,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code,
@@ -42,6 +46,8 @@ pub struct Rig {
     pub gate: Gate,
     pub tcp: SocketAddr,
     pub http: SocketAddr,
+    /// Notified as by a SIGHUP.
+    pub hangup: Arc<Notify>,
     pub stop: CancellationToken,
     served: Vec<JoinHandle<()>>,
     _reports: watch::Sender<Arc<PassReport>>,
@@ -108,14 +114,17 @@ impl Rig {
             serve(tcp, Protocol::Grpc),
             serve(http, Protocol::Http),
         ];
+        let hangup: Arc<Notify> = Arc::default();
         if let Some(tls) = tls {
-            served.push(tokio::spawn(reload::run(tls, Arc::default(), stop.clone())));
+            let followed = reload::run(tls, hangup.clone(), stop.clone());
+            served.push(tokio::spawn(followed));
         }
         Self {
             directory,
             gate,
             tcp: addresses.0,
             http: addresses.1,
+            hangup,
             stop,
             served,
             _reports,
