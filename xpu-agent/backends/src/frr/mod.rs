@@ -2,8 +2,10 @@
 //!
 //! A connection to each daemon stays open between passes. When one ends, the daemon was stopped
 //! or restarted: [`Frr::changed`] completes, and the next pass reads and tells everything anew.
+//! It completes, too, when a daemon that was away may be back.
 
 mod readback;
+mod sockets;
 mod startup;
 mod vty;
 
@@ -12,6 +14,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tracing::debug;
 use xpu_plan::frr::{Command, Config, Daemon, FrrPlan, Observed, Outcome, observed::Version};
 
+use sockets::Sockets;
 pub use startup::{Startup, StartupError};
 use vty::Vty;
 pub use vty::VtyError;
@@ -52,6 +55,7 @@ impl Socket {
 #[derive(Debug)]
 pub struct Frr {
     directory: PathBuf,
+    sockets: Sockets,
     /// As zebra told at the last observation.
     version: Version,
     mgmtd: Option<Vty>,
@@ -65,6 +69,7 @@ impl Frr {
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
         Self {
+            sockets: Sockets::new(directory.clone()),
             directory,
             version: Version::default(),
             mgmtd: None,
@@ -88,6 +93,8 @@ impl Frr {
     /// # Errors
     /// [`VtyError`] when a daemon is not there or does not answer.
     pub async fn observe(&mut self) -> Result<Observed, VtyError> {
+        // Before the sockets are tried: one that comes after that is told.
+        self.sockets.catch_up();
         let version = self.run(Socket::Zebra, "show version").await?;
         self.version = readback::version(&version).unwrap_or_default();
         let mut config = Config::default();
@@ -194,13 +201,15 @@ impl Frr {
         all.into_iter().flatten().filter_map(Vty::age).min()
     }
 
-    /// Completes when a daemon ends the connection to it; pends while there is none. Cancel-safe.
+    /// Completes when a daemon ends the connection to it, or when one may have started since the
+    /// last observation. Cancel-safe.
     pub async fn changed(&mut self) {
         // Every arm is cancel-safe, and none awaits in its body.
         tokio::select! {
             () = gone(self.mgmtd.as_ref()) => self.mgmtd = None,
             () = gone(self.zebra.as_ref()) => self.zebra = None,
             () = gone(self.bgpd.as_ref()) => self.bgpd = None,
+            () = self.sockets.appeared() => {}
         }
     }
 }

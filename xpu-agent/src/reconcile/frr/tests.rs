@@ -293,3 +293,21 @@ async fn an_frr_that_is_still_loading_is_told_nothing() {
     let report = rig.backend.pass(&intent).await;
     assert!(report.unobserved.is_none(), "{report:?}");
 }
+
+/// With the back-off at its longest and the audit far away, only the event can tell.
+#[tokio::test]
+async fn an_frr_that_is_back_is_noticed_at_once() {
+    let mut rig = Rig::new();
+    let intent = Arc::new(with_vrf());
+    rig.backend.pass(&intent).await;
+    rig.stop();
+    let report = rig.backend.pass(&intent).await;
+    assert!(report.unobserved.is_some(), "{report:?}");
+    assert!(!rig.is_dirty().await, "it is away still");
+    start(rig.directory.path());
+    let back = tokio::time::timeout(Duration::from_secs(1), rig.backend.dirty());
+    back.await.expect("sockets that come back are an event");
+    let report = rig.backend.pass(&intent).await;
+    assert!(report.unobserved.is_none(), "{report:?}");
+    assert!(!rig.is_dirty().await, "what was seen starts no other pass");
+}

@@ -335,7 +335,7 @@ fn lines_of_what_was_well_are_repaired_and_of_what_was_awaited_are_not() {
     let (first, second) = (about("vrf vrf-0"), about("vrf vrf-1"));
     let gateway = about("svi-100");
     assert!(first > gateway && gateway > 0 && second > 0, "{all:#?}");
-    assert_eq!(count(&[well.clone()]), all.len());
+    assert_eq!(count(std::slice::from_ref(&well)), all.len());
     assert_eq!(
         count(&[well.clone(), second_waits.clone()]),
         all.len() - second
