@@ -16,13 +16,13 @@ use std::{
 use anyhow::Context;
 use axum::Router;
 use futures::future::join;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{info, warn};
 use xpu_backends::frr::Startup;
 use xpu_linux::kernel::StaleNeighbours;
-use xpu_model::{IfName, Node};
+use xpu_model::{IfName, Node, node::PortResolver};
 use xpu_plan::FrrFacts;
 use xpu_proto::evpn_gw::v1alpha1::{
     bridge_port_service_server::BridgePortServiceServer,
@@ -40,6 +40,7 @@ use crate::{
         signals::Stopping,
     },
     listen::{Bound, Listeners},
+    ports,
     reconcile::{
         self, Backend, Board, Source, collector,
         frr::{FrrBackend, Kept, NoFrr},
@@ -71,7 +72,8 @@ pub struct App {
 }
 
 impl App {
-    /// Starts everything; it ends with `stop`. At `hangup` certificates are read again.
+    /// Starts everything; it ends with `stop`. At `hangup` certificates and the map of ports are
+    /// read again.
     ///
     /// # Errors
     /// With what cannot be opened and what to do about it; nothing runs then.
@@ -79,7 +81,7 @@ impl App {
         config: &Config,
         exports: &ExportMeter,
         stop: CancellationToken,
-        hangup: Arc<Notify>,
+        hangup: watch::Receiver<()>,
     ) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(config).await?;
         let metrics = Metrics::default().with_exports(exports);
@@ -87,7 +89,7 @@ impl App {
             meter: metrics.store.clone(),
             causes: Causes::default(),
         };
-        let node = Arc::new(config.node()?);
+        let (netdevs, netdevs_seen) = watch::channel(config.ports.read()?);
         let (foreign, foreign_seen) = watch::channel(BTreeSet::new());
         let tables = config.vrf.table_first..=config.vrf.table_last;
         let causes = told.causes.clone();
@@ -102,7 +104,7 @@ impl App {
             store: store.failure(),
         };
         let (board, metrics) = app
-            .start_backends(config, &node, &store, foreign, metrics, &causes)
+            .start_backends(config, netdevs_seen, &store, foreign, metrics, &causes)
             .await?;
         let tombstones = collector::run(store.clone(), board.clone(), app.stop.clone());
         drop(app.others.spawn("collector", tombstones));
@@ -123,6 +125,13 @@ impl App {
         let api = Api::new(store.clone(), board, deadline);
         let pages = lifecycle::http::router(health);
         let faces = faces(api, &config.limits, meter, pages).await?;
+        let followed = ports::run(
+            config.ports.clone(),
+            netdevs,
+            hangup.clone(),
+            app.stop.clone(),
+        );
+        app.spawn_until_stop(&app.others, "port-map", followed);
         app.serve(listeners, &faces, hangup);
         app.spawn_until_stop(&app.others, "notify", notify::run(readiness, store));
         Ok(app)
@@ -131,7 +140,7 @@ impl App {
     async fn start_backends(
         &self,
         config: &Config,
-        node: &Arc<Node>,
+        ports: watch::Receiver<PortResolver>,
         store: &Store,
         foreign: watch::Sender<BTreeSet<IfName>>,
         metrics: Metrics,
@@ -143,12 +152,17 @@ impl App {
             FrrFacts::Unmanaged
         };
         let (facts, facts_seen) = watch::channel(managed);
+        let node = Arc::new(Node {
+            ports: ports.borrow().clone(),
+            ..config.node()?
+        });
         let foreign_seen = foreign.subscribe();
         let opened = LinuxBackend::open(node.clone(), facts_seen, foreign);
         let opened = self.stop.run_until_cancelled(opened).await;
         let linux = opened
             .context("the agent was stopped while it looked at the kernel's devices")?
-            .context("netlink cannot be used; the agent needs CAP_NET_ADMIN")?;
+            .context("netlink cannot be used; the agent needs CAP_NET_ADMIN")?
+            .with_ports(ports);
         let applied = linux.applied();
         let metrics = metrics.with(KernelEvents(linux.events()));
         let silent =
@@ -170,7 +184,7 @@ impl App {
                 ledger: Ledger::open(&config.store.directory)?,
                 startup: config.frr.startup().map(Startup::new),
             };
-            let (node, meter) = (node.clone(), metrics.frr.clone());
+            let meter = metrics.frr.clone();
             let frr = FrrBackend::new(directory, kept, node, facts, applied, foreign_seen, meter);
             sources.push(self.start_loop(frr, store, &metrics, causes));
         } else {
@@ -226,7 +240,7 @@ impl App {
         }));
     }
 
-    fn serve(&self, listeners: Listeners, faces: &Faces, hangup: Arc<Notify>) {
+    fn serve(&self, listeners: Listeners, faces: &Faces, hangup: watch::Receiver<()>) {
         let Listeners { gate, bound } = listeners;
         if let Some(tls) = gate.tls() {
             let followed = reload::run(tls.clone(), hangup, self.stop.clone());

@@ -4,12 +4,11 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use tokio::{runtime::Runtime, sync::Notify};
+use tokio::{runtime::Runtime, sync::watch};
 use tokio_util::sync::CancellationToken;
 use xpu_agent::{
     access::tls::Tls,
@@ -84,6 +83,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .with_target(false)
             .init();
         config.tls.clone().map(Tls::open).transpose()?;
+        config.ports.read()?;
         let text = toml::to_string(&config).context("cannot print the configuration")?;
         // A comment, so that what is printed is a configuration again.
         std::io::stdout().write_all(format!("# {origin}\n{text}").as_bytes())?;
@@ -130,18 +130,18 @@ fn serve(
     checks::demand(&checks::judge(&facts))?;
     let _instance = Instance::lock(Path::new(instance::DIRECTORY))?;
     let stop = CancellationToken::new();
-    let hangup = Arc::new(Notify::new());
+    let (hangup, hangups) = watch::channel(());
     let reload = Reload {
         file,
         running: config.clone(),
         filter: telemetry.filter.clone(),
-        hangup: hangup.clone(),
+        hangup,
     };
     let stopping = signals
         .watch(stop.clone(), STOP_DEADLINE, move || reload.reload())
         .context("the thread for signals cannot be started")?;
     let result = runtime.block_on(async {
-        let app = App::start(&config, &telemetry.exports, stop, hangup).await?;
+        let app = App::start(&config, &telemetry.exports, stop, hangups).await?;
         app.run(&stopping).await
     });
     telemetry.finish();

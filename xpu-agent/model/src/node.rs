@@ -1,5 +1,6 @@
 //! What planners know of the node beside the intent: its place in the underlay and how ports
-//! are found. Comes from the agent's configuration and does not change while it runs.
+//! are found. Comes from the agent's configuration; only how ports are found may change while it
+//! runs, where a file says so.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +48,7 @@ impl Node {
 pub enum PortResolver {
     /// The netdev whose name is the port's id.
     Name,
-    /// A table of the configuration; an entry by id wins over one by MAC.
+    /// A table of the configuration, or of a file that it names; an entry by id wins over one by MAC.
     Map {
         /// Netdevs by the VF's MAC.
         by_mac: BTreeMap<Mac, IfName>,

@@ -1,37 +1,27 @@
 //! Takes over certificates when their files change, or on SIGHUP.
-//!
-//! Watched are the files' directories: certificates are renewed by renaming a new file, or, in
-//! Kubernetes, a symbolic link to a new directory, over the old one. What an event says is not
-//! looked at; each makes us read the files.
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use futures::StreamExt;
-use inotify::{Inotify, WatchMask, Watches};
 use tokio::{
-    sync::Notify,
-    time::{Instant, interval_at, timeout},
+    sync::watch,
+    time::{Instant, interval_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::tls::Tls;
-
-/// Certificate and key are two files: how long to wait for the second after the first.
-const SETTLE: Duration = Duration::from_millis(200);
-/// How many events may pass meanwhile.
-const EVENTS: usize = 1_000;
+use crate::files::Files;
 
 /// How often is warned of a certificate that ends soon.
 const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 /// Follows the files until `stop`, and warns every day of a certificate that ends soon; `hangup`
-/// is notified of a SIGHUP.
-pub async fn run(tls: Tls, hangup: Arc<Notify>, stop: CancellationToken) {
+/// changes at a SIGHUP.
+pub async fn run(tls: Tls, mut hangup: watch::Receiver<()>, stop: CancellationToken) {
     // Both arms are cancel-safe.
     tokio::select! {
         () = remind(&tls) => {}
-        () = take_over(&tls, &hangup, &stop) => {}
+        () = take_over(&tls, &mut hangup, &stop) => {}
     }
 }
 
@@ -43,7 +33,7 @@ async fn remind(tls: &Tls) {
     }
 }
 
-async fn take_over(tls: &Tls, hangup: &Notify, stop: &CancellationToken) {
+async fn take_over(tls: &Tls, hangup: &mut watch::Receiver<()>, stop: &CancellationToken) {
     if let Err(error) = follow(tls, hangup, stop).await {
         warn!(
             %error,
@@ -54,31 +44,25 @@ async fn take_over(tls: &Tls, hangup: &Notify, stop: &CancellationToken) {
     }
 }
 
-async fn follow(tls: &Tls, hangup: &Notify, stop: &CancellationToken) -> io::Result<()> {
-    let inotify = Inotify::init()?;
-    let mut watches = inotify.watches();
-    watch(tls, &mut watches);
-    let mut events = inotify.into_event_stream(vec![0; 4096])?;
-    // They may have changed between their first reading and now.
-    read(tls).await;
+async fn follow(
+    tls: &Tls,
+    hangup: &mut watch::Receiver<()>,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let files = tls.files();
+    let all = [&files.cert, &files.key, &files.client_ca];
+    let all = all.into_iter().chain(&files.client_crl);
+    let mut files = Files::follow("certificates", all.map(AsRef::as_ref))?;
     loop {
-        // All arms are cancel-safe.
+        // They may have changed between their first reading and now.
+        files.watch();
+        read(tls).await;
+        // The files are read after any of them. No arm awaits in its body.
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = hangup.notified() => {}
-            event = events.next() => {
-                event.ok_or(io::ErrorKind::UnexpectedEof)??;
-                for _ in 0..EVENTS {
-                    match timeout(SETTLE, events.next()).await {
-                        Ok(event) => event.ok_or(io::ErrorKind::UnexpectedEof)??,
-                        Err(_) => break,
-                    };
-                }
-            }
+            Ok(()) = hangup.changed() => {}
+            changed = files.changed() => changed?,
         }
-        // A directory that was replaced needs a new watch; one that has it keeps it.
-        watch(tls, &mut watches);
-        read(tls).await;
     }
 }
 
@@ -86,28 +70,4 @@ async fn read(tls: &Tls) {
     let tls = tls.clone();
     // It ends in any case, and tells by itself what went wrong.
     let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
-}
-
-fn watch(tls: &Tls, watches: &mut Watches) {
-    let files = tls.files();
-    let all = [&files.cert, &files.key, &files.client_ca];
-    let all = all.into_iter().chain(&files.client_crl);
-    let parent = |file: &Path| match file.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
-        _ => ".".into(),
-    };
-    let directories: BTreeSet<_> = all.map(|file| parent(file)).collect();
-    let mask = WatchMask::CLOSE_WRITE
-        | WatchMask::CREATE
-        | WatchMask::MOVED_TO
-        | WatchMask::DELETE_SELF
-        | WatchMask::MOVE_SELF;
-    for directory in directories {
-        if let Err(error) = watches.add(&directory, mask) {
-            warn!(
-                %error, directory = %directory.display(),
-                "changes of certificates are not noticed there; send SIGHUP after a change"
-            );
-        }
-    }
 }

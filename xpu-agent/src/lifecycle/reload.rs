@@ -1,8 +1,6 @@
 //! What SIGHUP does.
 
-use std::sync::Arc;
-
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
@@ -19,15 +17,15 @@ pub struct Reload {
     pub running: Config,
     /// What is logged.
     pub filter: LogFilter,
-    /// Wakes who follows the certificates.
-    pub hangup: Arc<Notify>,
+    /// Wakes who follows files: certificates, the map of ports.
+    pub hangup: watch::Sender<()>,
 }
 
 impl Reload {
-    /// Reads certificates and configuration again, takes the log filter from it, and says what of
+    /// Reads certificates, the map of ports and the configuration again, takes the log filter from it, and says what of
     /// the rest needs a restart.
     pub fn reload(&self) {
-        self.hangup.notify_one();
+        self.hangup.send_replace(());
         match self.read() {
             Ok(config) => {
                 info!(filter = %config.log.filter, "the configuration was read again");

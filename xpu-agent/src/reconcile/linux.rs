@@ -10,6 +10,7 @@ use xpu_linux::{
 };
 use xpu_model::{
     IfName, Intent, Kind, Node,
+    node::PortResolver,
     status::{self, PassReport},
 };
 use xpu_plan::{
@@ -72,6 +73,8 @@ impl Machine for Kernel {
 pub struct LinuxBackend<M = Kernel> {
     machine: M,
     node: Arc<Node>,
+    /// How ports are found, where that changes while the agent runs.
+    ports: Option<watch::Receiver<PortResolver>>,
     /// What FRR knows; some devices wait for it.
     facts: watch::Receiver<FrrFacts>,
     /// Names that are not ours, for the store's choices and for FRR, which knows VRFs by name.
@@ -191,11 +194,19 @@ impl<M: Machine> LinuxBackend<M> {
         Self {
             machine,
             node,
+            ports: None,
             facts,
             foreign,
             applied,
             last: super::no_report_yet(),
         }
+    }
+
+    /// Finds ports as these say, in place of the node's setting.
+    #[must_use]
+    pub fn with_ports(mut self, ports: watch::Receiver<PortResolver>) -> Self {
+        self.ports = Some(ports);
+        self
     }
 
     /// Changes whenever a pass changed something in the kernel that FRR looks at.
@@ -206,7 +217,7 @@ impl<M: Machine> LinuxBackend<M> {
 
     async fn try_pass(&mut self, intent: &Intent) -> Result<PassReport, Trouble> {
         let facts = self.facts.borrow_and_update().clone();
-        let node = self.node.clone();
+        let node = self.node();
         let inputs = Inputs {
             intent,
             node: &node,
@@ -247,6 +258,20 @@ impl<M: Machine> LinuxBackend<M> {
         let mut report = linux::report(&inputs, &after, &outcomes);
         report.repaired = linux::repaired(&outcomes, &self.last);
         Ok(report)
+    }
+
+    /// The node, with ports to be found as is said now.
+    fn node(&mut self) -> Arc<Node> {
+        if let Some(ports) = &mut self.ports {
+            let ports = ports.borrow_and_update();
+            if *ports != self.node.ports {
+                self.node = Arc::new(Node {
+                    ports: ports.clone(),
+                    ..self.node.as_ref().clone()
+                });
+            }
+        }
+        self.node.clone()
     }
 
     async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, ObserveError> {
@@ -311,9 +336,16 @@ impl<M: Machine> Backend for LinuxBackend<M> {
                 |error| error!(%error, "only the audit finds drift; restart the agent"),
             )
         };
-        // Both arms are cancel-safe. An arm that fails is out: the facts' when FRR is not managed.
+        let ports = async {
+            match &mut self.ports {
+                Some(ports) => ports.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        // All arms are cancel-safe. An arm that fails is out: the facts' when FRR is not managed.
         tokio::select! {
             Ok(()) = event => {}
+            Ok(()) = ports => {}
             Ok(()) = self.facts.changed() => {}
             else => std::future::pending().await,
         }

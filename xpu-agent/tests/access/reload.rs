@@ -247,7 +247,7 @@ async fn what_no_event_tells_of_is_taken_over_at_a_hangup() {
     replace(&bundle, &format!("{}{}", ca.pem(), other.pem()));
     assert!(list(&client).await.is_err(), "not told of");
     assert_eq!(tls.reloads().0, 1);
-    rig.hangup.notify_one();
+    rig.hangup.send_replace(());
     eventually("taken over", || tls.reloads().0 == 2).await;
     list(&client).await.unwrap();
     rig.stop().await;
@@ -271,7 +271,7 @@ async fn a_certificate_that_ends_soon_is_warned_about_every_day() {
         let tls = Tls::open(config.tls.unwrap()).unwrap();
         let log = Log::follow();
         let stop = CancellationToken::new();
-        let run = reload::run(tls, Arc::default(), stop.clone());
+        let run = reload::run(tls, tokio::sync::watch::channel(()).1, stop.clone());
         let over = tokio::time::timeout(Duration::from_secs(3 * DAY + DAY / 2), run);
         assert!(over.await.is_err());
         let told = log.lines(&["WARN", "server.crt", "expires soon"]);

@@ -10,11 +10,7 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::UnixStream,
-    sync::{Notify, watch},
-    task::JoinHandle,
-};
+use tokio::{net::UnixStream, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code,
@@ -46,8 +42,8 @@ pub struct Rig {
     pub gate: Gate,
     pub tcp: SocketAddr,
     pub http: SocketAddr,
-    /// Notified as by a SIGHUP.
-    pub hangup: Arc<Notify>,
+    /// Changes as by a SIGHUP.
+    pub hangup: watch::Sender<()>,
     pub stop: CancellationToken,
     served: Vec<JoinHandle<()>>,
     _reports: watch::Sender<Arc<PassReport>>,
@@ -114,9 +110,9 @@ impl Rig {
             serve(tcp, Protocol::Grpc),
             serve(http, Protocol::Http),
         ];
-        let hangup: Arc<Notify> = Arc::default();
+        let (hangup, hangups) = watch::channel(());
         if let Some(tls) = tls {
-            let followed = reload::run(tls, hangup.clone(), stop.clone());
+            let followed = reload::run(tls, hangups, stop.clone());
             served.push(tokio::spawn(followed));
         }
         Self {

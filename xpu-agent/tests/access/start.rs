@@ -1,7 +1,8 @@
 //! What is opened at the start, and what is said of it.
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{path::Path, process::Command};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use xpu_agent::{app::App, config::Config, listen::Listeners, telemetry::metrics::ExportMeter};
 
@@ -24,7 +25,12 @@ fn no_backends(directory: &Path, text: &str) -> Config {
 
 async fn not_started(config: &Config) -> String {
     let exports = ExportMeter::default();
-    let started = App::start(config, &exports, CancellationToken::new(), Arc::default());
+    let started = App::start(
+        config,
+        &exports,
+        CancellationToken::new(),
+        watch::channel(()).1,
+    );
     match started.await {
         Ok(_) => panic!("it has started"),
         Err(error) => format!("{error:#}"),
@@ -113,4 +119,31 @@ fn check_config_opens_the_certificates() {
     assert_eq!(bad.status.code(), Some(1));
     assert!(told.contains("tls.key"), "{told}");
     assert!(bad.stdout.is_empty());
+}
+
+#[test]
+fn check_config_reads_the_map_of_ports() {
+    let files = tempfile::tempdir().unwrap();
+    let (path, map) = (files.path().join("agent.toml"), files.path().join("ports"));
+    let text = format!(
+        "[ports]\nresolver = \"mac-map\"\nmap_file = \"{}\"\n",
+        map.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    let check = || {
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_xpu-agent"));
+        agent.arg("--check-config").arg("--config").arg(&path);
+        let output = agent.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (good, told) = check();
+    assert!(!good && told.contains("cannot read"), "{told}");
+    std::fs::write(&map, "\"02:00:00:00:00:01\" = 1").unwrap();
+    let (good, told) = check();
+    assert!(!good && told.contains("ports is not valid"), "{told}");
+    std::fs::write(&map, "\"02:00:00:00:00:01\" = \"rep0\"").unwrap();
+    assert_eq!(check(), (true, String::new()));
 }

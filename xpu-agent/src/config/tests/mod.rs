@@ -123,6 +123,19 @@ fn bgp_becomes_the_base_instance() {
     "ports.resolver is not \"mac-map\""
 )]
 #[case(
+    "[ports]\nresolver = \"mac-map\"\nmap = { \"02:00:00:00:00:0a\" = \"eth0\", \
+     \"02:00:00:00:00:0A\" = \"eth1\" }",
+    "is eth1 already; keep one entry"
+)]
+#[case(
+    "[ports]\nmap_file = \"/etc/ports\"",
+    "ports.map_file: is set, but ports.resolver is not \"mac-map\""
+)]
+#[case(
+    "[ports]\nresolver = \"mac-map\"\nmap_file = \"ports\"",
+    "ports.map_file: `ports` is no absolute path"
+)]
+#[case(
     "[bgp]\nasn = 0\nrouter_id = \"1.1.1.1\"",
     "bgp.asn: 0 is no AS number"
 )]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use futures::FutureExt;
 use xpu_model::{
     Generation, LogicalBridgeSpec,
     alloc::AllocationRules,
@@ -10,6 +11,8 @@ use xpu_model::{
 
 use super::*;
 use crate::config::Config;
+
+mod drift;
 
 /// Looks at the machine that runs the test and changes nothing.
 #[tokio::test]
@@ -154,4 +157,29 @@ async fn an_unsteady_kernel_does_not_end_the_start() {
         })
     });
     assert!(refused.await.is_err());
+}
+
+/// A map of ports that changes is as good a reason for a pass as an event of the kernel's.
+#[tokio::test]
+async fn another_map_of_ports_is_an_event_and_holds_from_the_next_pass() {
+    let map = |netdev: &str| PortResolver::Map {
+        by_mac: [(
+            "02:00:00:00:00:01".parse().unwrap(),
+            netdev.parse().unwrap(),
+        )]
+        .into(),
+        by_id: Default::default(),
+    };
+    let (ports, seen) = watch::channel(map("rep0"));
+    let mut backend = backend().with_ports(seen);
+    let is_dirty = |backend: &mut LinuxBackend<Played>| backend.dirty().now_or_never().is_some();
+    let intent = Arc::new(Intent::default());
+    backend.pass(&intent).await;
+    assert_eq!(backend.node.ports, map("rep0"));
+    assert!(!is_dirty(&mut backend));
+    ports.send_replace(map("rep1"));
+    assert!(is_dirty(&mut backend));
+    backend.pass(&intent).await;
+    assert_eq!(backend.node.ports, map("rep1"));
+    assert!(!is_dirty(&mut backend));
 }
