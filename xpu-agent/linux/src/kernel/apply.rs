@@ -240,7 +240,8 @@ impl<'a> Applier<'a> {
         loop {
             let index = IfIndex::new(self.next_index).ok_or("no index is left for a new device")?;
             self.next_index = self.next_index.wrapping_add(1);
-            if !ioctl::exists(self.rtnl, index).map_err(|error| told(&error))? {
+            let taken = ioctl::name(self.rtnl, index).map_err(|error| told(&error))?;
+            if taken.is_none() {
                 return Ok(index);
             }
         }
@@ -251,10 +252,10 @@ impl<'a> Applier<'a> {
         // It may still be in the queue.
         self.send();
         let index = self.index(device)?;
-        match ioctl::index(self.rtnl, device) {
-            Ok(found) if found == index => Ok(()),
-            Ok(_) => Err(format!("another device is called {device} now")),
-            Err(_) => Err(format!("{device} isn't there")),
+        match ioctl::name(self.rtnl, index).map_err(|error| told(&error))? {
+            Some(name) if name == device.as_str() => Ok(()),
+            Some(name) => Err(format!("{device} is called {} now", name.display())),
+            None => Err(format!("{device} isn't there")),
         }
     }
 

@@ -6,8 +6,12 @@
 //! net/core/dev_ioctl.c). So [`index`] finds out otherwise whether there is such a device.
 
 use std::{
+    ffi::OsString,
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::ffi::OsStringExt,
+    },
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -47,10 +51,11 @@ fn ask(
     }
 }
 
-/// The index of `name`. Binds the socket to that device, of which a netlink socket takes no notice.
+/// The index of `name`. Binds the socket to that device, of which a netlink socket takes no notice;
+/// whoever has no `CAP_NET_RAW` can do so once.
 ///
 /// # Errors
-/// `ENODEV` when there is no such device here.
+/// `ENODEV` when there is no such device here; `EPERM` without that capability.
 pub fn index(fd: &impl AsFd, name: &IfName) -> io::Result<IfIndex> {
     setsockopt(&fd.as_fd(), sockopt::BindToDevice, &name.as_str().into())?;
     index_of_known(fd, name)
@@ -68,15 +73,19 @@ pub fn index_of_known(fd: &impl AsFd, name: &IfName) -> io::Result<IfIndex> {
     index.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
 }
 
-/// Whether a device has this index.
+/// The name of the device that has this index; none: there is no such device here.
 ///
 /// # Errors
-/// What the kernel says, but that there is none.
-pub fn exists(fd: &impl AsFd, index: IfIndex) -> io::Result<bool> {
+/// What else the kernel says.
+pub fn name(fd: &impl AsFd, index: IfIndex) -> io::Result<Option<OsString>> {
     let number = libc::c_int::try_from(index.get()).map_err(io::Error::other)?;
     match ask(fd, libc::SIOCGIFNAME, None, number) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+        Ok(answer) => {
+            let name = answer.ifr_name.iter().map(|byte| byte.cast_unsigned());
+            let name = name.take_while(|byte| *byte != 0).collect();
+            Ok(Some(OsString::from_vec(name)))
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -160,8 +169,8 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let lo = "lo".parse().unwrap();
         assert_eq!(index(&socket, &lo).unwrap(), IfIndex::new(1).unwrap());
-        assert!(exists(&socket, IfIndex::new(1).unwrap()).unwrap());
-        assert!(!exists(&socket, IfIndex::new(1 << 30).unwrap()).unwrap());
+        let name_of = |index| name(&socket, IfIndex::new(index).unwrap()).unwrap();
+        assert_eq!((name_of(1), name_of(1 << 30)), (Some("lo".into()), None));
         assert_eq!(mac(&socket, &lo).unwrap(), None);
         assert!(mtu(&socket, &lo).unwrap() >= 65_535);
         assert_eq!(up_and_running(&socket, &lo).unwrap(), (true, true));
