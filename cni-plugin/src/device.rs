@@ -237,7 +237,11 @@ fn other_mtu(mtu: Mtu) -> Mtu {
 fn taken_by(there: &Rtnl, names: &[OsString]) -> Vec<OsString> {
     let taken = |name: &&OsString| match name.to_str().and_then(|name| name.parse::<IfName>().ok())
     {
-        Some(name) => ioctl::index(there, &name).is_ok(),
+        // What can't be told is taken for taken: the move is tried without that name then.
+        Some(name) => {
+            let found = ioctl::index(there, &name);
+            found.map_or_else(|error| error.raw_os_error() != Some(libc::ENODEV), |_| true)
+        }
         // No text, or too long for a look without RTNL: it goes as well.
         None => true,
     };

@@ -296,9 +296,11 @@ fn undo_device(
         }
     };
     let moved = vf.netdev.as_ref().filter(|_| entry.has_begun(Step::Move));
-    if moved.is_some() && pod.is_none() {
+    if moved.is_some() && pod.is_none() && !stays {
         // The kernel brings it home when it gets to it; nobody else waits for that.
-        device::returned(call.host, &mut home, &vf.pci())?;
+        for remark in device::returned(call.host, &mut home, &vf.pci())? {
+            call.log.warn(remark);
+        }
     }
     let _turn = lock(&journal.admission_lock(), deadline)?;
     // Before the move: a VF that comes up at home takes the MAC of this moment.

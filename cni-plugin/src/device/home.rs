@@ -16,7 +16,7 @@ use xpu_linux::{
         link::{self, Change, SetFlags, XdpModes, add_alt_name, alt_names, drop_alt_name},
     },
     sysfs::PciAddr,
-    vf,
+    vf::{self, Load},
 };
 use xpu_model::{IfIndex, IfName};
 
@@ -45,21 +45,36 @@ const NAMES: usize = 64;
 const FALLBACK: &str = "xvf";
 
 /// Waits until a VF whose pod's namespace is gone is home again, and takes from it what the pod may
-/// have attached and the kernel left there.
+/// have attached and the kernel left there. Gives remarks where something could not be taken.
 ///
 /// # Errors
 /// [`Error::Busy`] when that takes too long; the kernel's refusals.
-pub fn returned(host: &Host, home: &mut Rtnl, pci: &PciAddr) -> Result<(), Error> {
+pub fn returned(host: &Host, home: &mut Rtnl, pci: &PciAddr) -> Result<Vec<String>, Error> {
     let Some(found) = locate(host, home, None, pci)? else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     // What was found without RTNL is not all.
-    let Some(facts) = link::one(home, found.facts.index)? else {
-        return Ok(());
+    let facts = match link::one(home, found.facts.index) {
+        Ok(Some(facts)) => facts,
+        Ok(None) => return Ok(Vec::new()),
+        // Whoever moves it home next looks again.
+        Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
     };
     let takes: Vec<_> = link::without_xdp(&facts).collect();
-    home.apply(&takes)?;
-    Ok(())
+    Ok(left_by(home.apply_each(&takes)?))
+}
+
+/// What of the pod's could not be taken from its VF. One more try would end no better, since somebody
+/// on this host holds it (an XDP program by a `bpf_link`, which only its holder lets go of); so the VF
+/// is not withheld for it, but whoever reads the log is told.
+fn left_by(verdicts: impl IntoIterator<Item = Result<(), RtnlError>>) -> Vec<String> {
+    let left = verdicts.into_iter().filter_map(Result::err);
+    let left = left.filter(|error| error.errno() != Some(Errno::ENODEV));
+    let advice = "it stays with the VF, for its next pod too; `bpftool net` and `bpftool link` tell who \
+                  holds a program";
+    left.map(|error| format!("{}: {advice}", chain(&error)))
+        .collect()
 }
 
 /// Brings the VF home, wherever it is, and makes it what it was. Gives remarks where something
@@ -114,7 +129,7 @@ fn bring_home(
         let Located {
             facts,
             in_pod,
-            upon,
+            load,
         } = match locate(host, home, pod.as_deref_mut(), pci) {
             // No device, or another driver's: there is nothing to bring home.
             Ok(None) => return Ok(None),
@@ -138,7 +153,7 @@ fn bring_home(
                 (Some(pod), true) => {
                     // The move takes it down.
                     let request = change.request(what);
-                    let frees = free(&facts, &upon);
+                    let frees = free(&facts, &load);
                     // A name that the pod gave it would stand in the way of its next owner.
                     let (own, strange) = split_names(&facts, origin);
                     let drops = strange.iter().map(|name| drop_alt_name(facts.index, name));
@@ -152,9 +167,7 @@ fn bring_home(
                     let moved = verdicts.pop().unwrap_or(Ok(()));
                     let named = verdicts.split_off(frees.len().min(verdicts.len()));
                     seen.names = named.iter().all(Result::is_ok).then_some(own);
-                    let stays = |error: &RtnlError| error.errno() != Some(Errno::ENODEV);
-                    let left = verdicts.into_iter().filter_map(Result::err).filter(stays);
-                    seen.remarks = left.map(|error| chain(&error)).collect();
+                    seen.remarks = left_by(verdicts);
                     moved
                 }
                 _ => change_in_place(&change, what, || facts.up, |all| home.apply(all)),
@@ -209,9 +222,19 @@ fn bring_home(
 /// which would go on hearing and sending on its wire for as long as their namespace lives, whoever has
 /// the VF by then (VLANs and macvlans stay where they are when their lower device moves); and XDP
 /// programs, which move along.
-fn free(facts: &LinkFacts, upon: &[LinkFacts]) -> Vec<Request> {
-    let deletes = upon.iter().map(link::delete);
-    deletes.chain(link::without_xdp(facts)).collect()
+fn free(facts: &LinkFacts, load: &Load) -> Vec<Request> {
+    let group = Some(load.free_group);
+    let gather = load.devices.iter().map(|index| {
+        let change = Change {
+            group,
+            ..Change::of(*index)
+        };
+        change.request(format!("put link {index} of the pod into a group"))
+    });
+    // As many as a pod likes, each of which would cost a wait under the node's one RTNL.
+    let delete = (!load.devices.is_empty()).then(|| link::delete_group(load.free_group));
+    let gone = gather.chain(delete);
+    gone.chain(link::without_xdp(facts)).collect()
 }
 
 /// Sends requests, some at a time.
@@ -324,7 +347,7 @@ pub(super) struct Located {
     /// Whether it is in the pod, and not at home.
     in_pod: bool,
     /// The devices of the pod that stand on it.
-    upon: Vec<LinkFacts>,
+    load: Load,
 }
 
 impl Located {
@@ -332,7 +355,7 @@ impl Located {
         Self {
             facts,
             in_pod: false,
-            upon: Vec::new(),
+            load: Load::default(),
         }
     }
 }
@@ -364,13 +387,13 @@ pub(super) fn locate(
         Err(error) => return Err(error.into()),
     }
     if let Some(pod) = pod
-        && let Some((facts, upon)) = vf::find_laden(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
+        && let Some((facts, load)) = vf::find_laden(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
     {
         let in_pod = true;
         return Ok(Some(Located {
             facts,
             in_pod,
-            upon,
+            load,
         }));
     }
     // sysfs shows the namespace it was mounted in, which needn't be ours.
@@ -455,7 +478,7 @@ fn plan_home<'a>(
     let numbered = to.is_none() && name != &origin.name && facts.name.starts_with(FALLBACK);
     let flags = origin.flags.map_or(SetFlags::ETHERNET, SetFlags::among);
     let differs = |was: Option<u32>, is: Option<u32>| was.filter(|_| is.is_some() && is != was);
-    Change {
+    let mut change = Change {
         netns: to.map(AsFd::as_fd),
         name: (facts.name != name.as_str() && !numbered).then_some(name),
         mac: (other_mac && mac_by == MacBy::Message).then_some(origin.mac),
@@ -466,9 +489,11 @@ fn plan_home<'a>(
         flags: (facts.flags != flags).then_some(flags),
         txqlen: differs(origin.txqlen, facts.txqlen),
         group: differs(origin.group, facts.group),
-        plain: to.is_some(),
         ..Change::of(facts.index)
-    }
+    };
+    // Where a change is sent anyway; without RTNL nobody tells whether it is needed.
+    change.plain = !change.is_empty();
+    change
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ fn flags_queue_and_group_of_the_pods_go_with_the_pod() {
     for key in ["flags", "txqlen"] {
         assert_eq!(has[key], had[key], "{key}");
     }
+    assert_eq!(manners(&has), manners(&had));
     node.call("ADD", "c2", &new, &config).ok();
     let net1 = Node::link(name_of(&new), "net1");
     assert_eq!(flags(&net1), ["BROADCAST", "MULTICAST", "UP"], "{net1}");

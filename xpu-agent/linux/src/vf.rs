@@ -3,6 +3,8 @@
 //! A VF is its PCI address. The name is whatever the pod, or the kernel when it
 //! took the device back from a dead namespace, made of it.
 
+use std::collections::BTreeSet;
+
 use xpu_model::{IfIndex, IfName};
 
 use crate::{
@@ -35,6 +37,15 @@ pub fn find(
     Ok(find_laden(sysfs, rtnl, pci, proof)?.map(|(vf, _)| vf))
 }
 
+/// Devices that stand on another, as VLANs and macvlans do.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Their indexes.
+    pub devices: Vec<IfIndex>,
+    /// A group that no device of their namespace is in.
+    pub free_group: u32,
+}
+
 /// As [`find`], with the devices of that namespace that stand on the VF.
 ///
 /// # Errors
@@ -44,14 +55,19 @@ pub fn find_laden(
     rtnl: &mut Rtnl,
     pci: &PciAddr,
     proof: Proof,
-) -> Result<Option<(LinkFacts, Vec<LinkFacts>)>, RtnlError> {
+) -> Result<Option<(LinkFacts, Load)>, RtnlError> {
     let mut links = link::links(rtnl)?;
     let Some(at) = links.iter().position(|link| proof(sysfs, link, pci)) else {
         return Ok(None);
     };
+    let groups: BTreeSet<u32> = links.iter().filter_map(|link| link.group).collect();
     let vf = links.swap_remove(at);
-    links.retain(|link| link.lower == Some(vf.index));
-    Ok(Some((vf, links)))
+    let upon = links.iter().filter(|link| link.lower == Some(vf.index));
+    let load = Load {
+        devices: upon.map(|link| link.index).collect(),
+        free_group: (1..).find(|group| !groups.contains(group)).unwrap_or(0),
+    };
+    Ok(Some((vf, load)))
 }
 
 /// The VF's netdev in the namespace that both `sysfs` and the socket belong to: its

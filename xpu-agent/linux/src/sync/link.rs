@@ -379,13 +379,14 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Deletes a link of software, such as a VLAN.
+/// Deletes all links of a group of devices, which are of software, at once: the kernel waits once for
+/// all of them, not for each.
 #[must_use]
-pub fn delete(link: &LinkFacts) -> Request {
+pub fn delete_group(group: u32) -> Request {
     let mut message = LinkMessage::default();
-    message.header.index = link.index.get();
+    message.attributes.push(LinkAttribute::Group(group));
     Request {
-        what: format!("delete {}", link.name),
+        what: format!("delete the devices of group {group}"),
         message: RouteNetlinkMessage::DelLink(message),
         flags: 0,
     }
