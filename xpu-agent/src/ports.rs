@@ -76,6 +76,12 @@ async fn take_over(
         Ok(read) => read?,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
+    if is_empty(&new) && !is_empty(&ports.borrow()) {
+        return Err(ConfigError::Value {
+            key: "ports.map_file".to_owned(),
+            problem: "has no port any more; if that is meant, restart the agent".to_owned(),
+        });
+    }
     let is_news = ports.send_if_modified(|current| {
         let is_news = *current != new;
         *current = new;
@@ -85,6 +91,11 @@ async fn take_over(
         info!("ports.map_file is taken over");
     }
     Ok(())
+}
+
+/// Whether no port is in the map.
+fn is_empty(ports: &PortResolver) -> bool {
+    matches!(ports, PortResolver::Map { by_mac, by_id } if by_mac.is_empty() && by_id.is_empty())
 }
 
 #[cfg(test)]

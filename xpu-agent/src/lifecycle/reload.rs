@@ -22,8 +22,8 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reads certificates, the map of ports and the configuration again, takes the log filter from it, and says what of
-    /// the rest needs a restart.
+    /// Reads certificates, the map of ports and the configuration again, takes the log filter from
+    /// that, and says what of the rest needs a restart.
     pub fn reload(&self) {
         self.hangup.send_replace(());
         match self.read() {

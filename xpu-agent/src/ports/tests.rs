@@ -131,3 +131,21 @@ async fn what_no_event_tells_of_is_taken_over_at_a_hangup() {
     rig.until("rep1").await;
     rig.end().await;
 }
+
+/// As is a file that somebody is about to write: all ports would lose their netdevs.
+#[tokio::test]
+async fn a_file_that_has_become_empty_is_no_map() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ports.toml");
+    let config = config(&file);
+    // From the start it may be.
+    fs::write(&file, "").unwrap();
+    let (ports, _) = watch::channel(config.read().unwrap());
+    take_over(&config, &ports).await.unwrap();
+    fs::write(&file, "\"02:00:00:00:00:01\" = \"rep0\"\n").unwrap();
+    take_over(&config, &ports).await.unwrap();
+    fs::write(&file, "").unwrap();
+    let error = take_over(&config, &ports).await.unwrap_err().to_string();
+    assert!(error.contains("restart the agent"), "{error}");
+    assert_eq!(netdev(&ports.borrow()).as_deref(), Some("rep0"));
+}

@@ -217,7 +217,7 @@ impl<M: Machine> LinuxBackend<M> {
 
     async fn try_pass(&mut self, intent: &Intent) -> Result<PassReport, Trouble> {
         let facts = self.facts.borrow_and_update().clone();
-        let node = self.node();
+        let (node, has_new_ports) = self.node();
         let inputs = Inputs {
             intent,
             node: &node,
@@ -256,22 +256,28 @@ impl<M: Machine> LinuxBackend<M> {
             after => after?,
         };
         let mut report = linux::report(&inputs, &after, &outcomes);
-        report.repaired = linux::repaired(&outcomes, &self.last);
+        // Ports that are somewhere else now are no drift.
+        if !has_new_ports {
+            report.repaired = linux::repaired(&outcomes, &self.last);
+        }
         Ok(report)
     }
 
-    /// The node, with ports to be found as is said now.
-    fn node(&mut self) -> Arc<Node> {
-        if let Some(ports) = &mut self.ports {
-            let ports = ports.borrow_and_update();
-            if *ports != self.node.ports {
-                self.node = Arc::new(Node {
-                    ports: ports.clone(),
-                    ..self.node.as_ref().clone()
-                });
-            }
+    /// The node, with ports to be found as is said now, and whether that is new.
+    fn node(&mut self) -> (Arc<Node>, bool) {
+        let told = self
+            .ports
+            .as_mut()
+            .map(|told| told.borrow_and_update().clone());
+        let new = told.filter(|told| *told != self.node.ports);
+        let is_new = new.is_some();
+        if let Some(ports) = new {
+            self.node = Arc::new(Node {
+                ports,
+                ..self.node.as_ref().clone()
+            });
         }
-        self.node.clone()
+        (self.node.clone(), is_new)
     }
 
     async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, ObserveError> {

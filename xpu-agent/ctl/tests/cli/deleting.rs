@@ -63,10 +63,12 @@ fn applied(agent: &ServedAgent, words: &str, manifest: &str) -> Vec<String> {
     let (told, heard) = mpsc::channel();
     std::thread::spawn(move || {
         let mut lines = lines.map_while(Result::ok);
-        // The sum is the last line of the difference.
-        let _sum = lines.find(|line| line.contains(" to create, "));
+        // The sum is the last line of the difference; what is done comes after it.
+        let sum = lines.find(|line| line.contains(" to create, "));
+        told.send(sum.unwrap_or_default())?;
         lines.try_for_each(|line| told.send(line))
     });
+    let _sum = heard.recv().expect("a sum");
     let mut told = Vec::from_iter(heard.recv_timeout(Duration::from_secs(1)).ok());
     agent.hold(false);
     told.extend(heard);
