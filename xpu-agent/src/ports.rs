@@ -69,6 +69,7 @@ async fn take_over(
     config: &PortsConfig,
     ports: &watch::Sender<PortResolver>,
 ) -> Result<(), ConfigError> {
+    let without_file = config.resolver()?;
     let config = config.clone();
     let read = tokio::task::spawn_blocking(move || config.read());
     // It can't be cancelled but with the runtime, and this task with it.
@@ -76,7 +77,7 @@ async fn take_over(
         Ok(read) => read?,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    if is_empty(&new) && !is_empty(&ports.borrow()) {
+    if new == without_file && *ports.borrow() != without_file {
         return Err(ConfigError::Value {
             key: "ports.map_file".to_owned(),
             problem: "has no port any more; if that is meant, restart the agent".to_owned(),
@@ -91,11 +92,6 @@ async fn take_over(
         info!("ports.map_file is taken over");
     }
     Ok(())
-}
-
-/// Whether no port is in the map.
-fn is_empty(ports: &PortResolver) -> bool {
-    matches!(ports, PortResolver::Map { by_mac, by_id } if by_mac.is_empty() && by_id.is_empty())
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl Default for PortsConfig {
 
 impl PortsConfig {
     /// The resolver without what its file has; refuses what is wrong whatever that has.
-    pub(super) fn resolver(&self) -> Result<PortResolver, ConfigError> {
+    pub(crate) fn resolver(&self) -> Result<PortResolver, ConfigError> {
         match (self.resolver, &self.map_file) {
             (ResolverConfig::MacMap, file) => {
                 if let Some(file) = file {

@@ -137,7 +137,9 @@ async fn what_no_event_tells_of_is_taken_over_at_a_hangup() {
 async fn a_file_that_has_become_empty_is_no_map() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ports.toml");
-    let config = config(&file);
+    let mut config = config(&file);
+    // Beside those of the configuration itself, which stay in any case.
+    config.map = [("port-9".to_owned(), "rep9".parse().unwrap())].into();
     // From the start it may be.
     fs::write(&file, "").unwrap();
     let (ports, _) = watch::channel(config.read().unwrap());
