@@ -154,31 +154,16 @@ fn drain(socket: &Socket, counts: &FollowCounts, moved: &mut Moved) -> io::Resul
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
-    use nix::{
-        sched::{CloneFlags, unshare},
-        sys::socket::{setsockopt, sockopt::RcvBuf},
-    };
+    use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 
     use super::*;
-
-    fn ip(arguments: &str) {
-        let ran = Command::new("ip").args(arguments.split(' ')).output();
-        let ran = ran.unwrap();
-        assert!(ran.status.success(), "ip {arguments}: {ran:?}");
-    }
+    use crate::kernel::alone::{alone, ip};
 
     /// In a network namespace of its own, with a queue for a message or two: of ten bridges the
     /// kernel tells more.
     #[test]
     fn what_the_kernel_lost_is_counted_and_wakes_all_the_same() {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        alone(async {
             let mut follower = Follower::new().unwrap();
             setsockopt(&follower.socket, RcvBuf, &1).unwrap();
             for number in 0..10 {
@@ -204,12 +189,7 @@ mod tests {
 
     #[test]
     fn settings_that_the_kernel_tells_of_wake() {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        alone(async {
             for (setting, before, after) in [
                 ("ipv4/ip_forward", "1", "0"),
                 ("ipv4/conf/lo/rp_filter", "0", "1"),
@@ -227,12 +207,7 @@ mod tests {
 
     #[test]
     fn what_was_caught_up_with_wakes_nobody() {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        alone(async {
             let mut follower = Follower::new().unwrap();
             ip("address add 192.0.2.1/32 dev lo");
             assert_eq!(follower.catch_up(), Moved::default());

@@ -5,6 +5,8 @@
 //! socket that the CNI plugin uses; only events are awaited.
 
 mod advertised;
+#[cfg(test)]
+mod alone;
 mod apply;
 mod fdb;
 mod filter;

@@ -249,30 +249,15 @@ pub(super) struct Gateways {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
-    use nix::{
-        sched::{CloneFlags, unshare},
-        sys::socket::{setsockopt, sockopt::RcvBuf},
-    };
+    use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 
     use super::*;
-
-    fn ip(arguments: &str) {
-        let ran = Command::new("ip").args(arguments.split(' ')).output();
-        let ran = ran.unwrap();
-        assert!(ran.status.success(), "ip {arguments}: {ran:?}");
-    }
+    use crate::kernel::alone::{alone, ip};
 
     /// In a network namespace of its own, with a queue for a message or two.
     #[test]
     fn neighbours_that_the_kernel_lost_are_counted() {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        alone(async {
             ip("link add behind type bridge");
             ip("link set behind up");
             let counts: Arc<FollowCounts> = Arc::default();
