@@ -389,10 +389,9 @@ pub(super) fn locate(
     if let Some(pod) = pod
         && let Some((facts, load)) = vf::find_laden(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
     {
-        let in_pod = true;
         return Ok(Some(Located {
             facts,
-            in_pod,
+            in_pod: true,
             load,
         }));
     }

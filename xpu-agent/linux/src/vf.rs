@@ -65,7 +65,10 @@ pub fn find_laden(
     let upon = links.iter().filter(|link| link.lower == Some(vf.index));
     let load = Load {
         devices: upon.map(|link| link.index).collect(),
-        free_group: (1..).find(|group| !groups.contains(group)).unwrap_or(0),
+        // Never 0, which every device is in that nobody put elsewhere.
+        free_group: (1..)
+            .find(|group| !groups.contains(group))
+            .unwrap_or(u32::MAX),
     };
     Ok(Some((vf, load)))
 }
