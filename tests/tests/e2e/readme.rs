@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use xpu_tests::guest::{
     agent::{Agent, USUAL_CONFIG},
     command,
@@ -32,18 +32,32 @@ END
 }
 "#;
 
-/// The commands of the blocks in a section: lines that end in a backslash go on, and what follows a
-/// `#` is a comment.
-fn commands(heading: &str) -> Result<Vec<String>> {
+/// The text of a section.
+fn section(heading: &str) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let (_, section) = readme
         .split_once(&format!("\n## {heading}\n"))
         .context("no such section")?;
-    let section = section.split("\n## ").next().unwrap_or_default();
+    Ok(section
+        .split("\n## ")
+        .next()
+        .unwrap_or_default()
+        .to_owned())
+}
+
+/// The code blocks of a language in a section.
+fn blocks(section: &str, language: &str) -> Vec<String> {
+    let fenced = section.split(&format!("```{language}\n")).skip(1);
+    let blocks = fenced.map(|block| block.split("```").next().unwrap_or_default());
+    blocks.map(str::to_owned).collect()
+}
+
+/// The commands in a section: lines that end in a backslash go on, and what follows a `#` is a
+/// comment.
+fn commands(heading: &str) -> Result<Vec<String>> {
     let mut commands = Vec::new();
-    for block in section.split("```sh\n").skip(1) {
-        let block = block.split("```").next().unwrap_or_default();
+    for block in blocks(&section(heading)?, "sh") {
         let whole = block.replace("\\\n", " ");
         let lines = whole
             .lines()
@@ -54,13 +68,26 @@ fn commands(heading: &str) -> Result<Vec<String>> {
     Ok(commands)
 }
 
+/// The README's `agent.toml`, and what only the lab needs beside it: where its FRR is, the time
+/// that its processor takes, and writing over loopback, which one of the commands says it needs.
+fn config() -> Result<String> {
+    let blocks = blocks(&section("Running it")?, "toml");
+    let [config] = blocks.as_slice() else {
+        bail!("not one configuration: {blocks:?}");
+    };
+    Ok(format!(
+        "{config}\n[frr]\nsocket_directory = \"/run/frr/xpu\"\n\
+         [api]\ndeadline_ms = 30000\n[access]\nloopback = \"admin\"\n"
+    ))
+}
+
 /// The lab with an `agent.toml` in the folder, and no agent.
 fn prepared() -> Result<(Topology, String)> {
     let topology = Topology::clean()?;
     // The folder of an earlier run, if there was one.
     let _ = fs::remove_dir_all(FOLDER);
     fs::create_dir_all(FOLDER)?;
-    let config = format!("{}\n[access]\nloopback = \"admin\"\n", Agent::lab_config()?);
+    let config = config()?;
     fs::write(Path::new(FOLDER).join("agent.toml"), &config)?;
     Ok((topology, config))
 }
@@ -72,9 +99,8 @@ fn run(topology: &Topology, line: &str) -> Result<()> {
         .map(drop)
 }
 
-#[test]
-fn running_it_goes_as_written() -> Result<()> {
-    let (topology, config) = prepared()?;
+/// "Running it", to an agent that is ready.
+fn running(topology: &Topology, config: &str) -> Result<Agent> {
     let mut agent = None;
     for line in commands("Running it")? {
         match line.split_whitespace().next() {
@@ -89,31 +115,17 @@ fn running_it_goes_as_written() -> Result<()> {
                 // As systemd, which is told.
                 wait_until("it is ready", CONVERGENCE, || is_ready(&topology.xpu))?;
             }
-            _ => run(&topology, &line)?,
+            _ => run(topology, &line)?,
         }
     }
-    let status = agent.context("nothing was started")?.stop()?;
-    ensure!(status.success(), "{status}");
-    Ok(())
+    agent.context("nothing was started")
 }
 
 #[test]
-fn using_it_goes_as_written() -> Result<()> {
+fn running_and_using_it_goes_as_written() -> Result<()> {
     let (topology, config) = prepared()?;
-    // Where doctor looks.
-    service::configure(&config)?;
-    let mut agent = None;
+    let agent = running(&topology, &config)?;
     for line in commands("Using it")? {
-        if let Some(words) = line.strip_suffix('&') {
-            let script = format!("cd {FOLDER} && exec {words}");
-            agent = Some(Agent::start_by(
-                &topology.xpu,
-                &["bash", "-c", &script],
-                &[],
-            )?);
-            wait_until("it is ready", CONVERGENCE, || is_ready(&topology.xpu))?;
-            continue;
-        }
         if line.starts_with("xpuctl doctor") {
             for (kind, name) in [("lb", "net-blue"), ("vrf", "vrf-red"), ("svi", "svi-blue")] {
                 wait_until("all is up", CONVERGENCE, || is_up(kind, name))?;
@@ -121,8 +133,11 @@ fn using_it_goes_as_written() -> Result<()> {
         }
         run(&topology, &line)?;
     }
-    ensure!(agent.is_some(), "nothing was started");
     let written = fs::read_to_string(Path::new(FOLDER).join("tenant.yaml"))?;
     ensure!(written.contains("net-blue"), "{written}");
+    let drawn = fs::read_to_string(Path::new(FOLDER).join("topology.svg"))?;
+    ensure!(drawn.contains("vrf-red"), "{drawn}");
+    let status = agent.stop()?;
+    ensure!(status.success(), "{status}");
     Ok(())
 }
