@@ -10,6 +10,7 @@ use tracing::{Instrument, debug, debug_span, info};
 use xpu_backends::frr::{Frr, Startup, StartupError, VtyError};
 use xpu_model::{
     Asn, IfName, Intent, Kind, Node, ObjectKey,
+    cause::chain,
     status::{self, Component, PassReport, State},
 };
 use xpu_plan::{
@@ -229,9 +230,9 @@ impl FrrBackend {
             self.due = None;
             if matches!(error, StartupError::Io { .. }) {
                 let deleted = given.intent.vrfs.values().filter(|vrf| vrf.deleting);
-                wait(report, deleted.map(|vrf| vrf.key()), &error.to_string());
+                wait(report, deleted.map(|vrf| vrf.key()), &chain(&error));
             }
-            report.node.push(error.to_string());
+            report.node.push(chain(&error));
             return;
         }
         if self.is_settling() && !has_deleted(&given.intent) {
@@ -265,9 +266,9 @@ impl FrrBackend {
                 self.unwritten = false;
             }
             Err(error) => {
-                wait(report, gap.deleted, &error.to_string());
+                wait(report, gap.deleted, &chain(&error));
                 self.unwritten = true;
-                report.node.push(error.to_string());
+                report.node.push(chain(&error));
             }
         }
     }
@@ -277,8 +278,9 @@ impl FrrBackend {
         let observed = match observed {
             Ok(observed) => observed,
             Err(error) => {
-                // No device has to wait for what does not run.
-                if error.is_absence() {
+                // No device has to wait for what does not run. While zebra may run, it may hold
+                // devices, whichever daemon is away: what was known of it stands.
+                if error.is_absence_of_zebra() {
                     let facts = self.facts.borrow().clone().stopped();
                     self.publish(facts);
                 }
@@ -302,9 +304,12 @@ impl FrrBackend {
 /// Why a pass could not be made.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error(transparent)]
+    #[error("FRR cannot be observed")]
     Vty(#[from] VtyError),
-    #[error(transparent)]
+    #[error(
+        "FRR is told nothing, since the agent could not keep account of its lines there; make room \
+         for that file, or see to its permissions"
+    )]
     Ledger(#[from] LedgerError),
     #[error(
         "FRR has just started and has not loaded all of frr.conf yet: it is told nothing until then"
@@ -393,14 +398,15 @@ impl Backend for FrrBackend {
                 report
             }
             Err(error) => {
-                if !matches!(error, Trouble::Loading) {
+                // An FRR that answers is there, whatever keeps the agent from telling it anything.
+                if matches!(error, Trouble::Vty(_)) {
                     self.meter.lost();
                 }
                 // What is due is armed again by a pass that can be made; till then it would only
                 // start passes and reset the loop's back-off.
                 self.due = None;
                 let concerned = frr::concerned(intent);
-                super::unobserved(Self::NAME, intent, concerned, &error.to_string())
+                super::unknown(intent, concerned, &chain(&error))
             }
         }
     }

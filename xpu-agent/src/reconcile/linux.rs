@@ -10,6 +10,7 @@ use xpu_linux::{
 };
 use xpu_model::{
     IfName, Intent, Kind, Node,
+    cause::chain,
     node::PortResolver,
     status::{self, PassReport},
 };
@@ -100,7 +101,7 @@ enum Trouble {
 
 impl From<ObserveError> for Trouble {
     fn from(error: ObserveError) -> Self {
-        let reason = error.to_string();
+        let reason = chain(&error);
         match error {
             ObserveError::Netlink(RtnlError::Unsteady { .. }) => Self::Unsteady {
                 reason,
@@ -330,7 +331,8 @@ impl<M: Machine> Backend for LinuxBackend<M> {
                 report
             }
             Err(Trouble::Blind(reason)) => {
-                super::unobserved(Self::NAME, intent, intent.keys(), &reason)
+                let trouble = format!("the kernel cannot be observed: {reason}");
+                super::unknown(intent, intent.keys(), &trouble)
             }
         }
     }

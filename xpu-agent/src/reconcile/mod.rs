@@ -197,14 +197,14 @@ fn waits(report: &status::PassReport) -> bool {
     report.objects.values().any(pending)
 }
 
-/// The report of a pass that could not even observe: nobody knows how the objects are.
-fn unobserved(
-    backend: status::Backend,
+/// The report of a pass that came to nothing, as when it could not even observe: nobody knows how
+/// the objects are. The trouble says why, and what can be done.
+fn unknown(
     intent: &Intent,
     concerned: impl IntoIterator<Item = ObjectKey>,
-    reason: &str,
+    trouble: &str,
 ) -> status::PassReport {
-    let trouble = format!("{backend} cannot be observed: {reason}");
+    let trouble = trouble.to_owned();
     let unknown = || status::Component::new(status::State::Error(trouble.clone()));
     let keys = concerned.into_iter().map(|key| (key, unknown()));
     status::PassReport {

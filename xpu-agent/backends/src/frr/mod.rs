@@ -9,9 +9,10 @@ mod sockets;
 mod startup;
 mod vty;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use tracing::debug;
+use xpu_model::cause::chain;
 use xpu_plan::frr::{Command, Config, Daemon, FrrPlan, Observed, Outcome, observed::Version};
 
 use sockets::Sockets;
@@ -23,12 +24,25 @@ pub use vty::VtyError;
 /// does not know those commands any more; what it has to show, zebra still shows.
 const ZEBRA_BY_MGMTD: u32 = 10;
 
-/// The vty sockets that are spoken to.
+/// The vty sockets that are spoken to, one per daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Socket {
+pub enum Socket {
+    /// Of the daemon that takes zebra's configuration from FRR 10 on.
     Mgmtd,
+    /// Of the daemon that works with the kernel.
     Zebra,
+    /// Of the daemon that speaks BGP.
     Bgpd,
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mgmtd => "mgmtd",
+            Self::Zebra => "zebra",
+            Self::Bgpd => "bgpd",
+        })
+    }
 }
 
 impl Socket {
@@ -137,9 +151,9 @@ impl Frr {
                     if let Err(error) = &result
                         && !error.is_refusal()
                     {
-                        lost.insert(daemon, error.to_string());
+                        lost.insert(daemon, chain(error));
                     }
-                    result.map_err(|error| error.to_string())
+                    result.map_err(|error| chain(&error))
                 }
             };
             outcomes.push(Outcome { command, result });
@@ -180,7 +194,7 @@ impl Frr {
         };
         let mut vty = match slot.take() {
             Some(vty) => vty,
-            None => Vty::connect(&path).await?,
+            None => Vty::connect(socket, &path).await?,
         };
         let result = vty.run(command).await;
         let usable = match &result {

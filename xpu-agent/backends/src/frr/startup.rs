@@ -43,7 +43,7 @@ pub enum StartupError {
     },
     /// The file cannot be read or replaced.
     #[error(
-        "FRR's startup configuration can't be kept: {}: {source}; mend that, or set frr.save to false",
+        "FRR's startup configuration can't be kept in {}; mend that, or set frr.save to false",
         path.display()
     )]
     Io {

@@ -215,11 +215,24 @@ async fn a_restart_is_noticed_and_survived() {
     frr.changed().await;
     drop(std::fs::remove_file(directory.path().join("zebra.vty")));
     let error = frr.observe().await.unwrap_err();
-    assert!(
-        error.to_string().ends_with("zebra.vty; is FRR running?"),
-        "{error}"
-    );
+    assert!(error.is_absence_of_zebra(), "{error}");
+    assert!(error.to_string().contains("is FRR running?"), "{error}");
     let _second = FakeDaemon::start(directory.path(), "zebra", zebra("9.1"));
+    frr.observe().await.unwrap();
+}
+
+/// Zebra may hold devices while the others are away.
+#[tokio::test]
+async fn another_daemon_that_is_away_says_nothing_of_zebra() {
+    let directory = tempfile::tempdir().unwrap();
+    let _zebra = FakeDaemon::start(directory.path(), "zebra", zebra("10.3"));
+    let mut frr = Frr::new(directory.path().to_owned());
+    for daemon in ["mgmtd", "bgpd"] {
+        let error = frr.observe().await.unwrap_err();
+        assert!(error.to_string().contains(daemon), "{error}");
+        assert!(!error.is_absence_of_zebra(), "{error}");
+        drop(FakeDaemon::start(directory.path(), daemon, Answers::new()));
+    }
     frr.observe().await.unwrap();
 }
 

@@ -17,6 +17,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::Socket;
+
 /// How long a daemon may take to answer. zebra is known to be mute for seconds while it digests
 /// thousands of VNIs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,9 +36,11 @@ const END: [u8; 3] = [0; 3];
 /// Why a daemon did not do as told.
 #[derive(Debug, thiserror::Error)]
 pub enum VtyError {
-    /// Nobody listens.
-    #[error("cannot connect to {}; is FRR running?", path.display())]
+    /// There is no connection to be had.
+    #[error("cannot connect to {socket} at {}; {}", path.display(), next_step(*socket, source))]
     Connect {
+        /// Whose socket.
+        socket: Socket,
         /// The socket.
         path: PathBuf,
         /// Why.
@@ -75,10 +79,43 @@ impl VtyError {
         matches!(self, Self::Refused { .. })
     }
 
-    /// Whether the daemon does not run.
+    /// Whether zebra does not run, so that nothing in FRR holds devices: its socket is missing, or
+    /// nobody listens there. Of an error that only says that this agent can't connect (permissions,
+    /// a full backlog), or of another daemon's, nothing follows for zebra.
     #[must_use]
-    pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::Connect { .. })
+    pub fn is_absence_of_zebra(&self) -> bool {
+        let Self::Connect { socket, source, .. } = self else {
+            return false;
+        };
+        *socket == Socket::Zebra && is_absence(source)
+    }
+}
+
+/// Whether a connection failed because nobody listens.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    )
+}
+
+/// What an operator can do about a connection that failed.
+fn next_step(socket: Socket, error: &io::Error) -> String {
+    match error.kind() {
+        _ if is_absence(error) && socket == Socket::Zebra => {
+            "is FRR running? (`systemctl start frr`, or set frr.socket_directory)".to_owned()
+        }
+        _ if is_absence(error) => format!(
+            "is FRR running? {socket} stopped, or /etc/frr/daemons does not start it \
+             (`systemctl restart frr` after mending that)"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            "run the agent as root, or as a member of the group frrvty".to_owned()
+        }
+        io::ErrorKind::WouldBlock => {
+            format!("{socket} does not take connections; if this goes on, restart it")
+        }
+        _ => format!("see why {socket}'s socket can't be used"),
     }
 }
 
@@ -94,10 +131,11 @@ impl Vty {
     ///
     /// # Errors
     /// [`VtyError`] when nobody listens or the daemon refuses to enter the enable node.
-    pub async fn connect(path: &Path) -> Result<Self, VtyError> {
+    pub async fn connect(socket: Socket, path: &Path) -> Result<Self, VtyError> {
         let stream = UnixStream::connect(path)
             .await
             .map_err(|source| VtyError::Connect {
+                socket,
                 path: path.to_owned(),
                 source,
             })?;
@@ -184,5 +222,59 @@ fn judge(answer: String, status: u8) -> Result<String, VtyError> {
             status,
             answer: answer.trim().replace('\n', "; "),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xpu_model::cause::chain;
+
+    use super::*;
+
+    fn refused(socket: Socket, kind: io::ErrorKind) -> VtyError {
+        VtyError::Connect {
+            socket,
+            path: "/run/frr/some.vty".into(),
+            source: kind.into(),
+        }
+    }
+
+    /// Devices are taken down under an FRR that is said to be absent, and zebra can crash of it.
+    #[test]
+    fn only_zebras_socket_without_a_listener_says_that_frr_holds_nothing() {
+        use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, WouldBlock};
+        for kind in [ConnectionRefused, NotFound] {
+            assert!(refused(Socket::Zebra, kind).is_absence_of_zebra(), "{kind}");
+            for other in [Socket::Mgmtd, Socket::Bgpd] {
+                assert!(!refused(other, kind).is_absence_of_zebra(), "{other} {kind}");
+            }
+        }
+        for kind in [PermissionDenied, WouldBlock] {
+            assert!(!refused(Socket::Zebra, kind).is_absence_of_zebra(), "{kind}");
+        }
+        let broken = VtyError::Broken {
+            path: "/run/frr/zebra.vty".into(),
+            source: io::ErrorKind::UnexpectedEof.into(),
+        };
+        assert!(!broken.is_absence_of_zebra());
+    }
+
+    #[test]
+    fn a_connection_that_fails_says_whose_why_and_what_to_do() {
+        use io::ErrorKind::{ConnectionRefused, PermissionDenied};
+        for (error, next) in [
+            (refused(Socket::Zebra, ConnectionRefused), "is FRR running?"),
+            (refused(Socket::Bgpd, ConnectionRefused), "/etc/frr/daemons"),
+            (refused(Socket::Zebra, PermissionDenied), "frrvty"),
+        ] {
+            let VtyError::Connect { socket, source, .. } = &error else {
+                unreachable!("{error}");
+            };
+            let (name, cause) = (socket.to_string(), source.to_string());
+            let told = chain(&error);
+            for part in [name.as_str(), "/run/frr/some.vty", next, &cause] {
+                assert!(told.contains(part), "{told} lacks {part}");
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     ops::Range,
 };
 
-use xpu_model::{IfIndex, IfName};
+use xpu_model::{IfIndex, IfName, cause::chain};
 use xpu_plan::{
     linux::{Action, LinkKind, NewLink, Outcome, Step},
     ownership::{L3_BRIDGE, TENANT_BRIDGE, fixed},
@@ -330,7 +330,7 @@ fn is_done_already(request: &Request<Message>, error: &RtnlError) -> bool {
 fn reason(error: &RtnlError) -> String {
     match error.errno() {
         Some(errno) => format!("{error}: {}", errno.desc()),
-        None => error.to_string(),
+        None => chain(error),
     }
 }
 

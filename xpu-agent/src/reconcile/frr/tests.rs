@@ -10,7 +10,10 @@ use xpu_model::{VrfSpec, alloc::AllocationRules, node::BgpBase};
 use xpu_plan::VrfInFrr;
 
 use super::*;
-use crate::{config::Config, telemetry::metrics::Metrics};
+use crate::{
+    config::Config,
+    telemetry::metrics::{Exposition, Format, Metrics},
+};
 
 /// Starts the daemons; gives all that they are told from then on.
 fn start(directory: &Path) -> Said {
@@ -51,6 +54,7 @@ struct Rig {
     said: Said,
     backend: FrrBackend,
     foreign: watch::Sender<BTreeSet<IfName>>,
+    exposition: Exposition,
     _linux: watch::Sender<u64>,
 }
 
@@ -66,6 +70,7 @@ impl Rig {
         let (facts, _) = watch::channel(FrrFacts::Unknown);
         let (linux, linux_seen) = watch::channel(0);
         let (foreign, foreign_seen) = watch::channel(BTreeSet::new());
+        let metrics = Metrics::default();
         let mut backend = FrrBackend::new(
             directory.path().to_owned(),
             kept,
@@ -73,7 +78,7 @@ impl Rig {
             facts,
             linux_seen,
             foreign_seen,
-            Metrics::default().frr,
+            metrics.frr.clone(),
         );
         // The daemons are this test's process, which is as young as can be.
         backend.loading = Duration::ZERO;
@@ -82,6 +87,7 @@ impl Rig {
             said,
             backend,
             foreign,
+            exposition: metrics.exposition(),
             _linux: linux,
         }
     }
@@ -93,6 +99,28 @@ impl Rig {
             let _ = fs::remove_file(self.directory.path().join(format!("{daemon}.vty")));
         }
         self.backend.frr = Frr::new(self.directory.path().to_owned());
+    }
+
+    /// Nobody is to be reached at one daemon's socket any more.
+    fn stop_one(&mut self, daemon: &str) {
+        fs::remove_file(self.directory.path().join(format!("{daemon}.vty"))).unwrap();
+        self.backend.frr = Frr::new(self.directory.path().to_owned());
+    }
+
+    /// Gives the node's settings a base BGP instance.
+    fn with_bgp(&mut self, asn: u32) {
+        let mut node = Config::default().node().unwrap();
+        node.bgp = Some(BgpBase {
+            asn: asn.try_into().unwrap(),
+            router_id: [10, 255, 0, 1].into(),
+            peers: vec![],
+            timers: None,
+        });
+        self.backend.node = Arc::new(node);
+    }
+
+    fn metrics(&self) -> String {
+        self.exposition.text(Format::Prometheus).unwrap()
     }
 
     fn file(&self) -> std::path::PathBuf {
@@ -238,20 +266,74 @@ async fn what_frr_has_is_forgotten_when_it_stops() {
     }
 }
 
+/// Zebra may hold the devices all the same, and crash when they go (FRR issues 17342, 19756).
+#[tokio::test]
+async fn what_zebra_may_hold_stays_known_while_another_daemon_is_away() {
+    let intent = Arc::new(with_vrf());
+    let id = intent.vrfs.keys().next().unwrap().clone();
+    let vni = 5.try_into().unwrap();
+    let has = VrfInFrr {
+        told: Some(vni),
+        holds: Some(vni),
+        instance: true,
+    };
+    for daemon in ["mgmtd", "bgpd"] {
+        let mut rig = Rig::new();
+        rig.backend.facts.send_replace(FrrFacts::Known {
+            vrfs: [(id.clone(), has)].into(),
+        });
+        rig.stop_one(daemon);
+        let report = rig.backend.pass(&intent).await;
+        let reason = report.unobserved.unwrap();
+        assert!(
+            reason.contains(daemon) && reason.contains("os error"),
+            "{reason}"
+        );
+        let facts = rig.backend.facts.borrow().clone();
+        assert!(
+            facts.may_hold(&id, vni) && facts.may_use(&id),
+            "{daemon}: {facts:?}"
+        );
+    }
+}
+
+/// It is there and answers.
+#[tokio::test]
+async fn a_full_disk_is_no_loss_of_frr_and_says_what_to_do() {
+    let mut rig = Rig::new();
+    rig.with_bgp(65001);
+    // Where the new account would be written first there is something else.
+    let obstacle = rig.directory.path().join("frr-lines.json.new");
+    fs::create_dir(&obstacle).unwrap();
+    let intent = Arc::new(with_vrf());
+    let report = rig.backend.pass(&intent).await;
+    let reason = report.unobserved.unwrap();
+    for part in ["frr-lines.json", "make room", "os error"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert!(!reason.contains("observed"), "{reason}");
+    let said = rig.said.lock().unwrap().join("\n");
+    assert!(!said.contains("router bgp"), "{said}");
+    let metrics = rig.metrics();
+    assert!(metrics.contains("frr_up 1\n"), "{metrics}");
+    assert!(metrics.contains("frr_losses_total 0\n"), "{metrics}");
+
+    fs::remove_dir(&obstacle).unwrap();
+    let report = rig.backend.pass(&intent).await;
+    assert!(report.unobserved.is_none(), "{report:?}");
+    rig.stop();
+    rig.backend.pass(&intent).await;
+    let metrics = rig.metrics();
+    assert!(metrics.contains("frr_losses_total 1\n"), "{metrics}");
+}
+
 /// An FRR that has just started has nothing yet, and would refuse what it starts with.
 #[tokio::test]
 async fn what_frr_is_about_to_load_is_waited_for() {
     let mut rig = Rig::new();
     let theirs = "router bgp 65001\n neighbor 192.0.2.1 remote-as 65009\nexit\n";
     fs::write(rig.file(), theirs).unwrap();
-    let mut node = Config::default().node().unwrap();
-    node.bgp = Some(BgpBase {
-        asn: 65077.try_into().unwrap(),
-        router_id: [10, 255, 0, 1].into(),
-        peers: vec![],
-        timers: None,
-    });
-    rig.backend.node = Arc::new(node);
+    rig.with_bgp(65077);
     let report = rig.backend.pass(&Arc::new(with_vrf())).await;
     assert!(report.notices[0].contains("65001"), "{report:?}");
     let said = rig.said.lock().unwrap().join("\n");
