@@ -131,6 +131,9 @@ pub struct PassReport {
     pub objects: BTreeMap<ObjectKey, Component>,
     /// Trouble that belongs to no object, such as a device of ours that cannot be made.
     pub node: Vec<String>,
+    /// Trouble that belongs to no object and that no retry mends, such as somebody else's device
+    /// with a name that we need. An event tells when it has gone.
+    pub refusals: Vec<String>,
     /// What an operator is to know of the node and only he can change: another pass would find the
     /// same. An event tells when it has changed.
     pub notices: Vec<String>,
@@ -146,6 +149,12 @@ impl PassReport {
     pub fn was_well(&self, object: &ObjectKey) -> bool {
         let known = self.objects.get(object);
         known.is_none_or(|component| component.state == State::Success)
+    }
+
+    /// Whether what belongs to no object was as it should be.
+    #[must_use]
+    pub const fn was_node_well(&self) -> bool {
+        self.node.is_empty() && self.refusals.is_empty()
     }
 
     /// Whether another pass is needed soon, without an event to cause it.

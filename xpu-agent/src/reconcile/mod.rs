@@ -226,6 +226,7 @@ fn tell(report: &status::PassReport, last: &status::PassReport, cause: Cause, to
         repaired: _,
         objects,
         node,
+        refusals,
         notices,
         unobserved: _,
     } = report;
@@ -235,6 +236,7 @@ fn tell(report: &status::PassReport, last: &status::PassReport, cause: Cause, to
     };
     for trouble in new(node, &last.node)
         .into_iter()
+        .chain(new(refusals, &last.refusals))
         .chain(new(notices, &last.notices))
     {
         warn!(%trouble, "needs attention");

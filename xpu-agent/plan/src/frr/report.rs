@@ -196,7 +196,7 @@ impl Reporter<'_> {
     fn foreign(&self, vrf: &Object<VrfSpec>) -> Option<State> {
         let device = &vrf.allocation.device;
         self.inputs.is_foreign(vrf).then(|| {
-            State::Error(format!(
+            State::Refused(format!(
                 "FRR's vrf {device} is left alone, for a device {device} exists that this agent \
                  did not make; rename or delete it"
             ))

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use xpu_model::{IfAddr, IfName, Mac, Mtu, ObjectKey, TableId, Vni};
+use xpu_model::{IfAddr, IfName, Mac, Mtu, ObjectKey, TableId, Vni, status::State};
 
 /// Something that stands in an object's way. What can be done for it all the same is planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,39 @@ impl Hold {
             self,
             Self::Frr { .. } | Self::FrrHolds { .. } | Self::FrrUses(_) | Self::NetdevMissing(_)
         )
+    }
+
+    /// How an object stands for which nothing else is left to do. Refused where only another spec,
+    /// another configuration or an operator mends it: an event starts the pass that finds it mended,
+    /// or for the few settings that the kernel tells nobody of, the audit.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let reason = self.to_string();
+        match self {
+            Self::Frr { .. }
+            | Self::FrrHolds { .. }
+            | Self::FrrUses(_)
+            | Self::NetdevMissing(_) => State::Pending(reason),
+            // Of routes, which are many, no event comes through.
+            Self::NetdevInUse {
+                by: NodeUse::Routes,
+                ..
+            } => State::Error(reason),
+            Self::ForeignDevice(_)
+            | Self::ForeignTable { .. }
+            | Self::DependsOn(_)
+            | Self::NoVtep(_)
+            | Self::OtherVtep { .. }
+            | Self::VtepAbsent(_)
+            | Self::MtuBelowIpv6(_)
+            | Self::NoIpv6(_)
+            | Self::Ipv6NotForwarded(_)
+            | Self::NetdevUnknown(_)
+            | Self::NetdevTaken { .. }
+            | Self::NetdevOurs(_)
+            | Self::NetdevInUse { .. }
+            | Self::NetdevEnslaved { .. } => State::Refused(reason),
+        }
     }
 }
 

@@ -31,10 +31,16 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
             .count(),
         repaired: 0,
         objects: BTreeMap::new(),
-        node: reporter.node(),
+        node: Vec::new(),
+        refusals: Vec::new(),
         notices: reporter.notices(),
         unobserved: None,
     };
+    match reporter.left.reason(&Mark::Node) {
+        None | Some(State::Success) => {}
+        Some(State::Refused(reason)) => report.refusals.push(reason),
+        Some(State::Pending(reason) | State::Error(reason)) => report.node.push(reason),
+    }
     let of_vrf = |vrf: &VrfSpec| match vrf.vni {
         Some(_) => &[L3_BRIDGE, L3_VXLAN][..],
         None => &[],
@@ -70,7 +76,7 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
 #[must_use]
 pub fn repaired(outcomes: &[Outcome], before: &PassReport) -> usize {
     let was_well = |owner: &Mark| match owner {
-        Mark::Node => before.node.is_empty(),
+        Mark::Node => before.was_node_well(),
         Mark::Object(key) => before.was_well(key),
     };
     let repairs = outcomes
@@ -122,13 +128,13 @@ impl Left {
     /// Why an owner's part is not as asked; none if it is.
     fn reason(&self, owner: &Mark) -> Option<State> {
         let hold = self.plan.holds.get(owner);
-        if let Some(hold) = hold.filter(|hold| !hold.is_wait()) {
-            return Some(State::Error(hold.to_string()));
-        }
-        match (self.actions.get(owner), self.failures.get(owner)) {
-            (Some(_), Some(failure)) => Some(State::Error(failure.clone())),
-            (Some(action), None) => Some(State::Pending(format!("still to do: {action}"))),
-            (None, _) => hold.map(|hold| State::Pending(hold.to_string())),
+        let action = self.actions.get(owner);
+        match (hold, action, self.failures.get(owner)) {
+            (hold, None, _) => hold.map(Hold::state),
+            // What is left to do calls for another pass, whatever mends the rest.
+            (Some(hold), Some(_), _) if !hold.is_wait() => Some(State::Error(hold.to_string())),
+            (_, Some(_), Some(failure)) => Some(State::Error(failure.clone())),
+            (_, Some(action), None) => Some(State::Pending(format!("still to do: {action}"))),
         }
     }
 }
@@ -141,13 +147,6 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    /// What is wrong with the node itself.
-    fn node(&self) -> Vec<String> {
-        let reason = self.left.reason(&Mark::Node);
-        let reason = reason.as_ref().and_then(State::reason);
-        reason.map(ToOwned::to_owned).into_iter().collect()
-    }
-
     /// What only an operator mends, and an event tells of.
     fn notices(&self) -> Vec<String> {
         let rules = self.observed.rules_in_way.iter().map(|(family, rule)| {
@@ -186,7 +185,7 @@ impl Reporter<'_> {
         let device = ownership::fixed(device);
         let wrong = match self.observed.links.get(&device) {
             Some(link) if !link.is_ours() => {
-                return Some(State::Error(Hold::ForeignDevice(device).to_string()));
+                return Some(Hold::ForeignDevice(device).state());
             }
             None => format!("the node's device {device} isn't there"),
             Some(link) if !link.up => format!("the node's device {device} is down"),

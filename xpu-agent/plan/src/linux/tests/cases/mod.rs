@@ -427,7 +427,7 @@ fn a_kernel_without_ipv6_gets_none_and_it_is_told() {
     let reason = "fd00:10::1/64 is not available: this kernel has no IPv6; start it without \
                   ipv6.disable=1";
     let svi = state(&told, xpu_model::Kind::Svi, "gate-a");
-    assert_eq!(svi, Some(State::Error(reason.to_owned())));
+    assert_eq!(svi, Some(State::Refused(reason.to_owned())));
     let vrf = state(&told, xpu_model::Kind::Vrf, "blue");
     assert_eq!(vrf, Some(State::Success));
 }

@@ -62,4 +62,6 @@ fn what_was_well_is_repaired_and_what_was_awaited_is_not() {
     assert_eq!(repaired(&[refused], &before), 0);
     before.node.push("a device is missing".to_owned());
     assert_eq!(one(&before, &[Mark::Node]), 0);
+    before.refusals = std::mem::take(&mut before.node);
+    assert_eq!(one(&before, &[Mark::Node]), 0, "somebody else's, gone now");
 }

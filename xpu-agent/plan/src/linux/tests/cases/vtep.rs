@@ -59,7 +59,7 @@ fn a_vni_needs_the_nodes_vtep(
         frr: &FrrFacts::Unmanaged,
     };
     let told = report(&inputs, &Kernel::default().observe(&inputs), &[]);
-    let expected = Some(State::Error(reason.to_owned()));
+    let expected = Some(State::Refused(reason.to_owned()));
     assert_eq!(
         state(&told, xpu_model::Kind::LogicalBridge, "net-a"),
         expected
@@ -102,7 +102,10 @@ fn an_objects_vtep_serves_where_the_node_has_none() {
     let told = report(&inputs, &kernel.observe(&inputs), &[]);
     let kind = xpu_model::Kind::LogicalBridge;
     assert_eq!(state(&told, kind, "net-b"), Some(State::Success));
-    assert!(matches!(state(&told, kind, "net-a"), Some(State::Error(_))));
+    assert!(matches!(
+        state(&told, kind, "net-a"),
+        Some(State::Refused(_))
+    ));
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn a_vtep_whose_address_is_nowhere_is_told() {
     kernel.0.links.insert(fixed("lo"), dummy());
     kernel.pass(&inputs).unwrap();
     let told = report(&inputs, &kernel.observe(&inputs), &[]);
-    let absent = State::Error(
+    let absent = State::Refused(
         "no device of this node has the VTEP's address 192.0.2.1; add it (`ip addr add \
          192.0.2.1/32 dev lo`), or correct the VTEP"
             .to_owned(),
