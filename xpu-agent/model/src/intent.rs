@@ -4,11 +4,12 @@
 //! and publishes it; backends read published snapshots. Clones are cheap: the collections are
 //! shared until written.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    addr::IfAddr,
     alloc::AllocationRules,
     name::{Id, ObjectKey},
     rules::RuleError,
@@ -103,6 +104,32 @@ impl Intent {
     /// The live objects of a kind, by id.
     pub fn live<S: Spec>(&self) -> impl Iterator<Item = &Arc<Object<S>>> {
         S::objects(self).values().filter(|object| !object.deleting)
+    }
+
+    /// The VTEPs that live objects with a VNI bring along, LogicalBridges' first.
+    pub fn vteps(&self) -> impl Iterator<Item = IpAddr> {
+        let bridges = self.live::<LogicalBridgeSpec>();
+        let bridges = bridges.filter_map(|it| it.spec.vni.and(it.spec.vtep));
+        let vrfs = self.live::<VrfSpec>();
+        let vrfs = vrfs.filter_map(|it| it.spec.vni.and(it.spec.vtep));
+        bridges.chain(vrfs).map(IfAddr::addr)
+    }
+
+    /// The one VTEP of a node: the configured one, else one that objects bring. Of several of those
+    /// the one in use stays, so that an object that comes later takes nothing away. What each
+    /// backend found `in_use` is the only thing in which they may differ.
+    #[must_use]
+    pub fn vtep(
+        &self,
+        configured: Option<IpAddr>,
+        in_use: impl IntoIterator<Item = IpAddr>,
+    ) -> Option<IpAddr> {
+        if configured.is_some() {
+            return configured;
+        }
+        let is_brought = |vtep: &IpAddr| self.vteps().any(|brought| brought == *vtep);
+        let in_use = in_use.into_iter().find(is_brought);
+        in_use.or_else(|| self.vteps().next())
     }
 
     /// The names of all objects, tombstones included.

@@ -26,7 +26,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use xpu_model::{Asn, IfAddr, IfName, Intent, LogicalBridgeSpec, Node, Object, ObjectKey, VrfSpec};
+use xpu_model::{Asn, IfName, Intent, Node, Object, ObjectKey, VrfSpec};
 
 pub use base::made;
 pub use config::{Config, Daemon, Line};
@@ -85,25 +85,12 @@ impl Inputs<'_> {
         saved.filter(|_| observed.base_asn().is_none())
     }
 
-    /// The node's VTEP: the configured one, else one that objects bring. Of several of those the
-    /// one in use stays, as in the kernel.
+    /// The node's VTEP, with those in use as zebra found them.
     fn vtep(&self, observed: &Observed) -> Option<IpAddr> {
-        if self.node.vtep.is_some() {
-            return self.node.vtep;
-        }
-        let bridges = self.intent.live::<LogicalBridgeSpec>();
-        let bridges = bridges.filter_map(|it| it.spec.vni.and(it.spec.vtep));
-        let vrfs = self.intent.live::<VrfSpec>();
-        let vrfs = vrfs.filter_map(|it| it.spec.vni.and(it.spec.vtep));
-        let brought: Vec<IpAddr> = bridges.chain(vrfs).map(IfAddr::addr).collect();
         let ours = |l2: &&L2Vni| l2.vxlan.as_deref() == Some(ownership::L2_VXLAN);
-        let mut in_use = observed
-            .l2vnis
-            .values()
-            .filter(ours)
-            .filter_map(|l2| l2.vtep);
-        let in_use = in_use.find(|vtep| brought.contains(vtep));
-        in_use.or_else(|| brought.first().copied())
+        let l2vnis = observed.l2vnis.values().filter(ours);
+        self.intent
+            .vtep(self.node.vtep, l2vnis.filter_map(|l2| l2.vtep))
     }
 
     fn router_id(&self, observed: &Observed) -> Option<Ipv4Addr> {

@@ -95,12 +95,28 @@ impl Builder<'_> {
             return Err(Hold::NoVtep(vni));
         };
         if wanted != used {
-            return Err(Hold::OtherVtep { wanted, used });
+            return Err(self
+                .vtep_hold()
+                .unwrap_or(Hold::OtherVtep { wanted, used }));
         }
         if !self.out.links.contains_key(device) {
             return Err(self.fabric_hold(device));
         }
         Ok(())
+    }
+
+    /// What a VTEP that no object brings any more is still there for; another comes in its place
+    /// once FRR has let go.
+    fn vtep_hold(&self) -> Option<Hold> {
+        let is_wanted = |used: IpAddr| self.inputs.intent.vteps().any(|vtep| vtep == used);
+        if self.inputs.node.vtep.is_some() || self.vtep.is_none_or(is_wanted) {
+            return None;
+        }
+        let (vni, vrf) = self.kept.first_key_value()?;
+        Some(Hold::FrrHolds {
+            vrf: vrf.clone(),
+            vni: *vni,
+        })
     }
 
     /// Without its address on the node, the kernel sends nothing from a VTEP.

@@ -15,9 +15,7 @@ use std::{
     net::IpAddr,
 };
 
-use xpu_model::{
-    IfAddr, IfName, LogicalBridgeSpec, Mac, Mtu, Node, ObjectKey, TableId, VlanId, Vni, VrfSpec,
-};
+use xpu_model::{IfAddr, IfName, Mac, Mtu, Node, ObjectKey, TableId, VlanId, Vni};
 
 use super::{
     FdbEntry, Hold, Inputs, LinkKind, Observed, UnreachableDefault,
@@ -122,25 +120,17 @@ pub(super) fn mtu(inputs: &Inputs<'_>, vtep: Option<IpAddr>) -> Mtu {
     }
 }
 
-/// The one VTEP of the node: the configured one, else one that objects bring. Of several of
-/// those the one in use stays, so that an object that comes later takes nothing away; so it does
-/// while an L3VNI stays on it for FRR.
+/// The one VTEP of the node. Beside what [`Intent::vtep`](xpu_model::Intent::vtep) chooses, the one
+/// in use stays while an L3VNI stays on it for FRR.
 pub(super) fn vtep(inputs: &Inputs<'_>, observed: &Observed) -> Option<IpAddr> {
-    if inputs.node.vtep.is_some() {
-        return inputs.node.vtep;
+    let in_use = fabric::vtep_in_use(observed);
+    if inputs.node.vtep.is_none()
+        && in_use.is_some()
+        && !leaving::kept(inputs, observed).is_empty()
+    {
+        return in_use;
     }
-    let intent = inputs.intent;
-    let bridges = intent
-        .live::<LogicalBridgeSpec>()
-        .filter_map(|lb| lb.spec.vni.and(lb.spec.vtep));
-    let vrfs = intent
-        .live::<VrfSpec>()
-        .filter_map(|vrf| vrf.spec.vni.and(vrf.spec.vtep));
-    let brought: Vec<IpAddr> = bridges.chain(vrfs).map(IfAddr::addr).collect();
-    let stays =
-        |vtep: &IpAddr| brought.contains(vtep) || !leaving::kept(inputs, observed).is_empty();
-    let in_use = fabric::vtep_in_use(observed).filter(stays);
-    in_use.or_else(|| brought.first().copied())
+    inputs.intent.vtep(inputs.node.vtep, in_use)
 }
 
 fn has_address(observed: &Observed, wanted: IpAddr) -> bool {

@@ -192,6 +192,28 @@ fn the_vtep_of_a_vrf_stays_as_long() {
     world.pass(&holds);
     world.intent.delete::<VrfSpec>(&id("blue")).unwrap();
     assert_eq!(world.pass(&holds), waits("vni 10000 of vrf blue"));
+    // Who comes with another waits for that too, and is not refused.
+    let net = LogicalBridgeSpec {
+        vlan: 10.try_into().unwrap(),
+        vni: Some(20_000.try_into().unwrap()),
+        vtep: Some("192.0.2.2/32".parse().unwrap()),
+    };
+    world.intent.create(id("net-a"), net, &rules()).unwrap();
+    world.pass(&holds);
+    let inputs = Inputs {
+        intent: &world.intent,
+        node: &world.node,
+        frr: &holds,
+    };
+    let told = report(&inputs, &world.kernel.observe(&inputs), &[]);
+    assert_eq!(
+        state(&told, xpu_model::Kind::LogicalBridge, "net-a"),
+        waits("vni 10000 of vrf blue").1
+    );
+    world
+        .intent
+        .delete::<LogicalBridgeSpec>(&id("net-a"))
+        .unwrap();
     world.pass(&blue(None, None, false));
     assert!(!world.kernel.0.links.contains_key(&fixed("vxl3")));
 }
