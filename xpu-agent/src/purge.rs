@@ -198,12 +198,15 @@ impl Purge<'_> {
     }
 
     const fn frr_inputs(&self) -> frr::Inputs<'_> {
+        /// Nothing is told anew on the way out.
+        static NONE_LOST: BTreeSet<IfName> = BTreeSet::new();
         frr::Inputs {
             intent: &self.intent,
             node: &self.node,
             foreign: &self.foreign,
             made: self.ledger.lines(),
             saved_asn: None,
+            lost: &NONE_LOST,
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct FrrBackend {
     /// What the last pass came to that could be made.
     before: PassReport,
     taken: BTreeSet<IfName>,
+    /// The Vrfs' devices whose L3VNI had not reached zebra when the last pass ended.
+    lost: BTreeSet<IfName>,
     meter: FrrMeter,
 }
 
@@ -82,6 +84,7 @@ struct Given {
     foreign: Arc<BTreeSet<IfName>>,
     made: Arc<BTreeSet<Line>>,
     saved_asn: Option<Asn>,
+    lost: Arc<BTreeSet<IfName>>,
 }
 
 impl Given {
@@ -92,6 +95,7 @@ impl Given {
             foreign: &self.foreign,
             made: &self.made,
             saved_asn: self.saved_asn,
+            lost: &self.lost,
         }
     }
 }
@@ -122,6 +126,7 @@ impl FrrBackend {
             last: Arc::default(),
             before: super::no_report_yet(),
             taken: BTreeSet::new(),
+            lost: BTreeSet::new(),
             meter,
         }
     }
@@ -138,9 +143,11 @@ impl FrrBackend {
             foreign: Arc::new(foreign),
             made: Arc::new(self.kept.ledger.lines().clone()),
             saved_asn: self.saved.base_asn(),
+            lost: Arc::new(std::mem::take(&mut self.lost)),
         };
         let observed = self.observe(&given.inputs()).await?;
-        let is_young = self.frr.age().is_some_and(|age| age < self.loading);
+        let age = self.frr.age();
+        let is_young = age.is_some_and(|age| age < self.loading);
         if is_young && !self.saved.is_loaded(&observed) {
             return Err(Trouble::Loading);
         }
@@ -168,6 +175,10 @@ impl FrrBackend {
         };
         let mut report = frr::report(&given.inputs(), &observed, &outcomes);
         report.repaired = frr::repaired(&given.inputs(), &outcomes, &self.before);
+        // Of an FRR whose age nobody can tell, nothing is known to be lost for good.
+        if age.is_some() && !is_young {
+            self.lost = frr::lost(&given.inputs(), &observed);
+        }
         self.keep(&given, observed, unread, &mut report).await;
         Ok(report)
     }

@@ -117,6 +117,7 @@ impl Frr {
             config.read(daemon, &self.run(socket, "show running-config").await?);
         }
         let vrfs = self.run(Socket::Zebra, "show vrf").await?;
+        let (active_vrfs, inactive_vrfs) = readback::vrfs(&vrfs);
         let l3vnis = self.run(Socket::Zebra, "show vrf vni json").await?;
         let l2vnis = self.run(Socket::Zebra, "show evpn vni detail json").await?;
         // Refused while there is no BGP instance at all.
@@ -127,7 +128,8 @@ impl Frr {
         Ok(Observed {
             version: self.version,
             config,
-            inactive_vrfs: readback::inactive_vrfs(&vrfs),
+            active_vrfs,
+            inactive_vrfs,
             l3vnis: readback::l3vnis(&l3vnis),
             l2vnis: readback::l2vnis(&l2vnis),
             bgp_vnis: readback::bgp_vnis(&bgp_vnis),

@@ -19,13 +19,18 @@ pub(super) fn version(answer: &str) -> Option<Version> {
     })
 }
 
-/// `show vrf`: `vrf blue inactive (configured)` has no device.
-pub(super) fn inactive_vrfs(answer: &str) -> BTreeSet<IfName> {
-    let inactive = answer.lines().filter_map(|line| {
+/// `show vrf`: `vrf blue id 7 table 1001` has a device, `vrf red inactive (configured)` has none.
+/// The active ones first, then the others.
+pub(super) fn vrfs(answer: &str) -> (BTreeSet<IfName>, BTreeSet<IfName>) {
+    let vrfs = answer.lines().filter_map(|line| {
         let (name, rest) = line.strip_prefix("vrf ")?.split_once(' ')?;
-        rest.starts_with("inactive").then(|| name.parse().ok())?
+        let is_active = rest.starts_with("id ");
+        let is_known = is_active || rest.starts_with("inactive");
+        is_known.then(|| Some((name.parse::<IfName>().ok()?, is_active)))?
     });
-    inactive.collect()
+    let (active, inactive): (Vec<_>, Vec<_>) = vrfs.partition(|(_, is_active)| *is_active);
+    let names = |vrfs: Vec<(IfName, bool)>| vrfs.into_iter().map(|(name, _)| name).collect();
+    (names(active), names(inactive))
 }
 
 /// `show vrf vni json`: `{"vrfs":[{"vrf":"blue","vni":5001,"vxlanIntf":"vxl3",…}]}`.
@@ -139,10 +144,8 @@ mod tests {
     #[test]
     fn a_vrf_without_a_device_is_inactive() {
         let answer = "vrf blue id 7 table 1001\nvrf red inactive (configured)\n";
-        assert_eq!(
-            inactive_vrfs(answer),
-            BTreeSet::from(["red".parse().unwrap()])
-        );
+        let only = |name: &str| BTreeSet::from([name.parse().unwrap()]);
+        assert_eq!(vrfs(answer), (only("blue"), only("red")));
     }
 
     #[test]

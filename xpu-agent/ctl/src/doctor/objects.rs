@@ -168,6 +168,7 @@ mod tests {
             foreign: &BTreeSet::new(),
             made: &BTreeSet::new(),
             saved_asn: None,
+            lost: &BTreeSet::new(),
         };
         let mut observed = Observed {
             version: Version {

@@ -24,7 +24,7 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
         let wanted_vni = (!vrf.deleting).then_some(vrf.spec.vni).flatten();
         let vni = observed
             .configured_vni(device)
-            .filter(|vni| wanted_vni != Some(*vni));
+            .filter(|vni| wanted_vni != Some(*vni) || is_to_be_retold(device, inputs, observed));
         if let Some(vni) = vni {
             let context = format!("vrf {device}");
             remove(
@@ -58,6 +58,18 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
     additions.sort_by_key(|command| rank(&command.line));
     commands.extend(additions);
     FrrPlan { commands }
+}
+
+/// Whether a Vrf's L3VNI is to be taken and told anew, because it never reached zebra. Not while a
+/// device of it may be there: zebra can crash when it hears of an L3VNI behind that (FRR issues
+/// 17342, 19756), and shows one that it finds as an L2VNI.
+fn is_to_be_retold(device: &IfName, inputs: &Inputs<'_>, observed: &Observed) -> bool {
+    let lost = observed.lost_vni(device);
+    lost.is_some_and(|vni| {
+        inputs.lost.contains(device)
+            && observed.is_evpn_on()
+            && !observed.l2vnis.contains_key(&vni)
+    })
 }
 
 /// A VNI that FRR has been told to give up for a Vrf and still works with (FRR issues 5791, 21756:

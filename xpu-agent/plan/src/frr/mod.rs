@@ -12,6 +12,10 @@
 //! [`facts`] tells the Linux planner, and of what FRR still has, so that those devices stay as long.
 //! A VNI is changed in two passes: first `no vni`, then, once FRR has let go, the new one (FRR
 //! issues 5791, 21756).
+//!
+//! A `vni` that mgmtd has and zebra has not got ([`Observed::lost_vni`]) is told anew in the same
+//! way, once two passes in a row saw it ([`Inputs::lost`]) and while no device of it is there.
+//! Until zebra has it the facts do not say that FRR was told, so that none is made.
 
 mod base;
 pub mod config;
@@ -51,6 +55,9 @@ pub struct Inputs<'a> {
     /// The AS of the base instance in FRR's startup configuration. An FRR that has just started
     /// answers before it has loaded that.
     pub saved_asn: Option<Asn>,
+    /// The devices of the Vrfs whose L3VNI was lost already when the last pass ended: what [`lost`]
+    /// gave then, of an FRR that had had the time to load its configuration.
+    pub lost: &'a BTreeSet<IfName>,
 }
 
 impl Inputs<'_> {
@@ -185,10 +192,11 @@ pub fn facts(inputs: &Inputs<'_>, observed: &Observed) -> FrrFacts {
     let ours = vrfs.filter(|vrf| !inputs.is_foreign(vrf));
     let instances = diff::instances_of_ours(observed);
     let known = ours.filter_map(|vrf| {
-        let told = observed.configured_vni(&vrf.allocation.device);
+        let device = &vrf.allocation.device;
+        let configured = observed.configured_vni(device);
         let of_vrf = VrfInFrr {
-            told,
-            holds: told.or_else(|| diff::held_vni(vrf, inputs, observed)),
+            told: configured.filter(|_| observed.lost_vni(device).is_none()),
+            holds: configured.or_else(|| diff::held_vni(vrf, inputs, observed)),
             instance: instances.contains(vrf.allocation.device.as_str()),
         };
         (of_vrf != VrfInFrr::default()).then(|| (vrf.id.clone(), of_vrf))
@@ -196,6 +204,15 @@ pub fn facts(inputs: &Inputs<'_>, observed: &Observed) -> FrrFacts {
     FrrFacts::Known {
         vrfs: known.collect(),
     }
+}
+
+/// The devices of the live Vrfs whose L3VNI is lost between mgmtd and zebra, or on its way still.
+#[must_use]
+pub fn lost(inputs: &Inputs<'_>, observed: &Observed) -> BTreeSet<IfName> {
+    let vrfs = inputs.intent.live::<VrfSpec>();
+    let devices = vrfs.map(|vrf| &vrf.allocation.device);
+    let lost = devices.filter(|device| observed.lost_vni(device).is_some());
+    lost.cloned().collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use std::{
 
 use xpu_model::{Asn, IfName, Vni};
 
-use super::config::{Config, Daemon};
+use super::{
+    config::{Config, Daemon},
+    desired::EVPN,
+};
 
 /// What an observation of FRR found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct Observed {
     pub version: Version,
     /// The running configuration of the daemons.
     pub config: Config,
+    /// VRFs that zebra has with their device.
+    pub active_vrfs: BTreeSet<IfName>,
     /// VRFs that zebra knows by configuration alone: they have no device in the kernel.
     pub inactive_vrfs: BTreeSet<IfName>,
     /// What zebra says of each VRF's L3VNI, by the VRF's device.
@@ -134,6 +139,28 @@ impl Observed {
                     .ok()
             });
         vni.and_then(|vni| Vni::try_from(vni).ok())
+    }
+
+    /// The L3VNI that the configuration has for a VRF and that zebra does not work with, although it
+    /// has the VRF: mgmtd, which keeps zebra's configuration from FRR 10 on, can lose a line on its
+    /// way there. It may also be on its way still.
+    #[must_use]
+    pub fn lost_vni(&self, device: &IfName) -> Option<Vni> {
+        let configured = self.configured_vni(device)?;
+        let in_zebra = self.l3vnis.get(device).map(|l3| l3.vni);
+        let is_lost = self.active_vrfs.contains(device) && in_zebra != Some(configured);
+        is_lost.then_some(configured)
+    }
+
+    /// Whether zebra tells of every VNI that it finds in the kernel: it does with EVPN on.
+    pub(super) fn is_evpn_on(&self) -> bool {
+        let Some(asn) = self.base_asn() else {
+            return false;
+        };
+        let instance = format!("router bgp {asn}");
+        self.config
+            .in_context(Daemon::Bgpd, &[&instance, EVPN])
+            .any(|line| line == "advertise-all-vni")
     }
 
     /// The BGP instance of a VRF, as its context's line.

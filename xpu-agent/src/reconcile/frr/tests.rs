@@ -1,6 +1,6 @@
 //! The backend with daemons that have no configuration and take every command.
 
-use std::{fs, path::Path, pin::pin, sync::Mutex};
+use std::{collections::BTreeMap, fs, path::Path, pin::pin, sync::Mutex};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,31 +15,31 @@ use crate::{
     telemetry::metrics::{Exposition, Format, Metrics},
 };
 
-/// Starts the daemons; gives all that they are told from then on.
-fn start(directory: &Path) -> Said {
-    let said = Said::default();
+/// Starts the daemons; gives all that they are told from then on, and what all of them answer.
+fn start(directory: &Path) -> (Said, Answers) {
+    let (said, answers) = (Said::default(), Answers::default());
     for daemon in ["mgmtd", "zebra", "bgpd"] {
         let listener = UnixListener::bind(directory.join(format!("{daemon}.vty"))).unwrap();
-        let log = said.clone();
+        let (log, answers) = (said.clone(), answers.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, log.clone()));
+                tokio::spawn(serve(stream, log.clone(), answers.clone()));
             }
         });
     }
-    said
+    (said, answers)
 }
 
-async fn serve(mut stream: UnixStream, said: Said) {
+async fn serve(mut stream: UnixStream, said: Said, answers: Answers) {
     let mut pending = Vec::new();
     while stream.read_buf(&mut pending).await.is_ok_and(|n| n > 0) {
         while let Some(end) = pending.iter().position(|byte| *byte == 0) {
             let command: Vec<u8> = pending.drain(..=end).collect();
-            let text = match &command[..end] {
-                b"show version" => "FRRouting 10.3 (xpu) on Linux(6.12).\n",
-                _ => "",
-            };
             let command = String::from_utf8(command[..end].to_vec()).unwrap();
+            let text = match command.as_str() {
+                "show version" => "FRRouting 10.3 (xpu) on Linux(6.12).\n",
+                other => answers.lock().unwrap().get(other).copied().unwrap_or(""),
+            };
             said.lock().unwrap().push(command);
             let answer = [text.as_bytes(), &[0; 4]].concat();
             stream.write_all(&answer).await.unwrap();
@@ -48,10 +48,13 @@ async fn serve(mut stream: UnixStream, said: Said) {
 }
 
 type Said = Arc<Mutex<Vec<String>>>;
+/// By command; what is not there is a success without text.
+type Answers = Arc<Mutex<BTreeMap<&'static str, &'static str>>>;
 
 struct Rig {
     directory: tempfile::TempDir,
     said: Said,
+    answers: Answers,
     backend: FrrBackend,
     foreign: watch::Sender<BTreeSet<IfName>>,
     exposition: Exposition,
@@ -61,7 +64,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let said = start(directory.path());
+        let (said, answers) = start(directory.path());
         let kept = Kept {
             ledger: Ledger::open(directory.path()).unwrap(),
             startup: Some(Startup::new(directory.path().to_owned())),
@@ -85,6 +88,7 @@ impl Rig {
         Self {
             directory,
             said,
+            answers,
             backend,
             foreign,
             exposition: metrics.exposition(),
@@ -392,4 +396,47 @@ async fn an_frr_that_is_back_is_noticed_at_once() {
     let report = rig.backend.pass(&intent).await;
     assert!(report.unobserved.is_none(), "{report:?}");
     assert!(!rig.is_dirty().await, "what was seen starts no other pass");
+}
+
+/// mgmtd has the line, and zebra, which has the VRF, never got it.
+#[tokio::test]
+async fn a_vni_that_zebra_never_got_is_told_anew_once_that_is_sure() {
+    let mut rig = Rig::new();
+    rig.with_bgp(65001);
+    let config = "router bgp 65001\n address-family l2vpn evpn\n  advertise-all-vni\n \
+                  exit-address-family\nexit\nvrf blue\n vni 5\nexit-vrf\n";
+    rig.answers.lock().unwrap().extend([
+        ("show running-config", config),
+        ("show vrf", "vrf blue id 7 table 1001\n"),
+    ]);
+    let mut intent = with_vrf();
+    let (id, vni) = ("blue".parse().unwrap(), 5.try_into().unwrap());
+    let mut spec = intent.vrfs[&id].spec.clone();
+    spec.vni = Some(vni);
+    let rules = AllocationRules {
+        tables: 1001..=1003,
+        node_seed: [0; 16],
+        foreign_devices: BTreeSet::new(),
+    };
+    intent.update(id.clone(), spec, &rules).unwrap();
+    let intent = Arc::new(intent);
+    let said = |rig: &Rig| std::mem::take(&mut *rig.said.lock().unwrap()).join("\n");
+
+    // One that has just started may still hear of it from mgmtd.
+    rig.backend.loading = Duration::from_secs(3_600);
+    for _ in 0..3 {
+        rig.backend.pass(&intent).await;
+        let said = said(&rig);
+        assert!(!said.contains("no vni"), "{said}");
+    }
+    rig.backend.loading = Duration::ZERO;
+    rig.backend.pass(&intent).await;
+    let first = said(&rig);
+    assert!(!first.contains("no vni"), "at first sight: {first}");
+    let facts = rig.backend.facts.borrow().clone();
+    assert!(!facts.is_ready(&id, vni), "{facts:?}");
+    rig.backend.pass(&intent).await;
+    let second = said(&rig);
+    assert!(second.contains("vrf blue\nno vni 5\n"), "{second}");
+    assert!(!second.contains("\nvni 5"), "{second}");
 }

@@ -51,6 +51,7 @@ pub(super) fn given<'a>(intent: &'a Intent, node: &'a Node) -> Inputs<'a> {
         foreign: &NO_DEVICES,
         made: &NO_LINES,
         saved_asn: None,
+        lost: &NO_DEVICES,
     }
 }
 
