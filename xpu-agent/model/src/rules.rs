@@ -74,8 +74,8 @@ pub enum RuleError {
     },
 }
 
-/// The reference names a live object.
-pub(crate) fn exists<S: Spec>(
+/// Fails if a reference names no live object.
+pub(crate) fn check_exists<S: Spec>(
     field: &'static str,
     id: &Id,
     intent: &Intent,
@@ -89,8 +89,8 @@ pub(crate) fn exists<S: Spec>(
     }
 }
 
-/// No other LogicalBridge has the VLAN.
-pub(crate) fn vlan_is_free(vlan: VlanId, id: &Id, intent: &Intent) -> Result<(), RuleError> {
+/// Fails if another LogicalBridge has the VLAN.
+pub(crate) fn check_vlan_unique(vlan: VlanId, id: &Id, intent: &Intent) -> Result<(), RuleError> {
     let holder = intent
         .logical_bridges
         .values()
@@ -98,8 +98,8 @@ pub(crate) fn vlan_is_free(vlan: VlanId, id: &Id, intent: &Intent) -> Result<(),
     conflict("spec.vlan_id", vlan, holder.map(|lb| lb.key()))
 }
 
-/// No other LogicalBridge or Vrf has the VNI.
-pub(crate) fn vni_is_free(
+/// Fails if another LogicalBridge or Vrf has the VNI.
+pub(crate) fn check_vni_unique(
     vni: Option<Vni>,
     key: &ObjectKey,
     intent: &Intent,
@@ -114,8 +114,8 @@ pub(crate) fn vni_is_free(
     conflict("spec.vni", vni, holders.find(|holder| holder != key))
 }
 
-/// No other port has the MAC in a LogicalBridge that this one carries.
-pub(crate) fn mac_is_free(
+/// Fails if another port has the MAC in a LogicalBridge that this one carries.
+pub(crate) fn check_mac_unique(
     spec: &BridgePortSpec,
     id: &Id,
     intent: &Intent,
@@ -132,12 +132,8 @@ pub(crate) fn mac_is_free(
     conflict("spec.mac_address", spec.mac, holder.map(|port| port.key()))
 }
 
-/// A LogicalBridge has one Svi at most.
-pub(crate) fn logical_bridge_has_no_other_svi(
-    spec: &SviSpec,
-    id: &Id,
-    intent: &Intent,
-) -> Result<(), RuleError> {
+/// Fails if the LogicalBridge has another Svi: it has one at most.
+pub(crate) fn check_only_svi(spec: &SviSpec, id: &Id, intent: &Intent) -> Result<(), RuleError> {
     let holder = intent
         .svis
         .values()
@@ -146,8 +142,8 @@ pub(crate) fn logical_bridge_has_no_other_svi(
     conflict("spec.logical_bridge", value, holder.map(|svi| svi.key()))
 }
 
-/// The gateways' subnets are disjoint from every other Svi's in the same Vrf.
-pub(crate) fn gateways_do_not_overlap(
+/// Fails if a gateway's subnet overlaps with another Svi's in the same Vrf.
+pub(crate) fn check_gateways_disjoint(
     spec: &SviSpec,
     id: &Id,
     intent: &Intent,

@@ -190,7 +190,7 @@ impl Spec for VrfSpec {
     stored_in!(vrfs);
 
     fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
-        rules::vni_is_free(self.vni, &Self::key(id), intent)
+        rules::check_vni_unique(self.vni, &Self::key(id), intent)
     }
 
     fn referrers(id: &Id, intent: &Intent) -> Vec<ObjectKey> {
@@ -220,8 +220,8 @@ impl Spec for LogicalBridgeSpec {
     nothing_allocated!();
 
     fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
-        rules::vlan_is_free(self.vlan, id, intent)?;
-        rules::vni_is_free(self.vni, &Self::key(id), intent)
+        rules::check_vlan_unique(self.vlan, id, intent)?;
+        rules::check_vni_unique(self.vni, &Self::key(id), intent)
     }
 
     fn referrers(id: &Id, intent: &Intent) -> Vec<ObjectKey> {
@@ -247,9 +247,13 @@ impl Spec for BridgePortSpec {
 
     fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
         for logical_bridge in self.mode.named() {
-            rules::exists::<LogicalBridgeSpec>("spec.logical_bridges", logical_bridge, intent)?;
+            rules::check_exists::<LogicalBridgeSpec>(
+                "spec.logical_bridges",
+                logical_bridge,
+                intent,
+            )?;
         }
-        rules::mac_is_free(self, id, intent)
+        rules::check_mac_unique(self, id, intent)
     }
 
     fn referrers(_: &Id, _: &Intent) -> Vec<ObjectKey> {
@@ -263,10 +267,14 @@ impl Spec for SviSpec {
     nothing_allocated!();
 
     fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
-        rules::exists::<VrfSpec>("spec.vrf", &self.vrf, intent)?;
-        rules::exists::<LogicalBridgeSpec>("spec.logical_bridge", &self.logical_bridge, intent)?;
-        rules::logical_bridge_has_no_other_svi(self, id, intent)?;
-        rules::gateways_do_not_overlap(self, id, intent)
+        rules::check_exists::<VrfSpec>("spec.vrf", &self.vrf, intent)?;
+        rules::check_exists::<LogicalBridgeSpec>(
+            "spec.logical_bridge",
+            &self.logical_bridge,
+            intent,
+        )?;
+        rules::check_only_svi(self, id, intent)?;
+        rules::check_gateways_disjoint(self, id, intent)
     }
 
     fn referrers(_: &Id, _: &Intent) -> Vec<ObjectKey> {

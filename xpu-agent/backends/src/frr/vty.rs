@@ -246,11 +246,17 @@ mod tests {
         for kind in [ConnectionRefused, NotFound] {
             assert!(refused(Socket::Zebra, kind).is_absence_of_zebra(), "{kind}");
             for other in [Socket::Mgmtd, Socket::Bgpd] {
-                assert!(!refused(other, kind).is_absence_of_zebra(), "{other} {kind}");
+                assert!(
+                    !refused(other, kind).is_absence_of_zebra(),
+                    "{other} {kind}"
+                );
             }
         }
         for kind in [PermissionDenied, WouldBlock] {
-            assert!(!refused(Socket::Zebra, kind).is_absence_of_zebra(), "{kind}");
+            assert!(
+                !refused(Socket::Zebra, kind).is_absence_of_zebra(),
+                "{kind}"
+            );
         }
         let broken = VtyError::Broken {
             path: "/run/frr/zebra.vty".into(),

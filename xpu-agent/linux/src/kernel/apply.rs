@@ -126,7 +126,7 @@ impl<'a> Applier<'a> {
                 setting,
                 value,
             } => {
-                self.is_still(device)?;
+                self.require_same_name(device)?;
                 sysctl::tune(device, *setting, *value).map_err(|error| told(&error))
             }
             Action::CreateLink(new) => self.create(number, action, new),
@@ -247,8 +247,8 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Makes sure, for what goes by name, that the name still is the device's.
-    fn is_still(&mut self, device: &IfName) -> Result<(), String> {
+    /// Fails if a device has another name by now; for what goes by name.
+    fn require_same_name(&mut self, device: &IfName) -> Result<(), String> {
         // It may still be in the queue.
         self.send();
         let index = self.index(device)?;

@@ -66,9 +66,7 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
 fn is_to_be_retold(device: &IfName, inputs: &Inputs<'_>, observed: &Observed) -> bool {
     let lost = observed.lost_vni(device);
     lost.is_some_and(|vni| {
-        inputs.lost.contains(device)
-            && observed.is_evpn_on()
-            && !observed.l2vnis.contains_key(&vni)
+        inputs.lost.contains(device) && observed.is_evpn_on() && !observed.l2vnis.contains_key(&vni)
     })
 }
 

@@ -63,11 +63,11 @@ impl Builder<'_> {
                 continue;
             }
             let Some(vni) = bridge.spec.vni else { continue };
-            let place = self.vxlan_for(&device, vni, bridge.spec.vtep);
-            match place.and_then(|()| self.is_given_up(vni)) {
+            let place = self.require_vxlan_for(&device, vni, bridge.spec.vtep);
+            match place.and_then(|()| self.require_vni_released(vni)) {
                 Ok(()) => {
                     self.tunnel(&device, bridge.spec.vlan, vni, &owner);
-                    if let Err(hold) = self.vtep_is_here() {
+                    if let Err(hold) = self.require_vtep_address() {
                         self.hold(owner, hold);
                     }
                 }
@@ -83,8 +83,8 @@ impl Builder<'_> {
         off.into_iter().collect()
     }
 
-    /// Whether an object with this VNI and VTEP can have its place on `device`.
-    pub(super) fn vxlan_for(
+    /// Fails if an object with this VNI and VTEP can't have its place on `device`.
+    pub(super) fn require_vxlan_for(
         &self,
         device: &IfName,
         vni: Vni,
@@ -95,9 +95,7 @@ impl Builder<'_> {
             return Err(Hold::NoVtep(vni));
         };
         if wanted != used {
-            return Err(self
-                .vtep_hold()
-                .unwrap_or(Hold::OtherVtep { wanted, used }));
+            return Err(self.vtep_hold().unwrap_or(Hold::OtherVtep { wanted, used }));
         }
         if !self.out.links.contains_key(device) {
             return Err(self.fabric_hold(device));
@@ -119,8 +117,8 @@ impl Builder<'_> {
         })
     }
 
-    /// Without its address on the node, the kernel sends nothing from a VTEP.
-    pub(super) fn vtep_is_here(&self) -> Result<(), Hold> {
+    /// Fails if the node has not got the VTEP's address: the kernel then sends nothing from it.
+    pub(super) fn require_vtep_address(&self) -> Result<(), Hold> {
         match self.vtep {
             Some(vtep) if !self.has_vtep => Err(Hold::VtepAbsent(vtep)),
             _ => Ok(()),

@@ -81,8 +81,8 @@ impl Builder<'_> {
         })
     }
 
-    /// Whether a VNI can be had: the kernel has each once.
-    pub(super) fn is_given_up(&self, vni: Vni) -> Result<(), Hold> {
+    /// Fails if a VNI stays with another object until FRR has let go of it: the kernel has each once.
+    pub(super) fn require_vni_released(&self, vni: Vni) -> Result<(), Hold> {
         match self.kept.get(&vni) {
             Some(vrf) => Err(Hold::FrrHolds {
                 vrf: vrf.clone(),

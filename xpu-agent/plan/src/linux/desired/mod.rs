@@ -124,9 +124,7 @@ pub(super) fn mtu(inputs: &Inputs<'_>, vtep: Option<IpAddr>) -> Mtu {
 /// in use stays while an L3VNI stays on it for FRR.
 pub(super) fn vtep(inputs: &Inputs<'_>, observed: &Observed) -> Option<IpAddr> {
     let in_use = fabric::vtep_in_use(observed);
-    if inputs.node.vtep.is_none()
-        && in_use.is_some()
-        && !leaving::kept(inputs, observed).is_empty()
+    if inputs.node.vtep.is_none() && in_use.is_some() && !leaving::kept(inputs, observed).is_empty()
     {
         return in_use;
     }

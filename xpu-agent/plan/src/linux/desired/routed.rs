@@ -103,8 +103,8 @@ impl Builder<'_> {
     fn l3vni(&mut self, vrf: &Object<VrfSpec>, vni: Vni, owner: &Mark) -> Result<(), Hold> {
         let vxlan = ownership::fixed(ownership::L3_VXLAN);
         let bridge = ownership::fixed(ownership::L3_BRIDGE);
-        self.vxlan_for(&vxlan, vni, vrf.spec.vtep)?;
-        self.is_given_up(vni)?;
+        self.require_vxlan_for(&vxlan, vni, vrf.spec.vtep)?;
+        self.require_vni_released(vni)?;
         let allocation = &vrf.allocation;
         let vlan = allocation.l3_vlan;
         let waits = !self.inputs.frr.is_ready(&vrf.id, vni);
@@ -122,7 +122,7 @@ impl Builder<'_> {
         if waits {
             Err(hold)
         } else {
-            self.vtep_is_here()
+            self.require_vtep_address()
         }
     }
 
@@ -207,14 +207,14 @@ impl Builder<'_> {
             owner.clone(),
         );
         match without {
-            None => self.forwards(&spec.gateways),
+            None => self.require_forwarding(&spec.gateways),
             Some(addr) if self.observed.no_ipv6 => Err(Hold::NoIpv6(addr)),
             Some(_) => Err(Hold::MtuBelowIpv6(self.mtu)),
         }
     }
 
-    /// Whether the node forwards what these gateways are asked to.
-    fn forwards(&self, gateways: &[IfAddr]) -> Result<(), Hold> {
+    /// Fails if the node does not forward what these gateways are asked to.
+    fn require_forwarding(&self, gateways: &[IfAddr]) -> Result<(), Hold> {
         let is_ipv6 = gateways.iter().any(|addr| addr.addr().is_ipv6());
         let mut at_stake = self.observed.routes_at_stake().filter(|_| is_ipv6);
         at_stake
