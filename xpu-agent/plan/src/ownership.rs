@@ -109,6 +109,30 @@ impl FromStr for Mark {
     }
 }
 
+/// [`TENANT_BRIDGE`].
+#[must_use]
+pub fn tenant_bridge() -> IfName {
+    fixed(TENANT_BRIDGE)
+}
+
+/// [`L3_BRIDGE`].
+#[must_use]
+pub fn l3_bridge() -> IfName {
+    fixed(L3_BRIDGE)
+}
+
+/// [`L2_VXLAN`].
+#[must_use]
+pub fn l2_vxlan() -> IfName {
+    fixed(L2_VXLAN)
+}
+
+/// [`L3_VXLAN`].
+#[must_use]
+pub fn l3_vxlan() -> IfName {
+    fixed(L3_VXLAN)
+}
+
 /// The gateway device of a VLAN on [`TENANT_BRIDGE`].
 #[must_use]
 pub fn svi_device(vlan: VlanId) -> IfName {
@@ -131,8 +155,7 @@ pub fn is_reserved(name: &IfName) -> bool {
 }
 
 /// One of this module's own names, all short ASCII.
-#[must_use]
-pub fn fixed(name: &str) -> IfName {
+fn fixed(name: &str) -> IfName {
     name.parse()
         .unwrap_or_else(|_| unreachable!("`{name}` is a device name by construction"))
 }
@@ -165,7 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn every_vlan_has_a_device_name() {
+    fn what_is_ours_has_a_device_name() {
+        for name in [tenant_bridge(), l3_bridge(), l2_vxlan(), l3_vxlan()] {
+            assert!(is_reserved(&name), "{name}");
+        }
         assert_eq!(svi_device(VlanId::MAX).as_str(), "svi-4094");
         assert_eq!(l3_device(VlanId::MIN).as_str(), "l3-1");
     }

@@ -14,7 +14,7 @@ use std::{
 use xpu_model::{IfIndex, IfName, cause::chain};
 use xpu_plan::{
     linux::{Action, LinkKind, NewLink, Outcome, Step},
-    ownership::{L3_BRIDGE, TENANT_BRIDGE, fixed},
+    ownership::{L3_BRIDGE, TENANT_BRIDGE, tenant_bridge},
 };
 
 use super::{
@@ -140,7 +140,7 @@ impl<'a> Applier<'a> {
             }
             Action::AddFdb(entry) | Action::RemoveFdb(entry) => {
                 let add = matches!(action, Action::AddFdb(_));
-                let bridge = self.index(&fixed(TENANT_BRIDGE))?;
+                let bridge = self.index(&tenant_bridge())?;
                 self.queue(number, action, request::fdb(bridge, *entry, add));
                 Ok(())
             }
@@ -179,7 +179,7 @@ impl<'a> Applier<'a> {
             Action::AddVnis { vnis, .. } => request::vnis(index, *vnis, Verb::New),
             Action::ReleasePort { .. } => request::set_up(index, false, vec![A::Controller(0)]),
             Action::EnslavePort { .. } => {
-                let bridge = self.index(&fixed(TENANT_BRIDGE))?;
+                let bridge = self.index(&tenant_bridge())?;
                 request::set(index, vec![A::Controller(bridge.get())])
             }
             Action::SetMaster { master, .. } => {

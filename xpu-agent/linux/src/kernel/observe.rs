@@ -24,7 +24,7 @@ use xpu_plan::{
         Family, Link, LinkKind, Observed, Probes, Setting, UnreachableDefault,
         link::{BridgeParams, PortFlags, Settings, VlanEntry, VxlanParams},
     },
-    ownership::{ROUTE_PROTOCOL, TENANT_BRIDGE, UNREACHABLE_METRIC},
+    ownership::{ROUTE_PROTOCOL, TENANT_BRIDGE, UNREACHABLE_METRIC, tenant_bridge},
 };
 
 use super::{
@@ -117,7 +117,7 @@ pub(super) fn probe(
     probes: &Probes,
     mut observed: Observed,
 ) -> Result<Observed, ObserveError> {
-    let bridge = xpu_plan::ownership::fixed(TENANT_BRIDGE);
+    let bridge = tenant_bridge();
     if let (Some(_), Some(index)) = (observed.ours(&bridge), indexes.get(&bridge)) {
         observed.fdb = known.look(*index, &probes.fdb, |entry| fdb::ask(rtnl, *index, entry))?;
     }

@@ -147,7 +147,7 @@ impl Probes {
         let found = links
             .iter()
             .filter_map(|(name, link)| link.as_gateway(name));
-        let tenant = ownership::fixed(ownership::TENANT_BRIDGE);
+        let tenant = ownership::tenant_bridge();
         let joins = |name: &IfName| {
             let link = links.get(name);
             link.is_some_and(|link| !link.is_ours() && link.master.as_ref() != Some(&tenant))
@@ -218,7 +218,7 @@ impl Observed {
 
     /// The netdevs that are ports of our tenant bridge, our own VXLAN device left out.
     pub fn tenant_ports(&self) -> impl Iterator<Item = (&IfName, &Link)> {
-        let bridge = ownership::fixed(ownership::TENANT_BRIDGE);
+        let bridge = ownership::tenant_bridge();
         let held = self.ours(&bridge).is_some();
         self.links.iter().filter(move |(_, link)| {
             held && !link.is_ours() && link.master.as_ref() == Some(&bridge)

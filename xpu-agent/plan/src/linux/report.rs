@@ -9,7 +9,7 @@ use xpu_model::{
 };
 
 use super::{Action, Hold, Inputs, LinuxPlan, Observed, Outcome, Step, desired, plan};
-use crate::ownership::{self, L2_VXLAN, L3_BRIDGE, L3_VXLAN, Mark, TENANT_BRIDGE};
+use crate::ownership::{self, Mark};
 
 /// Reports on every object: a live one by what a next pass would still do for it, a deleted one
 /// as long as something of it is left to remove. What failed explains what is left.
@@ -41,14 +41,17 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
         Some(State::Refused(reason)) => report.refusals.push(reason),
         Some(State::Pending(reason) | State::Error(reason)) => report.node.push(reason),
     }
+    let of_l2 = [ownership::tenant_bridge(), ownership::l2_vxlan()];
+    let of_l3 = [ownership::l3_bridge(), ownership::l3_vxlan()];
+    let of_bridge_alone = &of_l2[..1];
     let of_vrf = |vrf: &VrfSpec| match vrf.vni {
-        Some(_) => &[L3_BRIDGE, L3_VXLAN][..],
+        Some(_) => &of_l3[..],
         None => &[],
     };
     reporter.kind(&intent.vrfs, &mut report, of_vrf, Reporter::vrf);
     let of_bridge = |bridge: &LogicalBridgeSpec| match bridge.vni {
-        Some(_) => &[TENANT_BRIDGE, L2_VXLAN][..],
-        None => &[TENANT_BRIDGE],
+        Some(_) => &of_l2[..],
+        None => of_bridge_alone,
     };
     reporter.kind(
         &intent.logical_bridges,
@@ -59,13 +62,13 @@ pub fn report(inputs: &Inputs<'_>, observed: &Observed, outcomes: &[Outcome]) ->
     reporter.kind(
         &intent.bridge_ports,
         &mut report,
-        |_| &[TENANT_BRIDGE],
+        |_| of_bridge_alone,
         Reporter::bridge_port,
     );
     reporter.kind(
         &intent.svis,
         &mut report,
-        |_| &[TENANT_BRIDGE],
+        |_| of_bridge_alone,
         Reporter::svi,
     );
     report
@@ -181,34 +184,33 @@ impl Reporter<'_> {
     }
 
     /// What is wrong with a device of the node's; none if packets can pass it.
-    fn fabric(&self, device: &str) -> Option<State> {
-        let device = ownership::fixed(device);
-        let wrong = match self.observed.links.get(&device) {
+    fn fabric(&self, device: &IfName) -> Option<State> {
+        let wrong = match self.observed.links.get(device) {
             Some(link) if !link.is_ours() => {
-                return Some(Hold::ForeignDevice(device).state());
+                return Some(Hold::ForeignDevice(device.clone()).state());
             }
             None => format!("the node's device {device} isn't there"),
             Some(link) if !link.up => format!("the node's device {device} is down"),
             Some(_) => {
                 let of_node = |step: &&Step| {
-                    step.owners.contains(&Mark::Node) && step.action.device() == Some(&device)
+                    step.owners.contains(&Mark::Node) && step.action.device() == Some(device)
                 };
                 let step = self.left.plan.steps.iter().find(of_node)?;
                 format!("the node's device {device}: still to do: {}", step.action)
             }
         };
-        Some(match self.left.broken.get(&device) {
+        Some(match self.left.broken.get(device) {
             Some(failure) => State::Error(format!("{wrong}: {failure}")),
             None => State::Pending(wrong),
         })
     }
 
     /// Reports on a kind; `fabric` names the node's devices that an object's packets pass.
-    fn kind<S: Spec>(
+    fn kind<'f, S: Spec>(
         &self,
         objects: &Objects<S>,
         report: &mut PassReport,
-        fabric: impl Fn(&S) -> &'static [&'static str],
+        fabric: impl Fn(&S) -> &'f [IfName],
         facts: impl Fn(&Self, &Object<S>, Component) -> Component,
     ) {
         for object in objects.values() {
@@ -217,7 +219,7 @@ impl Reporter<'_> {
             let component = match (object.deleting, reason) {
                 (false, reason) => {
                     let mut fabric = fabric(&object.spec).iter();
-                    let state = reason.or_else(|| fabric.find_map(|device| self.fabric(device)));
+                    let state = reason.or_else(|| fabric.find_map(|it| self.fabric(it)));
                     let component = Component::new(state.unwrap_or(State::Success));
                     Some(facts(self, object, component))
                 }

@@ -16,9 +16,8 @@ use crate::{
 impl Builder<'_> {
     /// The bridges always; the VXLAN devices where there is a VTEP.
     pub(super) fn fabric(&mut self) {
-        use ownership::{L2_VXLAN, L3_BRIDGE, L3_VXLAN, TENANT_BRIDGE};
-        for (bridge, vxlan) in [(TENANT_BRIDGE, L2_VXLAN), (L3_BRIDGE, L3_VXLAN)] {
-            let bridge = ownership::fixed(bridge);
+        use ownership::{l2_vxlan, l3_bridge, l3_vxlan, tenant_bridge};
+        for (bridge, vxlan) in [(tenant_bridge(), l2_vxlan()), (l3_bridge(), l3_vxlan())] {
             let link = WantedLink {
                 mtu: Some(self.mtu),
                 settings: self.no_ip(),
@@ -30,7 +29,7 @@ impl Builder<'_> {
             }
             self.out.vlans.entry(bridge.clone()).or_default();
             if let Some(vtep) = self.vtep {
-                self.vxlan(ownership::fixed(vxlan), bridge, vtep);
+                self.vxlan(vxlan, bridge, vtep);
             }
         }
     }
@@ -53,8 +52,8 @@ impl Builder<'_> {
     }
 
     pub(super) fn logical_bridges(&mut self) {
-        let device = ownership::fixed(ownership::L2_VXLAN);
-        let tenant = ownership::fixed(ownership::TENANT_BRIDGE);
+        let device = ownership::l2_vxlan();
+        let tenant = ownership::tenant_bridge();
         let intent = self.inputs.intent;
         for bridge in intent.live::<LogicalBridgeSpec>() {
             let owner = Mark::Object(LogicalBridgeSpec::key(&bridge.id));
@@ -144,8 +143,11 @@ impl Builder<'_> {
         let vrfs = intent.vrfs.values().filter_map(|vrf| vrf.spec.vni);
         let kept = self.kept.keys().copied();
         let vnis: BTreeSet<Vni> = bridges.chain(vrfs).chain(kept).collect();
-        for (place, device, vlans) in [(0, ownership::L2_VXLAN, l2), (1, ownership::L3_VXLAN, l3)] {
-            let device = ownership::fixed(device);
+        let places = [
+            (0, ownership::l2_vxlan(), l2),
+            (1, ownership::l3_vxlan(), l3),
+        ];
+        for (place, device, vlans) in places {
             if !self.out.links.contains_key(&device) {
                 continue;
             }
@@ -203,7 +205,7 @@ fn sentinel_vni(vlan: VlanId, place: u32) -> Option<Vni> {
 
 /// The VTEP that our VXLAN devices stand at now.
 pub(super) fn vtep_in_use(observed: &Observed) -> Option<IpAddr> {
-    match observed.ours(&ownership::fixed(ownership::L2_VXLAN))?.kind {
+    match observed.ours(&ownership::l2_vxlan())?.kind {
         LinkKind::Vxlan(VxlanParams { local, .. }) => local,
         _ => None,
     }

@@ -30,7 +30,7 @@ fn leaving_vni(vrf: &Object<VrfSpec>, inputs: &Inputs<'_>, observed: &Observed) 
 
 /// The L3VNI that a VLAN of the L3 bridge is mapped to.
 pub(super) fn mapped(vlan: VlanId, observed: &Observed) -> Option<Vni> {
-    let vxlan = ownership::fixed(ownership::L3_VXLAN);
+    let vxlan = ownership::l3_vxlan();
     observed.ours(&vxlan)?;
     observed.vlans.get(&vxlan)?.get(&vlan)?.tunnel
 }
@@ -65,8 +65,8 @@ impl Builder<'_> {
             return Ok(());
         };
         let vlan = vrf.allocation.l3_vlan;
-        let vxlan = ownership::fixed(ownership::L3_VXLAN);
-        let bridge = ownership::fixed(ownership::L3_BRIDGE);
+        let vxlan = ownership::l3_vxlan();
+        let bridge = ownership::l3_bridge();
         if !self.out.links.contains_key(&vxlan) {
             return Ok(());
         }

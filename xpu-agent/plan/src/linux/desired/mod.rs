@@ -194,11 +194,11 @@ impl Builder<'_> {
     /// Why a device of the node's is not among those planned: it, or the bridge it belongs to,
     /// is somebody else's.
     fn fabric_hold(&self, device: &IfName) -> Hold {
-        let bridge = ownership::fixed(if device.as_str() == ownership::L3_VXLAN {
-            ownership::L3_BRIDGE
+        let bridge = if device.as_str() == ownership::L3_VXLAN {
+            ownership::l3_bridge()
         } else {
-            ownership::TENANT_BRIDGE
-        });
+            ownership::tenant_bridge()
+        };
         let missing = |name: &IfName| !self.out.links.contains_key(name);
         Hold::ForeignDevice(if missing(&bridge) {
             bridge

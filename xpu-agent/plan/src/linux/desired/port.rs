@@ -58,7 +58,7 @@ impl Builder<'_> {
         if link.is_ours() {
             return Err(Hold::NetdevOurs(netdev));
         }
-        let tenant = ownership::fixed(ownership::TENANT_BRIDGE);
+        let tenant = ownership::tenant_bridge();
         if !self.out.links.contains_key(&tenant) {
             return Err(self.fabric_hold(&tenant));
         }

@@ -101,8 +101,8 @@ impl Builder<'_> {
 
     /// The L3VNI: a VLAN of the L3 bridge mapped to it, and the VLAN's device in the Vrf.
     fn l3vni(&mut self, vrf: &Object<VrfSpec>, vni: Vni, owner: &Mark) -> Result<(), Hold> {
-        let vxlan = ownership::fixed(ownership::L3_VXLAN);
-        let bridge = ownership::fixed(ownership::L3_BRIDGE);
+        let vxlan = ownership::l3_vxlan();
+        let bridge = ownership::l3_bridge();
         self.require_vxlan_for(&vxlan, vni, vrf.spec.vtep)?;
         self.require_vni_released(vni)?;
         let allocation = &vrf.allocation;
@@ -131,7 +131,7 @@ impl Builder<'_> {
         let allocation = &vrf.allocation;
         let vlan = allocation.l3_vlan;
         let kind = LinkKind::Vlan {
-            parent: Some(ownership::fixed(ownership::L3_BRIDGE)),
+            parent: Some(ownership::l3_bridge()),
             vlan,
         };
         let link = WantedLink {
@@ -171,7 +171,7 @@ impl Builder<'_> {
         if !self.out.links.contains_key(&master) {
             return Err(needs(vrf.key()));
         }
-        let tenant = ownership::fixed(ownership::TENANT_BRIDGE);
+        let tenant = ownership::tenant_bridge();
         if !self.out.links.contains_key(&tenant) {
             return Err(self.fabric_hold(&tenant));
         }

@@ -88,7 +88,7 @@ pub(super) fn steps(desired: &Desired, base: &Observed) -> Vec<Step> {
 /// time may a VXLAN device be without a mapping. `base` gets what is made here.
 pub(super) fn sentinels(desired: &Desired, base: &mut Cow<'_, Observed>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for device in [ownership::L2_VXLAN, ownership::L3_VXLAN].map(ownership::fixed) {
+    for device in [ownership::l2_vxlan(), ownership::l3_vxlan()] {
         if !base.vlans.contains_key(&device) || base.ours(&device).is_none() {
             continue;
         }
@@ -240,7 +240,7 @@ fn tuned(desired: &Desired, base: &Observed) -> Vec<Step> {
 }
 
 fn enslaved(desired: &Desired, base: &Observed) -> Vec<Step> {
-    let bridge = ownership::fixed(ownership::TENANT_BRIDGE);
+    let bridge = ownership::tenant_bridge();
     let mut steps = Vec::new();
     for (device, port) in &desired.ports {
         let Some(link) = base.links.get(device) else {

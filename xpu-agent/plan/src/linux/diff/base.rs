@@ -95,7 +95,7 @@ pub(super) fn base<'a>(
             link.addresses.retain(|addr| addr.addr().is_ipv4());
         }
     }
-    if gone.contains(&ownership::fixed(ownership::TENANT_BRIDGE)) {
+    if gone.contains(&ownership::tenant_bridge()) {
         base.fdb.clear();
     }
     Cow::Owned(base)

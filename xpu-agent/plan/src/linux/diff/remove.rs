@@ -86,7 +86,7 @@ fn links(observed: &Observed, gone: &Gone, of: impl Fn(&LinkKind) -> bool) -> Ve
 /// Entries go while their VLAN is there: without it the kernel refuses. Where it has gone
 /// already it is lent for the occasion.
 fn fdb(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
-    let bridge = ownership::fixed(ownership::TENANT_BRIDGE);
+    let bridge = ownership::tenant_bridge();
     let present = |entry: &FdbEntry| {
         base.vlans
             .get(&bridge)

@@ -13,14 +13,17 @@ use xpu_model::{
     node::{PortResolver, RouteTargets},
 };
 
-use super::kernel::{FRESH_IPV6, Kernel};
+use super::{
+    kernel::{FRESH_IPV6, Kernel},
+    named,
+};
 use crate::{
     FrrFacts, VrfInFrr,
     linux::{
         Family, ForeignRule, Link, LinkKind, Setting,
         link::{BridgeParams, PortFlags, Settings, VlanEntry, VxlanParams},
     },
-    ownership::{self, fixed},
+    ownership,
 };
 
 /// What a user may do, with numbers from small pools so that they meet.
@@ -159,8 +162,8 @@ pub(super) fn node() -> impl Strategy<Value = Node> {
         3 => Just(PortResolver::Name),
         1 => Just(PortResolver::Map {
             // Two ports with one netdev, one port with a device of ours, one with none.
-            by_mac: BTreeMap::from([("02:00:00:00:00:01".parse().unwrap(), fixed("port1"))]),
-            by_id: BTreeMap::from([(id("port3"), fixed("port1")), (id("port2"), fixed("vxlan"))]),
+            by_mac: BTreeMap::from([("02:00:00:00:00:01".parse().unwrap(), named("port1"))]),
+            by_id: BTreeMap::from([(id("port3"), named("port1")), (id("port2"), named("vxlan"))]),
         }),
     ];
     (vtep, mtu, ports).prop_map(|(vtep, underlay_mtu, ports)| Node {
@@ -296,7 +299,7 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
         let (uplink, alias, no_ipv6, rule, advertised) = odd;
         let mut kernel = Kernel::default();
         if advertised && !no_ipv6 {
-            kernel.0.advertised.insert(fixed("docker0"));
+            kernel.0.advertised.insert(named("docker0"));
         }
         let links = &mut kernel.0.links;
         let docker = BridgeParams {
@@ -311,17 +314,17 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
             vnifilter: false,
             learning: false,
         };
-        links.insert(fixed("lo"), loopback());
-        links.insert(fixed("docker0"), link(LinkKind::Bridge(docker)));
-        links.insert(fixed("flannel.1"), link(LinkKind::Vxlan(flannel)));
-        links.insert(fixed("red"), link(LinkKind::Vrf(500.try_into().unwrap())));
+        links.insert(named("lo"), loopback());
+        links.insert(named("docker0"), link(LinkKind::Bridge(docker)));
+        links.insert(named("flannel.1"), link(LinkKind::Vxlan(flannel)));
+        links.insert(named("red"), link(LinkKind::Vrf(500.try_into().unwrap())));
         if vrf {
-            links.insert(fixed("blue"), link(LinkKind::Vrf(1001.try_into().unwrap())));
+            links.insert(named("blue"), link(LinkKind::Vrf(1001.try_into().unwrap())));
         }
         for port in ports {
             let mut netdev = dummy();
             if held == Some(port) {
-                netdev.master = Some(fixed("docker0"));
+                netdev.master = Some(named("docker0"));
                 netdev.port = Some(PortFlags {
                     vlan_tunnel: false,
                     learning: true,
@@ -334,10 +337,10 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
             if let Some(alias) = alias {
                 netdev.mark = Some(format!("xpu:{alias}").parse().unwrap());
             }
-            links.insert(fixed(&format!("port{port}")), netdev);
+            links.insert(named(&format!("port{port}")), netdev);
         }
         if let Some(name) = collision {
-            links.insert(fixed(name), dummy());
+            links.insert(named(name), dummy());
         }
         kernel.0.no_ipv6 = no_ipv6;
         kernel.0.rules_in_way = rule.map(|rule| (Family::V4, rule)).into_iter().collect();
@@ -355,8 +358,8 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
             tunnel: None,
         };
         let one = BTreeMap::from([(1.try_into().unwrap(), pvid)]);
-        kernel.0.vlans.insert(fixed("docker0"), one.clone());
-        if let Some(port) = held.map(|port| fixed(&format!("port{port}")))
+        kernel.0.vlans.insert(named("docker0"), one.clone());
+        if let Some(port) = held.map(|port| named(&format!("port{port}")))
             && kernel.0.links.contains_key(&port)
         {
             kernel.0.vlans.insert(port, one);
@@ -404,7 +407,7 @@ pub(super) fn drift() -> impl Strategy<Value = (Drift, prop::sample::Index)> {
 impl Drift {
     /// Happens to the device chosen by `index` among ours and our ports.
     pub(super) fn happen(self, index: prop::sample::Index, kernel: &mut Kernel) {
-        let tenant = fixed(ownership::TENANT_BRIDGE);
+        let tenant = ownership::tenant_bridge();
         let mut names: Vec<IfName> = kernel.0.all_ours().map(|(name, _)| name.clone()).collect();
         names.extend(kernel.0.tenant_ports().map(|(name, _)| name.clone()));
         let name = index.get(&names).clone();
@@ -477,7 +480,7 @@ fn enslave(name: &IfName, kernel: &mut Kernel) {
         Some(LinkKind::Vxlan(_)) => "docker0",
         _ => return,
     };
-    kernel.join(name, &fixed(master)).unwrap();
+    kernel.join(name, &named(master)).unwrap();
 }
 
 fn release(name: &IfName, kernel: &mut Kernel) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xpu_model::{IfAddr, IfName, Mtu, VlanId, Vni};
 
+use super::named;
 use crate::{
     linux::{
         Action, Family, Inputs, Link, LinkKind, LinuxPlan, NewLink, Observed, Probes, Setting,
@@ -12,7 +13,7 @@ use crate::{
         plan,
         range::VlanRange,
     },
-    ownership::{self, fixed},
+    ownership,
 };
 
 /// What went wrong, as text for a failing test.
@@ -139,7 +140,7 @@ impl Kernel {
             .into_iter()
             .zip(mapped)
         {
-            let lives = self.0.links.contains_key(&fixed(name));
+            let lives = self.0.links.contains_key(&named(name));
             ensure!(
                 !before || !lives || self.is_mapped(name),
                 "{name} lost its last mapping"
@@ -356,7 +357,7 @@ impl Kernel {
     }
 
     fn enslave(&mut self, device: &IfName) -> Result<(), Refused> {
-        let bridge = fixed(ownership::TENANT_BRIDGE);
+        let bridge = ownership::tenant_bridge();
         self.ours(&bridge)?;
         let link = self.link(device)?;
         ensure!(!link.is_ours(), "one of our own devices as a port");
@@ -366,7 +367,7 @@ impl Kernel {
     }
 
     fn release(&mut self, device: &IfName) -> Result<(), Refused> {
-        let bridge = fixed(ownership::TENANT_BRIDGE);
+        let bridge = ownership::tenant_bridge();
         let link = self.link(device)?;
         ensure!(link.master.as_ref() == Some(&bridge), "not a port of ours");
         link.up = false;
@@ -479,12 +480,12 @@ impl Kernel {
     }
 
     fn bridge_has(&self, vlan: VlanId) -> bool {
-        let vlans = self.0.vlans.get(&fixed(ownership::TENANT_BRIDGE));
+        let vlans = self.0.vlans.get(&ownership::tenant_bridge());
         vlans.is_some_and(|vlans| vlans.contains_key(&vlan))
     }
 
     fn is_mapped(&self, device: &str) -> bool {
-        let vlans = self.0.vlans.get(&fixed(device));
+        let vlans = self.0.vlans.get(&named(device));
         vlans.is_some_and(|vlans| vlans.values().any(|entry| entry.tunnel.is_some()))
     }
 
@@ -498,7 +499,7 @@ impl Kernel {
             return true;
         };
         let vlan = u32::try_into(vlan);
-        let vlans = self.0.vlans.get(&fixed(ownership::L3_VXLAN));
+        let vlans = self.0.vlans.get(&ownership::l3_vxlan());
         vlan.is_ok_and(|vlan: VlanId| {
             vlans
                 .and_then(|vlans| vlans.get(&vlan))
@@ -509,7 +510,7 @@ impl Kernel {
     /// Everything that is not ours, for showing that it stays as it was. A netdev that was a
     /// port keeps that it is down and without a link-local address; all else of it is its owner's.
     pub(super) fn foreign(&self) -> Observed {
-        let tenant = fixed(ownership::TENANT_BRIDGE);
+        let tenant = ownership::tenant_bridge();
         let mut foreign = self.0.clone();
         let ports: BTreeSet<IfName> = self
             .0
@@ -535,7 +536,7 @@ impl Kernel {
 
     /// What is ours, for comparing two ways to the same intent. Sentinels may stand anywhere.
     pub(super) fn ours_only(&self) -> Observed {
-        let tenant = fixed(ownership::TENANT_BRIDGE);
+        let tenant = ownership::tenant_bridge();
         let mut ours = self.0.clone();
         ours.links
             .retain(|_, link| link.is_ours() || link.master.as_ref() == Some(&tenant));
@@ -554,7 +555,7 @@ impl Kernel {
 
     /// Addresses of a device, for tests of single cases.
     pub(super) fn addresses(&self, device: &str) -> Vec<IfAddr> {
-        self.0.links[&fixed(device)]
+        self.0.links[&named(device)]
             .addresses
             .iter()
             .copied()

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     FrrFacts,
     linux::{Action, Hold, Inputs, plan, purge, report},
-    ownership::{self, Mark, fixed},
+    ownership::{self, Mark},
 };
 
 /// One pass that must succeed in every action, and leave nothing to do.
@@ -311,7 +311,7 @@ fn leaving(wanted: &Intent, kernel: &Kernel) -> Vec<Leaving> {
 }
 
 fn l3vni_at(vlan: VlanId, kernel: &Kernel) -> Option<Vni> {
-    let vlans = kernel.0.vlans.get(&fixed(ownership::L3_VXLAN))?;
+    let vlans = kernel.0.vlans.get(&ownership::l3_vxlan())?;
     vlans.get(&vlan)?.tunnel
 }
 

@@ -129,7 +129,7 @@ async fn a_deleted_device_is_made_anew_at_once() {
         stop.clone(),
     ));
 
-    let tenant = xpu_plan::ownership::fixed(xpu_plan::ownership::TENANT_BRIDGE);
+    let tenant = xpu_plan::ownership::tenant_bridge();
     let (_, made) = plans.recv().await.unwrap();
     assert!(made.contains(&tenant), "{made:?}");
     let first = seen.wait_for(|report| report.unobserved.is_none()).await;

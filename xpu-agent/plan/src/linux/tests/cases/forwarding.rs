@@ -18,7 +18,7 @@ const FORWARD: &str = "switch IPv6 forwarding on";
 fn a_node_keeps_the_default_route_that_a_router_advertised() {
     let (nobody, node) = (Intent::default(), node());
     let mut kernel = with_port();
-    kernel.0.advertised.insert(fixed("eth0"));
+    kernel.0.advertised.insert(named("eth0"));
     let plan = kernel.pass(&inputs(&nobody, &node)).unwrap();
     assert!(!words(&plan.steps).contains(&FORWARD.to_owned()));
     let observed = kernel.observe(&inputs(&nobody, &node));
@@ -68,7 +68,7 @@ fn what_a_tenant_advertises_does_not_count() {
     kernel.pass(&inputs(&tenant, &node)).unwrap();
     let mut observed = kernel.observe(&inputs(&tenant, &node));
     observed.forwarding.remove(&Family::V6);
-    observed.advertised.insert(fixed("svi-10"));
+    observed.advertised.insert(named("svi-10"));
     let plan = plan(&inputs(&tenant, &node), &observed);
     assert_eq!(words(&plan.steps), [FORWARD]);
     let told = report(&inputs(&tenant, &node), &observed, &[]);

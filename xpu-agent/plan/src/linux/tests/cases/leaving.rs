@@ -64,9 +64,9 @@ impl World {
     }
 
     fn has(&self) -> Vec<String> {
-        let links = ["blue", "l3-1"].map(fixed).into_iter();
+        let links = ["blue", "l3-1"].map(named).into_iter();
         let links = links.filter(|it| self.kernel.0.links.contains_key(it));
-        let vnis = self.kernel.0.vnis[&fixed("vxl3")].iter();
+        let vnis = self.kernel.0.vnis[&named("vxl3")].iter();
         links
             .map(|it| it.to_string())
             .chain(vnis.map(ToString::to_string))
@@ -174,7 +174,7 @@ fn who_takes_the_vni_waits_for_it() {
         waits("vni 10000 of vrf blue").1
     );
     world.pass(&blue(None, None, true));
-    let vnis = &world.kernel.0.vnis[&fixed("vxlan")];
+    let vnis = &world.kernel.0.vnis[&named("vxlan")];
     assert_eq!(vnis.iter().copied().collect::<Vec<_>>(), [taken]);
 }
 
@@ -215,5 +215,5 @@ fn the_vtep_of_a_vrf_stays_as_long() {
         .delete::<LogicalBridgeSpec>(&id("net-a"))
         .unwrap();
     world.pass(&blue(None, None, false));
-    assert!(!world.kernel.0.links.contains_key(&fixed("vxl3")));
+    assert!(!world.kernel.0.links.contains_key(&named("vxl3")));
 }

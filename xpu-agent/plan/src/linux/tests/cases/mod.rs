@@ -12,11 +12,11 @@ use xpu_model::{
 use super::{
     generate::{dummy, id, in_frr, link, loopback, rules},
     kernel::Kernel,
+    named,
 };
 use crate::{
     FrrFacts,
     linux::{Family, ForeignRule, Inputs, LinkKind, Outcome, Step, plan, report},
-    ownership::fixed,
 };
 
 mod forwarding;
@@ -74,7 +74,7 @@ fn tenant() -> Intent {
 
 fn with_vtep() -> Kernel {
     let mut kernel = Kernel::default();
-    kernel.0.links.insert(fixed("lo"), loopback());
+    kernel.0.links.insert(named("lo"), loopback());
     kernel
 }
 
@@ -83,7 +83,7 @@ fn with_port() -> Kernel {
     kernel
         .0
         .links
-        .insert(fixed("port1"), link(LinkKind::Other("dummy".to_owned())));
+        .insert(named("port1"), link(LinkKind::Other("dummy".to_owned())));
     kernel
 }
 
@@ -136,7 +136,7 @@ fn a_node_without_objects_has_its_bridges() {
             "set vxlan up",
         ]
     );
-    assert_eq!(kernel.0.links[&fixed("vxlan")].mtu, 8950);
+    assert_eq!(kernel.0.links[&named("vxlan")].mtu, 8950);
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn an_l3vni_waits_for_frr_and_says_so() {
         frr: &empty,
     };
     kernel.pass(&inputs).unwrap();
-    assert!(!kernel.0.links.contains_key(&fixed("l3-1")));
+    assert!(!kernel.0.links.contains_key(&named("l3-1")));
     let told = report(&inputs, &kernel.observe(&inputs), &[]);
     let waits = State::Pending("waits for FRR to know vrf blue with vni 10000".to_owned());
     assert_eq!(state(&told, xpu_model::Kind::Vrf, "blue"), Some(waits));

@@ -33,10 +33,10 @@ fn a_foreign_device_in_the_way_is_left_alone_and_told(
         frr: &frr,
     };
     let mut kernel = with_port();
-    kernel.0.links.insert(fixed(name), link(kind));
-    let before = kernel.0.links[&fixed(name)].clone();
+    kernel.0.links.insert(named(name), link(kind));
+    let before = kernel.0.links[&named(name)].clone();
     kernel.pass(&inputs).unwrap();
-    assert_eq!(kernel.0.links[&fixed(name)], before);
+    assert_eq!(kernel.0.links[&named(name)], before);
     let told = report(&inputs, &kernel.observe(&inputs), &[]);
     assert_eq!(
         state(&told, of, object),
@@ -56,7 +56,7 @@ fn a_netdev_that_the_node_uses_is_no_port(#[case] used: &str) {
     use xpu_model::node::{BgpBase, BgpPeer, PeerAddress, RemoteAs};
     let (intent, mut node, frr) = (tenant(), node(), FrrFacts::Unmanaged);
     let mut kernel = with_port();
-    let port = fixed("port1");
+    let port = named("port1");
     match used.split(' ').next_back().unwrap() {
         "198.51.100.7/24" => {
             let addr = "198.51.100.7/24".parse().unwrap();
@@ -72,14 +72,14 @@ fn a_netdev_that_the_node_uses_is_no_port(#[case] used: &str) {
         "slave0" => {
             let mut slave = dummy();
             slave.master = Some(port.clone());
-            kernel.0.links.insert(fixed("slave0"), slave);
+            kernel.0.links.insert(named("slave0"), slave);
         }
         "up0.7" => {
             let vlan = LinkKind::Vlan {
                 parent: Some(port.clone()),
                 vlan: 7.try_into().unwrap(),
             };
-            kernel.0.links.insert(fixed("up0.7"), link(vlan));
+            kernel.0.links.insert(named("up0.7"), link(vlan));
         }
         "bridge" => {
             let bridge = LinkKind::Bridge(crate::linux::link::BridgeParams::OURS);
@@ -129,7 +129,7 @@ fn a_port_keeps_its_netdev_when_it_gets_an_address() {
     };
     let mut kernel = with_port();
     kernel.pass(&inputs).unwrap();
-    let port = kernel.0.links.get_mut(&fixed("port1")).unwrap();
+    let port = kernel.0.links.get_mut(&named("port1")).unwrap();
     port.addresses.insert("198.51.100.7/24".parse().unwrap());
     assert!(plan(&inputs, &kernel.observe(&inputs)).is_empty());
 }
@@ -139,7 +139,7 @@ fn of_two_ports_with_one_netdev_the_first_keeps_it() {
     let (mut intent, mut node, frr) = (tenant(), node(), FrrFacts::Unmanaged);
     let mac = "02:00:00:00:00:01".parse().unwrap();
     node.ports = PortResolver::Map {
-        by_mac: BTreeMap::from([(mac, fixed("port1"))]),
+        by_mac: BTreeMap::from([(mac, named("port1"))]),
         by_id: BTreeMap::new(),
     };
     let mut kernel = with_port();
@@ -186,10 +186,10 @@ fn an_alias_on_a_vf_makes_it_nobodys() {
     let mut kernel = with_port();
     let mut home = dummy();
     home.mark = Some("xpu:svis/gone".parse().unwrap());
-    kernel.0.links.insert(fixed("vf0"), home.clone());
-    kernel.0.links.get_mut(&fixed("port1")).unwrap().mark = Some("xpu:node".parse().unwrap());
+    kernel.0.links.insert(named("vf0"), home.clone());
+    kernel.0.links.get_mut(&named("port1")).unwrap().mark = Some("xpu:node".parse().unwrap());
     kernel.pass(&inputs).unwrap();
-    assert_eq!(kernel.0.links[&fixed("vf0")], home);
+    assert_eq!(kernel.0.links[&named("vf0")], home);
     let told = report(&inputs, &kernel.observe(&inputs), &[]);
     let port = state(&told, xpu_model::Kind::BridgePort, "port1");
     assert_eq!(port, Some(State::Success));
@@ -207,7 +207,7 @@ fn a_foreign_vrf_with_our_table_takes_nothing_down() {
     let mut kernel = with_port();
     kernel.pass(&inputs).unwrap();
     let theirs = link(LinkKind::Vrf(1001.try_into().unwrap()));
-    kernel.0.links.insert(fixed("theirs"), theirs.clone());
+    kernel.0.links.insert(named("theirs"), theirs.clone());
     let before = kernel.clone();
     assert_eq!(words(&kernel.pass(&inputs).unwrap().steps), [""; 0]);
     assert_eq!(kernel, before);
@@ -223,7 +223,7 @@ fn a_foreign_vrf_with_our_table_takes_nothing_down() {
     assert_eq!(svi, Some(State::Success));
     // Nothing new is made in it either.
     let l3 = crate::ownership::l3_device(intent.vrfs[&id("blue")].allocation.l3_vlan);
-    let made = [l3, fixed("svi-10")];
+    let made = [l3, named("svi-10")];
     for device in &made {
         assert!(kernel.0.links.remove(device).is_some(), "{device}");
     }
@@ -236,9 +236,9 @@ fn a_foreign_vrf_with_our_table_takes_nothing_down() {
     assert!(matches!(svi, Some(State::Refused(_))), "{svi:?}");
     // Without ours there is nothing to keep, and nothing is made.
     let mut kernel = with_port();
-    kernel.0.links.insert(fixed("theirs"), theirs);
+    kernel.0.links.insert(named("theirs"), theirs);
     kernel.pass(&inputs).unwrap();
-    assert!(!kernel.0.links.contains_key(&fixed("blue")));
+    assert!(!kernel.0.links.contains_key(&named("blue")));
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_changed_port_keeps_the_netdev_it_was_first_to_have() {
     let node = Node {
         ports: PortResolver::Map {
             by_mac: BTreeMap::new(),
-            by_id: BTreeMap::from([(id("port1"), fixed("port1")), (id("port2"), fixed("port1"))]),
+            by_id: BTreeMap::from([(id("port1"), named("port1")), (id("port2"), named("port1"))]),
         },
         ..node()
     };

@@ -117,7 +117,7 @@ fn a_vtep_whose_address_is_nowhere_is_told() {
         frr: &frr,
     };
     let mut kernel = with_port();
-    kernel.0.links.insert(fixed("lo"), dummy());
+    kernel.0.links.insert(named("lo"), dummy());
     kernel.pass(&inputs).unwrap();
     let told = report(&inputs, &kernel.observe(&inputs), &[]);
     let absent = State::Refused(
@@ -131,7 +131,7 @@ fn a_vtep_whose_address_is_nowhere_is_told() {
     ] {
         assert_eq!(state(&told, kind, name), Some(absent.clone()), "{name}");
     }
-    kernel.0.links.insert(fixed("lo"), loopback());
+    kernel.0.links.insert(named("lo"), loopback());
     assert!(plan(&inputs, &kernel.observe(&inputs)).is_empty());
     let told = report(&inputs, &kernel.observe(&inputs), &[]);
     let bridge = state(&told, xpu_model::Kind::LogicalBridge, "net-a");
@@ -160,15 +160,15 @@ fn a_device_of_the_nodes_that_is_down_or_gone_is_told(
     kernel.pass(&inputs).unwrap();
     if gone {
         // What stands on it is no matter here.
-        kernel.0.links.remove(&fixed(device));
+        kernel.0.links.remove(&named(device));
         kernel.0.links.retain(|_, link| {
             !matches!(&link.kind, LinkKind::Vlan { parent: Some(parent), .. } if parent.as_str() == device)
         });
     } else {
-        kernel.0.links.get_mut(&fixed(device)).unwrap().up = false;
+        kernel.0.links.get_mut(&named(device)).unwrap().up = false;
     }
     let observed = kernel.observe(&inputs);
-    let of_device = |step: &Step| step.action.device() == Some(&fixed(device));
+    let of_device = |step: &Step| step.action.device() == Some(&named(device));
     let step = plan(&inputs, &observed).steps.into_iter().find(of_device);
     let outcome = Outcome {
         step: step.unwrap(),
