@@ -19,7 +19,7 @@ use xpu_plan::{
 
 use super::{
     Indexes,
-    request::{self, Message, Packet},
+    request::{self, Change, Message, Packet, VlanChange, VlansOf},
     rules, sysctl,
     tunnel::Verb,
 };
@@ -92,13 +92,13 @@ impl<'a> Applier<'a> {
             }
         }
         self.send();
-        self.look_at_carriers(steps);
+        self.query_carriers(steps);
         std::mem::take(&mut self.results)
     }
 
-    /// Makes ports that came up forward now: what a pod sends before is lost. A bridge waits for the
-    /// kernel's look at their carrier, which an older kernel takes its time for.
-    fn look_at_carriers(&mut self, steps: &[Step]) {
+    /// Queries each port just brought up, which makes the kernel re-evaluate its carrier at once
+    /// (since 6.8). Until then the bridge does not forward, and the pod's first frames are lost.
+    fn query_carriers(&mut self, steps: &[Step]) {
         for step in steps.iter().filter(|step| step.is_a_ports()) {
             if let Action::SetUp { device } = &step.action
                 && let Ok(index) = self.index(device)
@@ -109,17 +109,21 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Queues or does one action. An error is the action's own; the others go on.
+    /// Queues or does one action. An error is the action's own; the others go on. Each action says
+    /// here what becomes of it: none is done by doing nothing, but to delete what was not found.
     fn step(&mut self, number: usize, action: &Action) -> Result<(), String> {
-        match action {
-            Action::Forward(family) => sysctl::forward(*family).map_err(|error| told(&error)),
+        use netlink_packet_route::link::LinkAttribute as A;
+        let packet = match action {
+            Action::Forward(family) => return sysctl::forward(*family).map_err(words),
             Action::PutVrfFirst(family) => {
-                rules::put_vrf_first(self.rtnl, *family).map_err(|error| reason(&error))
+                let put = rules::put_vrf_first(self.rtnl, *family);
+                return put.map_err(|error| reason(&error));
             }
             Action::PutLocalFirst(family) => {
                 // Behind the VRFs that go.
                 self.send();
-                rules::put_local_first(self.rtnl, *family).map_err(|error| reason(&error))
+                let put = rules::put_local_first(self.rtnl, *family);
+                return put.map_err(|error| reason(&error));
             }
             Action::Tune {
                 device,
@@ -127,84 +131,85 @@ impl<'a> Applier<'a> {
                 value,
             } => {
                 self.require_same_name(device)?;
-                sysctl::tune(device, *setting, *value).map_err(|error| told(&error))
+                return sysctl::tune(device, *setting, *value).map_err(words);
             }
-            Action::CreateLink(new) => self.create(number, action, new),
+            Action::CreateLink(new) => return self.create(number, action, new),
             Action::RemoveLink { device } => {
                 let Ok(index) = self.index(device) else {
                     return Ok(());
                 };
                 self.indexes.remove(device);
-                self.queue(number, action, request::delete(index));
-                Ok(())
+                request::delete(index)
             }
-            Action::AddFdb(entry) | Action::RemoveFdb(entry) => {
-                let add = matches!(action, Action::AddFdb(_));
+            Action::AddFdb(entry) => {
+                request::fdb(self.index(&tenant_bridge())?, *entry, Change::Add)
+            }
+            Action::RemoveFdb(entry) => {
+                request::fdb(self.index(&tenant_bridge())?, *entry, Change::Remove)
+            }
+            Action::AddRoute(route) => request::unreachable(*route, Change::Add),
+            Action::RemoveRoute(route) => request::unreachable(*route, Change::Remove),
+            Action::AddAddress { device, addr } => {
+                request::address(self.index(device)?, *addr, Change::Add)
+            }
+            Action::RemoveAddress { device, addr } => {
+                request::address(self.index(device)?, *addr, Change::Remove)
+            }
+            Action::AddTunnels {
+                device,
+                vlans,
+                vnis,
+            } => request::tunnels(self.index(device)?, *vlans, Some(*vnis)),
+            Action::RemoveTunnels { device, vlans } => {
+                request::tunnels(self.index(device)?, *vlans, None)
+            }
+            Action::AddVlans {
+                device,
+                vlans,
+                pvid,
+            } => {
+                let change = match pvid {
+                    true => VlanChange::AddPvid,
+                    false => VlanChange::Add,
+                };
+                request::vlans(self.index(device)?, vlans_of(device), *vlans, change)
+            }
+            Action::RemoveVlans { device, vlans } => {
+                let index = self.index(device)?;
+                request::vlans(index, vlans_of(device), *vlans, VlanChange::Remove)
+            }
+            Action::AddVnis { device, vnis } => {
+                request::vnis(self.index(device)?, *vnis, Verb::New)
+            }
+            Action::RemoveVnis { device, vnis } => {
+                request::vnis(self.index(device)?, *vnis, Verb::Delete)
+            }
+            Action::EnslavePort { device } => {
                 let bridge = self.index(&tenant_bridge())?;
-                self.queue(number, action, request::fdb(bridge, *entry, add));
-                Ok(())
+                request::set(self.index(device)?, vec![A::Controller(bridge.get())])
             }
-            Action::AddRoute(route) => {
-                self.queue(number, action, request::unreachable(*route, true));
-                Ok(())
+            Action::ReleasePort { device } => {
+                request::set_down(self.index(device)?, vec![A::Controller(0)])
             }
-            Action::RemoveRoute(route) => {
-                self.queue(number, action, request::unreachable(*route, false));
-                Ok(())
-            }
-            _ => self.change(number, action),
-        }
-    }
-
-    /// Actions on a device that is there.
-    fn change(&mut self, number: usize, action: &Action) -> Result<(), String> {
-        use netlink_packet_route::link::LinkAttribute as A;
-        let Some(device) = action.device() else {
-            return Ok(());
-        };
-        let index = self.index(device)?;
-        let is_bridge = device.as_str() == TENANT_BRIDGE || device.as_str() == L3_BRIDGE;
-        let packet = match action {
-            Action::RemoveAddress { addr, .. } => request::address(index, *addr, false),
-            Action::AddAddress { addr, .. } => request::address(index, *addr, true),
-            Action::RemoveTunnels { vlans, .. } => request::tunnels(index, *vlans, None),
-            Action::AddTunnels { vlans, vnis, .. } => request::tunnels(index, *vlans, Some(*vnis)),
-            Action::RemoveVlans { vlans, .. } => {
-                request::vlans(index, is_bridge, *vlans, false, false)
-            }
-            Action::AddVlans { vlans, pvid, .. } => {
-                request::vlans(index, is_bridge, *vlans, *pvid, true)
-            }
-            Action::RemoveVnis { vnis, .. } => request::vnis(index, *vnis, Verb::Delete),
-            Action::AddVnis { vnis, .. } => request::vnis(index, *vnis, Verb::New),
-            Action::ReleasePort { .. } => request::set_up(index, false, vec![A::Controller(0)]),
-            Action::EnslavePort { .. } => {
-                let bridge = self.index(&tenant_bridge())?;
-                request::set(index, vec![A::Controller(bridge.get())])
-            }
-            Action::SetMaster { master, .. } => {
+            Action::SetMaster { device, master } => {
                 let master = self.index(master)?;
-                request::set(index, vec![A::Controller(master.get())])
+                request::set(self.index(device)?, vec![A::Controller(master.get())])
             }
-            Action::LeaveMaster { .. } => request::set(index, vec![A::Controller(0)]),
-            Action::SetBridge { params, .. } => request::set_bridge(index, *params),
-            Action::SetMac { mac, .. } => {
-                request::set(index, vec![A::Address(mac.octets().to_vec())])
+            Action::LeaveMaster { device } => {
+                request::set(self.index(device)?, vec![A::Controller(0)])
             }
-            Action::SetMtu { mtu, .. } => request::set(index, vec![A::Mtu(u32::from(*mtu))]),
-            Action::SetPort { flags, .. } => request::set_port(index, *flags),
-            Action::SetAddrGenNone { .. } => request::addr_gen_none(index),
-            Action::SetUp { .. } => request::set_up(index, true, Vec::new()),
-            Action::Forward(_)
-            | Action::PutVrfFirst(_)
-            | Action::PutLocalFirst(_)
-            | Action::Tune { .. }
-            | Action::CreateLink(_)
-            | Action::RemoveLink { .. }
-            | Action::AddFdb(_)
-            | Action::RemoveFdb(_)
-            | Action::AddRoute(_)
-            | Action::RemoveRoute(_) => return Ok(()),
+            Action::SetBridge { device, params } => {
+                request::set_bridge(self.index(device)?, *params)
+            }
+            Action::SetMac { device, mac } => {
+                request::set(self.index(device)?, vec![A::Address(mac.octets().to_vec())])
+            }
+            Action::SetMtu { device, mtu } => {
+                request::set(self.index(device)?, vec![A::Mtu(u32::from(*mtu))])
+            }
+            Action::SetPort { device, flags } => request::set_port(self.index(device)?, *flags),
+            Action::SetAddrGenNone { device } => request::addr_gen_none(self.index(device)?),
+            Action::SetUp { device } => request::set_up(self.index(device)?),
         };
         self.queue(number, action, packet);
         Ok(())
@@ -240,7 +245,7 @@ impl<'a> Applier<'a> {
         loop {
             let index = IfIndex::new(self.next_index).ok_or("no index is left for a new device")?;
             self.next_index = self.next_index.wrapping_add(1);
-            let taken = ioctl::name(self.rtnl, index).map_err(|error| told(&error))?;
+            let taken = ioctl::name(self.rtnl, index).map_err(words)?;
             if taken.is_none() {
                 return Ok(index);
             }
@@ -252,7 +257,7 @@ impl<'a> Applier<'a> {
         // It may still be in the queue.
         self.send();
         let index = self.index(device)?;
-        match ioctl::name(self.rtnl, index).map_err(|error| told(&error))? {
+        match ioctl::name(self.rtnl, index).map_err(words)? {
             Some(name) if name == device.as_str() => Ok(()),
             Some(name) => Err(format!("{device} is called {} now", name.display())),
             None => Err(format!("{device} isn't there")),
@@ -334,8 +339,16 @@ fn reason(error: &RtnlError) -> String {
     }
 }
 
-fn told(error: &io::Error) -> String {
+fn words(error: io::Error) -> String {
     error.to_string()
+}
+
+/// Whose VLANs those of a device are: a bridge's own, or a port's.
+fn vlans_of(device: &IfName) -> VlansOf {
+    match device.as_str() {
+        TENANT_BRIDGE | L3_BRIDGE => VlansOf::BridgeItself,
+        _ => VlansOf::Port,
+    }
 }
 
 #[cfg(test)]
@@ -355,14 +368,14 @@ mod tests {
         applier.results = vec![Ok(()); 2];
         applier.makers = BTreeMap::from([(0, name("made")), (1, name("unmade"))]);
         applier.fail(1, "no room".to_owned());
-        let told = |applier: &Applier<'_>, device| applier.index(&name(device)).map(drop);
+        let found = |applier: &Applier<'_>, device| applier.index(&name(device)).map(drop);
         let unmade = Err("unmade could not be made".to_owned());
-        assert_eq!(told(&applier, "made"), Ok(()));
-        assert_eq!(told(&applier, "unmade"), unmade);
+        assert_eq!(found(&applier, "made"), Ok(()));
+        assert_eq!(found(&applier, "unmade"), unmade);
         applier.run(&[]);
         applier.results = vec![Ok(())];
         applier.fail(0, "one of a range".to_owned());
-        assert_eq!(told(&applier, "made"), Ok(()));
-        assert_eq!(told(&applier, "unmade"), unmade);
+        assert_eq!(found(&applier, "made"), Ok(()));
+        assert_eq!(found(&applier, "unmade"), unmade);
     }
 }

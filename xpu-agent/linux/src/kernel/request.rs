@@ -62,6 +62,32 @@ impl NetlinkSerializable for Message {
     }
 }
 
+/// Whether something is added or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Add,
+    Remove,
+}
+
+/// What becomes of VLANs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VlanChange {
+    /// Added, or changed to tagged.
+    Add,
+    /// Added, or changed to the one that untagged frames belong to.
+    AddPvid,
+    Remove,
+}
+
+/// Whose VLANs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VlansOf {
+    /// The bridge's own (`bridge vlan … self`).
+    BridgeItself,
+    /// A port's.
+    Port,
+}
+
 /// A message and its flags beside REQUEST and ACK.
 pub(super) type Packet = (Message, u16);
 
@@ -81,10 +107,15 @@ pub(super) fn set(index: IfIndex, attributes: Vec<LinkAttribute>) -> Packet {
     route(RouteNetlinkMessage::SetLink(link(index, attributes)), 0)
 }
 
-/// Sets a device up or down, with attributes changed in the same message, before.
-pub(super) fn set_up(index: IfIndex, up: bool, attributes: Vec<LinkAttribute>) -> Packet {
-    let device = LinkUnspec::new_with_index(index.get());
-    let mut message = if up { device.up() } else { device.down() }.build();
+/// Sets a device up.
+pub(super) fn set_up(index: IfIndex) -> Packet {
+    let message = LinkUnspec::new_with_index(index.get()).up().build();
+    route(RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// Sets a device down, with attributes changed in the same message, before.
+pub(super) fn set_down(index: IfIndex, attributes: Vec<LinkAttribute>) -> Packet {
+    let mut message = LinkUnspec::new_with_index(index.get()).down().build();
     message.attributes = attributes;
     route(RouteNetlinkMessage::SetLink(message), 0)
 }
@@ -259,21 +290,19 @@ pub(super) fn set_port(index: IfIndex, flags: PortFlags) -> Packet {
     route(RouteNetlinkMessage::NewLink(message), 0)
 }
 
-/// Adds or removes VLANs of a bridge (`itself`) or of a port.
-pub(super) fn vlans(
-    index: IfIndex,
-    itself: bool,
-    vlans: VlanRange,
-    pvid: bool,
-    add: bool,
-) -> Packet {
-    let mut flags = BridgeVlanInfoFlags::empty();
-    if pvid {
-        flags |= BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
-    }
+/// Adds or removes VLANs of a bridge or of a port.
+pub(super) fn vlans(index: IfIndex, of: VlansOf, vlans: VlanRange, change: VlanChange) -> Packet {
+    let (flags, change) = match change {
+        VlanChange::Add => (BridgeVlanInfoFlags::empty(), Change::Add),
+        VlanChange::AddPvid => (
+            BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged,
+            Change::Add,
+        ),
+        VlanChange::Remove => (BridgeVlanInfoFlags::empty(), Change::Remove),
+    };
     let vid = |vlan: u32| u16::try_from(vlan).unwrap_or(0);
     let mut message = LinkBridgeVlan::new(index.get());
-    if itself {
+    if of == VlansOf::BridgeItself {
         message = message.bridge_self();
     }
     message = if vlans.is_one() {
@@ -283,7 +312,7 @@ pub(super) fn vlans(
             .vlan_range_start(vid(vlans.first()), flags)
             .vlan_range_end(vid(vlans.last()), flags)
     };
-    bridge_vlans(message, add)
+    bridge_vlans(message, change)
 }
 
 /// Maps VLANs to VNIs, or unmaps them; to unmap, the kernel wants a range of VNIs as long as
@@ -308,15 +337,18 @@ pub(super) fn tunnels(index: IfIndex, vlans: VlanRange, vnis: Option<VniRange>) 
             .append_af_spec(info(vlans.first(), ids.0, BridgeVlanInfoFlags::RangeBegin))
             .append_af_spec(info(vlans.last(), ids.1, BridgeVlanInfoFlags::RangeEnd))
     };
-    bridge_vlans(message, vnis.is_some())
+    let change = match vnis {
+        Some(_) => Change::Add,
+        None => Change::Remove,
+    };
+    bridge_vlans(message, change)
 }
 
-fn bridge_vlans(message: LinkMessageBuilder<LinkBridgeVlan>, add: bool) -> Packet {
+fn bridge_vlans(message: LinkMessageBuilder<LinkBridgeVlan>, change: Change) -> Packet {
     let message = message.build();
-    let message = if add {
-        RouteNetlinkMessage::SetLink(message)
-    } else {
-        RouteNetlinkMessage::DelLink(message)
+    let message = match change {
+        Change::Add => RouteNetlinkMessage::SetLink(message),
+        Change::Remove => RouteNetlinkMessage::DelLink(message),
     };
     route(message, 0)
 }
@@ -333,7 +365,7 @@ pub(super) fn vnis(index: IfIndex, vnis: VniRange, verb: Verb) -> Packet {
     )
 }
 
-pub(super) fn address(index: IfIndex, addr: IfAddr, add: bool) -> Packet {
+pub(super) fn address(index: IfIndex, addr: IfAddr, change: Change) -> Packet {
     let mut message = AddressMessage::default();
     message.header.index = index.get();
     message.header.prefix_len = addr.len();
@@ -356,18 +388,17 @@ pub(super) fn address(index: IfIndex, addr: IfAddr, add: bool) -> Packet {
             }
         }
     }
-    if add {
-        route(
+    match change {
+        Change::Add => route(
             RouteNetlinkMessage::NewAddress(message),
             NLM_F_CREATE | NLM_F_REPLACE,
-        )
-    } else {
-        route(RouteNetlinkMessage::DelAddress(message), 0)
+        ),
+        Change::Remove => route(RouteNetlinkMessage::DelAddress(message), 0),
     }
 }
 
 /// The static entry that makes frames to a gateway the node's own.
-pub(super) fn fdb(bridge: IfIndex, entry: FdbEntry, add: bool) -> Packet {
+pub(super) fn fdb(bridge: IfIndex, entry: FdbEntry, change: Change) -> Packet {
     let FdbEntry { vlan, mac } = entry;
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
@@ -378,13 +409,12 @@ pub(super) fn fdb(bridge: IfIndex, entry: FdbEntry, add: bool) -> Packet {
         NeighbourAttribute::LinkLayerAddress(Mac::octets(mac).to_vec()),
         NeighbourAttribute::Vlan(vlan.get()),
     ];
-    if add {
-        route(
+    match change {
+        Change::Add => route(
             RouteNetlinkMessage::NewNeighbour(message),
             NLM_F_CREATE | NLM_F_REPLACE,
-        )
-    } else {
-        route(RouteNetlinkMessage::DelNeighbour(message), 0)
+        ),
+        Change::Remove => route(RouteNetlinkMessage::DelNeighbour(message), 0),
     }
 }
 
@@ -396,19 +426,18 @@ pub(super) const fn address_family(family: Family) -> AddressFamily {
 }
 
 /// The default route that keeps a Vrf's packets from falling through into other tables.
-pub(super) fn unreachable(default: UnreachableDefault, add: bool) -> Packet {
+pub(super) fn unreachable(default: UnreachableDefault, change: Change) -> Packet {
     let UnreachableDefault { table, family } = default;
     let message = match family {
         Family::V4 => no_route(RouteMessageBuilder::<Ipv4Addr>::new(), table),
         Family::V6 => no_route(RouteMessageBuilder::<Ipv6Addr>::new(), table),
     };
-    if add {
-        route(
+    match change {
+        Change::Add => route(
             RouteNetlinkMessage::NewRoute(message),
             NLM_F_CREATE | NLM_F_REPLACE,
-        )
-    } else {
-        route(RouteNetlinkMessage::DelRoute(message), 0)
+        ),
+        Change::Remove => route(RouteNetlinkMessage::DelRoute(message), 0),
     }
 }
 
