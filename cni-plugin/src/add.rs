@@ -330,7 +330,7 @@ struct Attach<'a> {
     agent: Agent,
     /// Whether it was waited for in vain until its time was up.
     agent_hung: bool,
-    /// The further names that the VF came into the pod with.
+    /// The alternative names that the VF came into the pod with.
     alt_names: Option<Vec<OsString>>,
 }
 

@@ -103,7 +103,7 @@ impl Sandbox {
         let is_it = |link: &LinkFacts| {
             link.index == index && names.iter().any(|name| link.name == name.as_str())
         };
-        events.come(is_it).ok()?
+        events.find_received(is_it).ok()?
     }
 
     /// Whether this is our own namespace.

@@ -3,7 +3,7 @@
 //!
 //! `XPU_TESTBED_AFTER=kind arguments…` runs `ip` with the arguments each time that a datagram with a
 //! request of that kind was sent: `move` for a device that goes to another namespace, `names` for
-//! further names that are taken from one.
+//! alternative names that are taken from one.
 
 use std::{
     env,

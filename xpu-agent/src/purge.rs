@@ -48,7 +48,7 @@ pub async fn purge(config: &Config, mut tell: impl FnMut(&str)) -> anyhow::Resul
         Told::default(),
     )
     .context("the store cannot be opened, and without it nobody knows what is ours in FRR")?;
-    let intent = store.watch().borrow().entombed();
+    let intent = store.watch().borrow().all_deleted();
     let node = Node {
         bgp: None,
         ..config.node()?

@@ -65,11 +65,11 @@ pub struct Arrived {
     pub index: IfIndex,
     /// Its MTU.
     pub mtu: u32,
-    /// The further names it came with, as far as that was heard.
+    /// The alternative names it came with, as far as that was heard.
     pub alt_names: Option<Vec<OsString>>,
 }
 
-/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Further names of
+/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Alternative names of
 /// the VF that the pod has already are taken from it; before that, `keep` is told all it has.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use xpu_linux::{
         link::{self, Change, SetFlags, XdpModes, add_alt_name, alt_names, drop_alt_name},
     },
     sysfs::PciAddr,
-    vf::{self, Load},
+    vf::{self, Uppers},
 };
 use xpu_model::{IfIndex, IfName};
 
@@ -32,7 +32,7 @@ use crate::{
 const RETURN_WAIT: Duration = Duration::from_millis(500);
 
 /// How often a VF is looked at and changed on its way home. The longest honest way (a name and
-/// further names that are taken, a MAC that only a reset brings, a last look) takes half of these;
+/// alternative names that are taken, a MAC that only a reset brings, a last look) takes half of these;
 /// but a pod that gives the VF a name as often as it is taken would keep the node's one turn at RTNL
 /// for ever.
 const ROUNDS: u32 = 16;
@@ -107,13 +107,13 @@ pub fn send_home(
 struct Seen {
     /// Its index at home.
     index: Option<IfIndex>,
-    /// The further names with which it came out of the pod.
+    /// The alternative names with which it came out of the pod.
     names: Option<Vec<OsString>>,
     /// What of the pod's stayed on it.
     remarks: Vec<String>,
 }
 
-/// As [`send_home`], but for further names that it lost.
+/// As [`send_home`], but for alternative names that it lost.
 fn bring_home(
     host: &Host,
     home: &mut Rtnl,
@@ -129,7 +129,7 @@ fn bring_home(
         let Located {
             facts,
             in_pod,
-            load,
+            uppers,
         } = match locate(host, home, pod.as_deref_mut(), pci) {
             // No device, or another driver's: there is nothing to bring home.
             Ok(None) => return Ok(None),
@@ -153,7 +153,7 @@ fn bring_home(
                 (Some(pod), true) => {
                     // The move takes it down.
                     let request = change.request(what);
-                    let frees = free(&facts, &load);
+                    let frees = free(&facts, &uppers);
                     // A name that the pod gave it would stand in the way of its next owner.
                     let (own, strange) = split_names(&facts, origin);
                     let drops = strange.iter().map(|name| drop_alt_name(facts.index, name));
@@ -222,9 +222,9 @@ fn bring_home(
 /// which would go on hearing and sending on its wire for as long as their namespace lives, whoever has
 /// the VF by then (VLANs and macvlans stay where they are when their lower device moves); and XDP
 /// programs, which move along.
-fn free(facts: &LinkFacts, load: &Load) -> Vec<Request> {
-    let group = Some(load.free_group);
-    let gather = load.devices.iter().map(|index| {
+fn free(facts: &LinkFacts, uppers: &Uppers) -> Vec<Request> {
+    let group = Some(uppers.free_group);
+    let gather = uppers.devices.iter().map(|index| {
         let change = Change {
             group,
             ..Change::of(*index)
@@ -232,7 +232,7 @@ fn free(facts: &LinkFacts, load: &Load) -> Vec<Request> {
         change.request(format!("put link {index} of the pod into a group"))
     });
     // As many as a pod likes, each of which would cost a wait under the node's one RTNL.
-    let delete = (!load.devices.is_empty()).then(|| link::delete_group(load.free_group));
+    let delete = (!uppers.devices.is_empty()).then(|| link::delete_group(uppers.free_group));
     let gone = gather.chain(delete);
     gone.chain(link::without_xdp(facts)).collect()
 }
@@ -261,7 +261,7 @@ fn is_home_unlike(
     Ok(found.is_some_and(|found| !found.in_pod && found.facts.mac != Some(origin.mac)))
 }
 
-/// A device's further names: its own, and what others gave it as far as its own are known.
+/// A device's alternative names: its own, and what others gave it as far as its own are known.
 fn split_names(facts: &LinkFacts, origin: &Netdev) -> (Vec<OsString>, Vec<OsString>) {
     let names = facts.alt_names.iter().cloned();
     match &origin.alt_names {
@@ -270,7 +270,7 @@ fn split_names(facts: &LinkFacts, origin: &Netdev) -> (Vec<OsString>, Vec<OsStri
     }
 }
 
-/// Takes those further names from a device in the pod that devices at home have. Gives whether
+/// Takes those alternative names from a device in the pod that devices at home have. Gives whether
 /// there were any.
 fn drop_taken(home: &Rtnl, pod: &mut Sandbox, facts: &LinkFacts) -> Result<bool, Error> {
     let taken = taken_by(home, &facts.alt_names);
@@ -285,7 +285,7 @@ fn drop_taken(home: &Rtnl, pod: &mut Sandbox, facts: &LinkFacts) -> Result<bool,
     Ok(true)
 }
 
-/// Gives a VF at home exactly the further names it had.
+/// Gives a VF at home exactly the alternative names it had.
 ///
 /// # Errors
 /// The kernel's first refusal; all that it allows is done.
@@ -347,7 +347,7 @@ pub(super) struct Located {
     /// Whether it is in the pod, and not at home.
     in_pod: bool,
     /// The devices of the pod that stand on it.
-    load: Load,
+    uppers: Uppers,
 }
 
 impl Located {
@@ -355,7 +355,7 @@ impl Located {
         Self {
             facts,
             in_pod: false,
-            load: Load::default(),
+            uppers: Uppers::default(),
         }
     }
 }
@@ -387,12 +387,13 @@ pub(super) fn locate(
         Err(error) => return Err(error.into()),
     }
     if let Some(pod) = pod
-        && let Some((facts, load)) = vf::find_laden(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
+        && let Some((facts, uppers)) =
+            vf::find_with_uppers(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
     {
         return Ok(Some(Located {
             facts,
             in_pod: true,
-            load,
+            uppers,
         }));
     }
     // sysfs shows the namespace it was mounted in, which needn't be ours.

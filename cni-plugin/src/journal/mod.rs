@@ -114,7 +114,7 @@ impl Entry {
         self.append(step, &step.line())
     }
 
-    /// Notes that `step` is about to happen, and the further names that the VF had at home.
+    /// Notes that `step` is about to happen, and the alternative names that the VF had at home.
     ///
     /// # Errors
     /// [`JournalError::File`].

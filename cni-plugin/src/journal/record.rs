@@ -61,7 +61,7 @@ impl Step {
         serde_json::json!({ "step": self }).to_string()
     }
 
-    /// Its line where the VF's further names became known with it.
+    /// Its line where the VF's alternative names became known with it.
     #[must_use]
     pub fn line_with(self, alt_names: &[OsString]) -> String {
         let alt_names = Vec::from_iter(alt_names.iter().map(names::value));
@@ -154,7 +154,7 @@ pub struct Netdev {
     /// Its alias, if it had one. A pod can give it another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
-    /// Its further names; `None`: not known. They show without RTNL only in the event of its
+    /// Its alternative names; `None`: not known. They show without RTNL only in the event of its
     /// arrival in the pod, so they stand in the line of a later step.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "names")]
     pub alt_names: Option<Vec<OsString>>,

@@ -17,7 +17,7 @@ enum Way {
     Early,
     /// IPAM works on the interface.
     Late,
-    /// The VF has further names, one of which the pod has as well.
+    /// The VF has alternative names, one of which the pod has as well.
     Named,
     /// The VF is a userspace driver's.
     Program,
@@ -25,7 +25,7 @@ enum Way {
 
 impl Way {
     const ALL: [Self; 4] = [Self::Early, Self::Late, Self::Named, Self::Program];
-    /// The VF's further names.
+    /// The VF's alternative names.
     const NAMES: [&str; 2] = ["eth0", "rack7"];
 
     /// A node, a pod, and the network's configuration.
@@ -65,7 +65,7 @@ impl Way {
         run("ip", &[line.as_slice(), names.as_flattened()].concat());
     }
 
-    /// The VF has its further names, and beside them all is clean.
+    /// The VF has its alternative names, and beside them all is clean.
     fn assert_clean(self, node: &Node) {
         if !matches!(self, Self::Named) {
             return node.assert_clean();
@@ -104,7 +104,7 @@ fn kill_at_each(
 
 #[test]
 fn an_add_killed_anywhere_is_undone_by_del() {
-    // The record, the claim, five steps twice, the move's end; and where further names are kept.
+    // The record, the claim, five steps twice, the move's end; and where alternative names are kept.
     // Without a move it is the record, the claim and four steps.
     let points = [13, 13, 15, 10];
     for (way, points) in Way::ALL.into_iter().zip(points) {
@@ -168,7 +168,7 @@ fn a_del_killed_anywhere_is_finished_by_the_next() {
             &pod,
             &config,
         );
-        // VF, device-info, port, claim, IPAM, record; and where its further names come back.
+        // VF, device-info, port, claim, IPAM, record; and where its alternative names come back.
         let expected = match way {
             Way::Named => 7,
             Way::Early | Way::Late => 6,

@@ -214,7 +214,7 @@ fn what_a_bond_gives_back_is_not_what_the_next_pod_gets() -> Result<()> {
     Ok(())
 }
 
-/// The further names of a device as `ip` tells them.
+/// The alternative names of a device as `ip` tells them.
 fn altnames(link: &Value) -> Vec<String> {
     let names = link["altnames"].as_array().cloned().unwrap_or_default();
     let names = names

@@ -180,17 +180,17 @@ mod tests {
 
     #[test]
     fn a_plain_file_is_not_a_namespace() {
-        let told = NetNs::open(Path::new("/etc/passwd"));
+        let result = NetNs::open(Path::new("/etc/passwd"));
         assert!(
-            matches!(told, Err(NetNsError::NotANetNs { .. })),
-            "{told:?}"
+            matches!(result, Err(NetNsError::NotANetNs { .. })),
+            "{result:?}"
         );
     }
 
     #[test]
     fn a_missing_path_is_an_open_error() {
-        let told = NetNs::open(Path::new("/run/netns/there is none"));
-        assert!(matches!(told, Err(NetNsError::Open { .. })), "{told:?}");
+        let result = NetNs::open(Path::new("/run/netns/there is none"));
+        assert!(matches!(result, Err(NetNsError::Open { .. })), "{result:?}");
     }
 
     #[test]

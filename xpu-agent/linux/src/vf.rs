@@ -34,43 +34,43 @@ pub fn find(
     pci: &PciAddr,
     proof: Proof,
 ) -> Result<Option<LinkFacts>, RtnlError> {
-    Ok(find_laden(sysfs, rtnl, pci, proof)?.map(|(vf, _)| vf))
+    Ok(find_with_uppers(sysfs, rtnl, pci, proof)?.map(|(vf, _)| vf))
 }
 
-/// Devices that stand on another, as VLANs and macvlans do.
+/// The upper devices of another, which stand on it, as VLANs and macvlans do.
 #[derive(Debug, Default)]
-pub struct Load {
+pub struct Uppers {
     /// Their indexes.
     pub devices: Vec<IfIndex>,
     /// A group that no device of their namespace is in.
     pub free_group: u32,
 }
 
-/// As [`find`], with the devices of that namespace that stand on the VF.
+/// As [`find`], with the VF's upper devices in that namespace.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn find_laden(
+pub fn find_with_uppers(
     sysfs: &Sysfs,
     rtnl: &mut Rtnl,
     pci: &PciAddr,
     proof: Proof,
-) -> Result<Option<(LinkFacts, Load)>, RtnlError> {
+) -> Result<Option<(LinkFacts, Uppers)>, RtnlError> {
     let mut links = link::links(rtnl)?;
     let Some(at) = links.iter().position(|link| proof(sysfs, link, pci)) else {
         return Ok(None);
     };
     let groups: BTreeSet<u32> = links.iter().filter_map(|link| link.group).collect();
     let vf = links.swap_remove(at);
-    let upon = links.iter().filter(|link| link.lower == Some(vf.index));
-    let load = Load {
-        devices: upon.map(|link| link.index).collect(),
+    let uppers = links.iter().filter(|link| link.lower == Some(vf.index));
+    let uppers = Uppers {
+        devices: uppers.map(|link| link.index).collect(),
         // Never 0, which every device is in that nobody put elsewhere.
         free_group: (1..)
             .find(|group| !groups.contains(group))
             .unwrap_or(u32::MAX),
     };
-    Ok(Some((vf, load)))
+    Ok(Some((vf, uppers)))
 }
 
 /// The VF's netdev in the namespace that both `sysfs` and the socket belong to: its

@@ -206,23 +206,23 @@ impl Intent {
     /// The intent of one who wants nothing any more: every object a tombstone, so that it is still
     /// known what was there on whose account.
     #[must_use]
-    pub fn entombed(&self) -> Self {
-        fn bury<S: Spec>(objects: &Objects<S>) -> Arc<Objects<S>> {
-            let buried = objects.iter().map(|(id, object)| {
+    pub fn all_deleted(&self) -> Self {
+        fn deleted<S: Spec>(objects: &Objects<S>) -> Arc<Objects<S>> {
+            let tombstones = objects.iter().map(|(id, object)| {
                 let tombstone = Object {
                     deleting: true,
                     ..object.as_ref().clone()
                 };
                 (id.clone(), Arc::new(tombstone))
             });
-            Arc::new(buried.collect())
+            Arc::new(tombstones.collect())
         }
         Self {
             generation: self.generation,
-            vrfs: bury(&self.vrfs),
-            logical_bridges: bury(&self.logical_bridges),
-            bridge_ports: bury(&self.bridge_ports),
-            svis: bury(&self.svis),
+            vrfs: deleted(&self.vrfs),
+            logical_bridges: deleted(&self.logical_bridges),
+            bridge_ports: deleted(&self.bridge_ports),
+            svis: deleted(&self.svis),
         }
     }
 

@@ -26,7 +26,7 @@ pub enum FrrFacts {
 /// What FRR has of one Vrf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VrfInFrr {
-    /// The L3VNI that it was told.
+    /// The L3VNI that it was told, and that zebra has heard of.
     pub told: Option<Vni>,
     /// The L3VNI that it works with: the one it was told, or one that it was told to give up and
     /// has not let go of.
@@ -77,15 +77,15 @@ impl FrrFacts {
             Self::Unknown => BTreeMap::new(),
             Self::Known { vrfs } => vrfs,
         };
-        let told = vrfs.into_iter().filter_map(|(id, vrf)| {
-            let told = VrfInFrr {
+        let left = vrfs.into_iter().filter_map(|(id, vrf)| {
+            let stopped = VrfInFrr {
                 told: Some(vrf.told?),
                 ..VrfInFrr::default()
             };
-            Some((id, told))
+            Some((id, stopped))
         });
         Self::Known {
-            vrfs: told.collect(),
+            vrfs: left.collect(),
         }
     }
 }

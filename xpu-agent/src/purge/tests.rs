@@ -67,7 +67,7 @@ async fn purge_of(directory: &Path, tell: &mut dyn FnMut(&str)) -> anyhow::Resul
     let id = Id::user("vrf-blue").unwrap();
     intent.create(id, spec, &rules).unwrap();
     let mut purge = Purge {
-        intent: intent.entombed(),
+        intent: intent.all_deleted(),
         node: Config::default().node().unwrap(),
         foreign: BTreeSet::new(),
         ledger: Ledger::open(directory).unwrap(),

@@ -20,7 +20,7 @@ use super::{
 use crate::sync::{Rtnl, RtnlError};
 
 /// Whether a device takes advertisements only as long as the node does not forward.
-pub(super) fn is_of_hosts(message: &LinkMessage) -> bool {
+pub(super) fn accepts_ra_as_host(message: &LinkMessage) -> bool {
     let specs = message.attributes.iter().filter_map(|it| match it {
         LinkAttribute::AfSpecUnspec(specs) => Some(specs),
         _ => None,
@@ -41,7 +41,7 @@ pub(super) fn devices(rtnl: &mut Rtnl, devices: &Devices) -> Result<BTreeSet<IfN
     let message = RouteNetlinkMessage::GetRoute(message);
     let found = rtnl.get("list the advertised routes", message, true)?;
     let by = found.iter().filter_map(device);
-    let hosts = by.filter(|index| devices.of_hosts.contains(index));
+    let hosts = by.filter(|index| devices.accept_ra_as_host.contains(index));
     Ok(hosts
         .filter_map(|index| devices.names.get(&index).cloned())
         .collect())

@@ -99,7 +99,7 @@ impl<'a> Applier<'a> {
     /// Queries each port just brought up, which makes the kernel re-evaluate its carrier at once
     /// (since 6.8). Until then the bridge does not forward, and the pod's first frames are lost.
     fn query_carriers(&mut self, steps: &[Step]) {
-        for step in steps.iter().filter(|step| step.is_a_ports()) {
+        for step in steps.iter().filter(|step| step.is_only_for_bridge_ports()) {
             if let Action::SetUp { device } = &step.action
                 && let Ok(index) = self.index(device)
             {

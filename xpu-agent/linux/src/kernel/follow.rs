@@ -183,8 +183,8 @@ mod tests {
     /// Completes if something was told that nobody has caught up with.
     async fn is_told(follower: &mut Follower) -> bool {
         let wait = std::time::Duration::from_millis(300);
-        let told = tokio::time::timeout(wait, follower.changed()).await;
-        told.is_ok()
+        let event = tokio::time::timeout(wait, follower.changed()).await;
+        event.is_ok()
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) struct Devices {
     /// How long the tenant bridge keeps an address that it does not hear.
     pub(super) ageing: Option<Duration>,
     /// The indexes of those that take router advertisements only while the node does not forward.
-    pub(super) of_hosts: BTreeSet<u32>,
+    pub(super) accept_ra_as_host: BTreeSet<u32>,
 }
 
 /// Everything but what [`probe`] asks for.
@@ -169,8 +169,12 @@ pub(super) fn devices(rtnl: &mut Rtnl) -> Result<Devices, RtnlError> {
         .filter_map(|message| Some((message.header.index, name(message)?)))
         .collect();
     let ageing = messages.iter().find_map(ageing);
-    let of_hosts = messages.iter().filter(|it| advertised::is_of_hosts(it));
-    let of_hosts = of_hosts.map(|message| message.header.index).collect();
+    let accept_ra_as_host = messages
+        .iter()
+        .filter(|it| advertised::accepts_ra_as_host(it));
+    let accept_ra_as_host = accept_ra_as_host
+        .map(|message| message.header.index)
+        .collect();
     let links = messages
         .into_iter()
         .filter_map(|message| Some((name(&message)?, link(message, &names))));
@@ -178,7 +182,7 @@ pub(super) fn devices(rtnl: &mut Rtnl) -> Result<Devices, RtnlError> {
         links: links.collect(),
         names,
         ageing,
-        of_hosts,
+        accept_ra_as_host,
     })
 }
 

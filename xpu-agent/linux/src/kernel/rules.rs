@@ -191,12 +191,12 @@ fn ours() -> RuleAttribute {
 
 fn priority(rule: &RuleMessage) -> u32 {
     let mut attributes = rule.attributes.iter();
-    let told = attributes.find_map(|attribute| match attribute {
+    let priority = attributes.find_map(|attribute| match attribute {
         RuleAttribute::Priority(priority) => Some(*priority),
         _ => None,
     });
     // The kernel leaves 0 out.
-    told.unwrap_or(FIRST)
+    priority.unwrap_or(FIRST)
 }
 
 /// The same place, table and kind, and nothing that narrows it to some packets.

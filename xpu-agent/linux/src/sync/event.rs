@@ -18,7 +18,7 @@ use nix::{
 };
 
 use super::{
-    link::{LinkFacts, Told},
+    link::{LinkFacts, RawLinkMessage},
     socket::RtnlError,
 };
 
@@ -85,12 +85,12 @@ impl LinkEvents {
         }
     }
 
-    /// The first event that has come already of a link as `wanted`. `None`: there was none, or some
+    /// The first event already received of a link as `wanted`. `None`: there was none, or some
     /// were lost.
     ///
     /// # Errors
     /// [`RtnlError::Transport`].
-    pub fn come(
+    pub fn find_received(
         &mut self,
         wanted: impl Fn(&LinkFacts) -> bool,
     ) -> Result<Option<LinkFacts>, RtnlError> {
@@ -120,9 +120,9 @@ impl LinkEvents {
             Err(errno) => return Err(errno),
         };
         // Notifications come one to a datagram; one that can't be read isn't ours.
-        let message = NetlinkMessage::<Told>::deserialize(&self.buffer[..read]);
+        let message = NetlinkMessage::<RawLinkMessage>::deserialize(&self.buffer[..read]);
         let link = match message.map(|message| message.payload) {
-            Ok(NetlinkPayload::InnerMessage(Told(link))) => link,
+            Ok(NetlinkPayload::InnerMessage(RawLinkMessage(link))) => link,
             _ => None,
         };
         Ok(link.map_or(Read::Other, Read::Link))

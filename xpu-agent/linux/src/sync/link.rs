@@ -29,7 +29,7 @@ pub struct LinkFacts {
     /// Its name; the kernel allows more than [`IfName`] does. What is no UTF-8 comes as replacement
     /// characters.
     pub name: String,
-    /// Further names: to the kernel any bytes, by which alone it finds them again.
+    /// Alternative names (altnames): to the kernel any bytes, by which alone it finds them again.
     pub alt_names: Vec<OsString>,
     /// Its Ethernet address; `None` for links that have none, or a zero one.
     pub mac: Option<Mac>,
@@ -118,9 +118,9 @@ impl SetFlags {
 /// A link in the kernel's own layout. The general decoder refuses a whole message for one name that
 /// is no UTF-8, and such a name is anybody's to give who owns the link.
 #[derive(Debug)]
-pub(super) struct Told(pub Option<LinkFacts>);
+pub(super) struct RawLinkMessage(pub Option<LinkFacts>);
 
-impl NetlinkDeserializable for Told {
+impl NetlinkDeserializable for RawLinkMessage {
     type Error = DecodeError;
 
     fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
@@ -235,8 +235,8 @@ pub fn links(rtnl: &mut Rtnl) -> Result<Vec<LinkFacts>, RtnlError> {
         .attributes
         .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let message = RouteNetlinkMessage::GetLink(message);
-    let found = rtnl.get_as::<_, Told>("list the links", message, true)?;
-    Ok(found.into_iter().filter_map(|told| told.0).collect())
+    let found = rtnl.get_as::<_, RawLinkMessage>("list the links", message, true)?;
+    Ok(found.into_iter().filter_map(|message| message.0).collect())
 }
 
 /// One link. Takes RTNL, and makes the kernel look at the link's carrier at once (since 6.8), which
@@ -252,11 +252,11 @@ pub fn one(rtnl: &mut Rtnl, index: IfIndex) -> Result<Option<LinkFacts>, RtnlErr
     message.attributes.push(LinkAttribute::ExtMask(mask));
     let what = format!("look at link {index}");
     let message = RouteNetlinkMessage::GetLink(message);
-    let found = rtnl.get_as::<_, Told>(&what, message, false)?;
-    Ok(found.into_iter().find_map(|told| told.0))
+    let found = rtnl.get_as::<_, RawLinkMessage>(&what, message, false)?;
+    Ok(found.into_iter().find_map(|message| message.0))
 }
 
-/// The further names of one link. Takes RTNL.
+/// The alternative names of one link. Takes RTNL.
 ///
 /// # Errors
 /// The kernel's refusal, as where there is no such link.
@@ -407,7 +407,7 @@ pub fn without_xdp(link: &LinkFacts) -> impl Iterator<Item = Request> {
     })
 }
 
-/// Takes a further name from a link. One to a message: the kernel stops at the first of a list that
+/// Takes an alternative name from a link. One to a message: the kernel stops at the first of a list that
 /// it doesn't find.
 #[must_use]
 pub fn drop_alt_name(index: IfIndex, name: &OsStr) -> Request {
@@ -418,7 +418,7 @@ pub fn drop_alt_name(index: IfIndex, name: &OsStr) -> Request {
     }
 }
 
-/// Gives a further name to a link.
+/// Gives an alternative name to a link.
 #[must_use]
 pub fn add_alt_name(index: IfIndex, name: &OsStr) -> Request {
     Request {

@@ -54,7 +54,9 @@ pub fn addresses(rtnl: &mut Rtnl, index: IfIndex) -> Result<Vec<Assigned>, RtnlE
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let found = rtnl.get("list the addresses", request, true)?;
     let addresses = found.into_iter().filter_map(|message| match message {
-        RouteNetlinkMessage::NewAddress(told) if told.header.index == index.get() => address(&told),
+        RouteNetlinkMessage::NewAddress(value) if value.header.index == index.get() => {
+            address(&value)
+        }
         _ => None,
     });
     Ok(addresses.collect())
@@ -92,7 +94,7 @@ pub fn routes(rtnl: &mut Rtnl) -> Result<Vec<Installed>, RtnlError> {
     let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
     let found = rtnl.get("list the routes", request, true)?;
     let routes = found.into_iter().filter_map(|message| match message {
-        RouteNetlinkMessage::NewRoute(told) => Some(each_hop(&told)),
+        RouteNetlinkMessage::NewRoute(value) => Some(each_hop(&value)),
         _ => None,
     });
     Ok(routes.flatten().collect())
@@ -114,23 +116,23 @@ fn each_hop(message: &RouteMessage) -> Vec<Installed> {
     let (mut hops, mut by) = (Vec::new(), None);
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(told) => to = addr(told),
-            RouteAttribute::Table(told) => table = *told,
-            RouteAttribute::Priority(told) => priority = Some(*told),
-            RouteAttribute::Oif(told) => by = IfIndex::new(*told),
+            RouteAttribute::Destination(value) => to = addr(value),
+            RouteAttribute::Table(value) => table = *value,
+            RouteAttribute::Priority(value) => priority = Some(*value),
+            RouteAttribute::Oif(value) => by = IfIndex::new(*value),
             RouteAttribute::Metrics(metrics) => {
                 for metric in metrics {
                     match metric {
-                        RouteMetric::Mtu(told) => mtu = Some(*told),
-                        RouteMetric::Advmss(told) => advmss = Some(*told),
+                        RouteMetric::Mtu(value) => mtu = Some(*value),
+                        RouteMetric::Advmss(value) => advmss = Some(*value),
                         _ => {}
                     }
                 }
             }
-            RouteAttribute::MultiPath(told) => {
+            RouteAttribute::MultiPath(value) => {
                 let hop =
                     |hop: &RouteNextHop| (via(&hop.attributes), IfIndex::new(hop.interface_index));
-                hops.extend(told.iter().map(hop));
+                hops.extend(value.iter().map(hop));
             }
             _ => {}
         }
@@ -160,13 +162,13 @@ fn each_hop(message: &RouteMessage) -> Vec<Installed> {
 
 fn via(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Gateway(told) => addr(told),
+        RouteAttribute::Gateway(value) => addr(value),
         _ => None,
     })
 }
 
-fn addr(told: &RouteAddress) -> Option<IpAddr> {
-    match told {
+fn addr(value: &RouteAddress) -> Option<IpAddr> {
+    match value {
         RouteAddress::Inet(v4) => Some((*v4).into()),
         RouteAddress::Inet6(v6) => Some((*v6).into()),
         _ => None,

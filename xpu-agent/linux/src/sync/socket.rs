@@ -471,8 +471,8 @@ mod tests {
         payload.extend([0; HEADER]);
         payload.extend(attribute(2, &7_u32.to_ne_bytes()));
         payload.extend(attribute(ERROR_TEXT, b"name taken\0"));
-        let told = verdict(&payload).unwrap();
-        assert_eq!(told, Err((Errno::EEXIST, Some("name taken".to_owned()))));
+        let result = verdict(&payload).unwrap();
+        assert_eq!(result, Err((Errno::EEXIST, Some("name taken".to_owned()))));
     }
 
     #[test]
@@ -502,9 +502,9 @@ mod tests {
     fn a_dump_that_something_changed_under_is_known_by_any_of_its_messages() {
         for (link, done) in [(0, 0), (NLM_F_DUMP_INTR, 0), (0, NLM_F_DUMP_INTR)] {
             let bytes = [message(16, 2 | link), message(NLMSG_DONE, 2 | done)].concat();
-            let told = answers::<RouteNetlinkMessage>(&bytes).unwrap();
-            assert_eq!(told.len(), 2);
-            let torn = told.iter().any(|answer| answer.is_torn);
+            let result = answers::<RouteNetlinkMessage>(&bytes).unwrap();
+            assert_eq!(result.len(), 2);
+            let torn = result.iter().any(|answer| answer.is_torn);
             assert_eq!(torn, (link | done) != 0);
         }
     }
@@ -522,8 +522,8 @@ mod tests {
             asked += 1;
             Ok(None::<()>)
         });
-        let told = error.unwrap_err().to_string();
-        assert_eq!(told, "list the links: it changed during each of 8 dumps");
+        let result = error.unwrap_err().to_string();
+        assert_eq!(result, "list the links: it changed during each of 8 dumps");
         assert_eq!(asked, DUMPS);
     }
 
@@ -531,8 +531,8 @@ mod tests {
     fn a_cut_datagram_is_an_error_or_nothing() {
         let whole: Vec<u8> = [&32_u32.to_ne_bytes()[..], &[0; 28]].concat();
         for cut in 0..whole.len() {
-            let told = answers::<RouteNetlinkMessage>(&whole[..cut]);
-            assert!(told.is_err() || cut < HEADER, "{cut}");
+            let result = answers::<RouteNetlinkMessage>(&whole[..cut]);
+            assert!(result.is_err() || cut < HEADER, "{cut}");
         }
     }
 }

@@ -144,21 +144,21 @@ fn side(infos: &[VfInfo]) -> VfSide {
     let mut side = VfSide::default();
     for info in infos {
         match info {
-            VfInfo::Mac(told) => {
-                let octets = told.mac.first_chunk::<6>().copied().unwrap_or_default();
+            VfInfo::Mac(value) => {
+                let octets = value.mac.first_chunk::<6>().copied().unwrap_or_default();
                 side.mac = Mac::try_from(octets).ok();
             }
-            VfInfo::Vlan(told) => {
-                side.vlan = u16::try_from(told.vlan_id).unwrap_or_default();
-                side.qos = u8::try_from(told.qos).unwrap_or_default();
+            VfInfo::Vlan(value) => {
+                side.vlan = u16::try_from(value.vlan_id).unwrap_or_default();
+                side.qos = u8::try_from(value.qos).unwrap_or_default();
             }
-            VfInfo::Rate(told) => {
-                (side.min_tx_rate, side.max_tx_rate) = (told.min_tx_rate, told.max_tx_rate);
+            VfInfo::Rate(value) => {
+                (side.min_tx_rate, side.max_tx_rate) = (value.min_tx_rate, value.max_tx_rate);
             }
-            VfInfo::SpoofCheck(told) => side.spoofchk = told.enabled,
-            VfInfo::Trust(told) => side.trust = told.enabled,
-            VfInfo::LinkState(told) => {
-                side.link_state = match told.state {
+            VfInfo::SpoofCheck(value) => side.spoofchk = value.enabled,
+            VfInfo::Trust(value) => side.trust = value.enabled,
+            VfInfo::LinkState(value) => {
+                side.link_state = match value.state {
                     VfLinkState::Enable => Carrier::Enable,
                     VfLinkState::Disable => Carrier::Disable,
                     _ => Carrier::Auto,
@@ -259,8 +259,8 @@ mod tests {
         let mut rtnl = Rtnl::open().unwrap();
         let lo = IfIndex::new(1).unwrap();
         assert_eq!(read(&mut rtnl, lo, 0).unwrap(), None);
-        let told = read(&mut rtnl, IfIndex::new(1 << 30).unwrap(), 0).unwrap_err();
-        assert_eq!(told.errno(), Some(nix::errno::Errno::ENODEV), "{told}");
+        let error = read(&mut rtnl, IfIndex::new(1 << 30).unwrap(), 0).unwrap_err();
+        assert_eq!(error.errno(), Some(nix::errno::Errno::ENODEV), "{error}");
         // The socket goes on after a refusal.
         assert_eq!(read(&mut rtnl, lo, 0).unwrap(), None);
     }

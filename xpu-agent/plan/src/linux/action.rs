@@ -216,7 +216,7 @@ impl Step {
 
     /// Whether it is done for BridgePorts alone.
     #[must_use]
-    pub fn is_a_ports(&self) -> bool {
+    pub fn is_only_for_bridge_ports(&self) -> bool {
         let of_port =
             |owner: &Mark| matches!(owner, Mark::Object(key) if key.kind == Kind::BridgePort);
         self.owners.iter().all(of_port)

@@ -63,7 +63,7 @@ impl LinuxPlan {
     /// the netdevs behind BridgePorts it wants to know nothing.
     #[must_use]
     pub fn is_news_to_frr(&self) -> bool {
-        !self.steps.iter().all(Step::is_a_ports)
+        !self.steps.iter().all(Step::is_only_for_bridge_ports)
     }
 
     /// How many actions it has.

@@ -112,12 +112,12 @@ impl Left {
             let Err(reason) = &outcome.result else {
                 continue;
             };
-            let told = || format!("can't {}: {reason}", outcome.step.action);
+            let failure = || format!("can't {}: {reason}", outcome.step.action);
             for owner in &outcome.step.owners {
-                failures.entry(owner.clone()).or_insert_with(told);
+                failures.entry(owner.clone()).or_insert_with(failure);
             }
             if let Some(device) = outcome.step.action.device() {
-                broken.entry(device.clone()).or_insert_with(told);
+                broken.entry(device.clone()).or_insert_with(failure);
             }
         }
         Self {

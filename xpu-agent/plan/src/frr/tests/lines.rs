@@ -7,7 +7,7 @@ fn the_lines_of_a_node_with_one_tenant() {
     let (node, mut intent) = (node(true), Intent::default());
     reshape(&mut intent, &[Some((Some(500), true)), None, None]);
     let plan = plan(&given(&intent, &node), &Observed::default());
-    let told: Vec<_> = plan.commands.iter().map(|it| it.line.to_string()).collect();
+    let planned: Vec<_> = plan.commands.iter().map(|it| it.line.to_string()).collect();
     let expected = "\
 zebra: vrf vrf-0 / vni 5000
 bgpd: router bgp 65001 vrf vrf-0 / neighbor svi-100 peer-group
@@ -38,7 +38,7 @@ bgpd: router bgp 65001 vrf vrf-0 / address-family ipv6 unicast / redistribute st
 bgpd: router bgp 65001 vrf vrf-0 / address-family l2vpn evpn / advertise ipv4 unicast
 bgpd: router bgp 65001 vrf vrf-0 / address-family l2vpn evpn / advertise ipv6 unicast
 bgpd: router bgp 65001 vrf vrf-0 / address-family l2vpn evpn / rd 10.255.100.1:1001";
-    assert_eq!(told.join("\n"), expected);
+    assert_eq!(planned.join("\n"), expected);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_new_vni_waits_until_frr_has_let_go_of_the_old_one() {
     reshape(&mut intent, &[Some((Some(501), false)), None, None]);
     let inputs = given(&intent, &node);
     pass(&inputs, &mut observed);
-    let told = |observed: &Observed| -> Vec<String> {
+    let planned = |observed: &Observed| -> Vec<String> {
         let commands = plan(&inputs, observed).commands;
         commands.iter().map(Command::text).collect()
     };
@@ -91,7 +91,10 @@ fn a_new_vni_waits_until_frr_has_let_go_of_the_old_one() {
         router_mac: None,
     };
     in_zebra.l3vnis.insert("vrf-0".parse().unwrap(), l3);
-    assert_eq!((told(&in_zebra), state(&in_zebra)), (vec![], waits.clone()));
+    assert_eq!(
+        (planned(&in_zebra), state(&in_zebra)),
+        (vec![], waits.clone())
+    );
     let mut in_bgpd = observed.clone();
     let bgp = BgpVni {
         is_l3: true,
@@ -99,8 +102,8 @@ fn a_new_vni_waits_until_frr_has_let_go_of_the_old_one() {
         ..BgpVni::default()
     };
     in_bgpd.bgp_vnis.insert(Vni::try_from(5000).unwrap(), bgp);
-    assert_eq!((told(&in_bgpd), state(&in_bgpd)), (vec![], waits));
-    assert_eq!(told(&observed), ["vni 5010"]);
+    assert_eq!((planned(&in_bgpd), state(&in_bgpd)), (vec![], waits));
+    assert_eq!(planned(&observed), ["vni 5010"]);
 }
 
 /// What a peer is activated in, and what it is told of the VTEP.
@@ -202,12 +205,12 @@ fn what_frr_still_has_is_among_the_facts() {
         Some(up),
         "deleted, and not told"
     );
-    let told = |intent: &Intent, observed: &mut Observed| -> Vec<String> {
+    let planned = |intent: &Intent, observed: &mut Observed| -> Vec<String> {
         let plan = plan(&given(intent, &node), observed);
         apply(observed, &plan);
         plan.commands.iter().map(Command::text).collect()
     };
-    assert_eq!(told(&intent, &mut observed), ["no vni 5000"]);
+    assert_eq!(planned(&intent, &mut observed), ["no vni 5000"]);
     let mut in_zebra = observed.clone();
     let l3 = L3Vni {
         vni: Vni::try_from(5000).unwrap(),
@@ -225,7 +228,7 @@ fn what_frr_still_has_is_among_the_facts() {
     };
     assert_eq!(in_frr(&intent, &observed), Some(instance));
     assert_eq!(
-        told(&intent, &mut observed),
+        planned(&intent, &mut observed),
         ["no router bgp 65001 vrf vrf-0"]
     );
     assert_eq!(in_frr(&intent, &observed), None);
@@ -241,15 +244,15 @@ fn a_vni_is_not_taken_before_its_last_vrf_has_given_it_up() {
     intent.update(id("vrf-1"), spec(5002), &rules()).unwrap();
     intent.update(id("vrf-0"), spec(5001), &rules()).unwrap();
     intent.create(id("vrf-2"), spec(5000), &rules()).unwrap();
-    let told = |observed: &Observed| -> Vec<String> {
+    let planned = |observed: &Observed| -> Vec<String> {
         let plan = plan(&given(&intent, &node), observed);
         let zebra = plan.commands.iter();
         let zebra = zebra.filter(|it| it.line.daemon == Daemon::Zebra);
         zebra.map(Command::text).collect()
     };
-    assert_eq!(told(&observed), ["no vni 5000", "no vni 5001"]);
+    assert_eq!(planned(&observed), ["no vni 5000", "no vni 5001"]);
     pass(&given(&intent, &node), &mut observed);
-    assert_eq!(told(&observed), ["vni 5001", "vni 5002", "vni 5000"]);
+    assert_eq!(planned(&observed), ["vni 5001", "vni 5002", "vni 5000"]);
 }
 
 #[rstest::rstest]
@@ -270,8 +273,8 @@ fn only_an_external_router_gets_as_override(#[case] remote: u32, #[case] expecte
         ..Observed::default()
     };
     let inputs = given(&intent, &node);
-    let told = plan(&inputs, &observed).commands;
-    let overrides = told.iter().any(|it| it.text().ends_with(" as-override"));
+    let planned = plan(&inputs, &observed).commands;
+    let overrides = planned.iter().any(|it| it.text().ends_with(" as-override"));
     assert_eq!(overrides, expected);
     pass(&inputs, &mut observed);
     let report = report(&inputs, &observed, &[]);
@@ -291,10 +294,10 @@ fn of_a_removed_svi_the_peer_group_goes_last() {
     }
     reshape(&mut intent, &[Some((Some(500), false)), None, None]);
     let inputs = given(&intent, &node);
-    let told = plan(&inputs, &observed).commands;
-    let told: Vec<_> = told.iter().map(Command::text).collect();
-    assert_eq!(told.len(), 8, "{told:#?}");
-    assert_eq!(told[7], "no neighbor svi-100 peer-group");
+    let planned = plan(&inputs, &observed).commands;
+    let planned: Vec<_> = planned.iter().map(Command::text).collect();
+    assert_eq!(planned.len(), 8, "{planned:#?}");
+    assert_eq!(planned[7], "no neighbor svi-100 peer-group");
     pass(&inputs, &mut observed);
     let left = observed.config.lines.iter();
     assert_eq!(left.filter(|it| it.text.contains("svi-100")).count(), 0);
@@ -316,16 +319,17 @@ fn fixed_route_targets_are_an_l2vnis_too() {
         &observed,
         &Config::default(),
     );
-    let told = |inputs: &Inputs<'_>, observed: &Observed| -> Vec<String> {
-        let told = plan(inputs, observed).commands;
-        told.iter()
+    let planned = |inputs: &Inputs<'_>, observed: &Observed| -> Vec<String> {
+        let planned = plan(inputs, observed).commands;
+        planned
+            .iter()
             .map(|it| format!("{} / {}", it.line.path.join(" / "), it.text()))
             .collect()
     };
     let family = "router bgp 65001 / address-family l2vpn evpn";
     let expected = ["export", "import"]
         .map(|way| format!("{family} / vni 100 / route-target {way} 65000:100"));
-    assert_eq!(told(&given(&intent, &node), &observed), expected);
+    assert_eq!(planned(&given(&intent, &node), &observed), expected);
     let text = startup::merge(&given(&intent, &node), &observed, "").text;
     assert!(
         text.contains(
@@ -341,7 +345,10 @@ fn fixed_route_targets_are_an_l2vnis_too() {
         made: &account,
         ..given(&intent, &node)
     };
-    assert_eq!(told(&inputs, &observed), [format!("{family} / no vni 100")]);
+    assert_eq!(
+        planned(&inputs, &observed),
+        [format!("{family} / no vni 100")]
+    );
     pass(&inputs, &mut observed);
     assert_eq!(observed.config, without);
 }
@@ -370,7 +377,7 @@ fn the_datacenter_profile_does_not_show_its_defaults() {
 fn timers_that_frr_does_not_show_are_not_told_for_ever(
     #[case] profile: &str,
     #[case] (keepalive, hold): (u16, u16),
-    #[case] told: Option<&str>,
+    #[case] planned: Option<&str>,
 ) {
     let (mut node, intent, mut observed) = (node(true), Intent::default(), Observed::default());
     let bgp = node.bgp.as_mut().unwrap();
@@ -379,10 +386,10 @@ fn timers_that_frr_does_not_show_are_not_told_for_ever(
     lines.insert(Line::new(Daemon::Bgpd, &[], profile));
     let timers = |observed: &Observed| {
         let plan = plan(&given(&intent, &node), observed);
-        let mut told = plan.commands.iter().map(Command::text);
-        told.find(|text| text.starts_with("timers bgp "))
+        let mut planned = plan.commands.iter().map(Command::text);
+        planned.find(|text| text.starts_with("timers bgp "))
     };
-    assert_eq!(timers(&observed).as_deref(), told);
+    assert_eq!(timers(&observed).as_deref(), planned);
     // Other timers that stand there are replaced, by the profile's too.
     let other = Line::new(Daemon::Bgpd, &["router bgp 65001"], "timers bgp 1 3");
     observed.config.lines.insert(other);

@@ -51,9 +51,9 @@ fn what_the_settings_no_longer_give_goes_and_an_operators_stays(
         made: &account,
         ..given(&intent, &node)
     };
-    let told: Vec<_> = plan(&inputs, &observed).commands;
-    let told: Vec<_> = told.iter().map(Command::text).collect();
-    assert_eq!(told, expected);
+    let planned: Vec<_> = plan(&inputs, &observed).commands;
+    let planned: Vec<_> = planned.iter().map(Command::text).collect();
+    assert_eq!(planned, expected);
     let account = made(&inputs, &observed, &Config::default());
     assert_eq!(
         account.contains(&theirs("neighbor 10.254.1.1 remote-as 65002")),
@@ -142,13 +142,13 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
         ..given(&intent, &node)
     };
     assert_eq!(plan(&inputs, &observed), FrrPlan::default());
-    let told = report(&inputs, &observed, &[]);
+    let reported = report(&inputs, &observed, &[]);
     // A retry would find the same.
-    assert_eq!(told.node, [""; 0]);
-    let told = told.notices.concat();
+    assert_eq!(reported.node, [""; 0]);
+    let reported = reported.notices.concat();
     assert!(
-        told.contains("bgp.asn is 65002 and FRR runs `router bgp 65001`"),
-        "{told}"
+        reported.contains("bgp.asn is 65002 and FRR runs `router bgp 65001`"),
+        "{reported}"
     );
     // Vrfs come and go in the AS that runs.
     reshape(&mut intent, &[None, Some((Some(501), true)), None]);
@@ -289,13 +289,13 @@ fn another_as_that_frr_is_about_to_load_is_not_kept_out() {
         .lines
         .extend(saved.config().lines.iter().cloned());
     assert!(report(&inputs, &observed, &[]).notices[0].contains("FRR runs `router bgp 65001`"));
-    let told = in_bgpd(&observed);
+    let planned = in_bgpd(&observed);
     assert!(
-        !told.is_empty()
-            && told
+        !planned.is_empty()
+            && planned
                 .iter()
                 .all(|it| it.contains("router bgp 65001 vrf vrf-0")),
-        "{told:#?}"
+        "{planned:#?}"
     );
 }
 

@@ -214,8 +214,8 @@ fn a_vni_counts_on_our_device_only(
             state => state.reason().unwrap().to_owned(),
         })
     };
-    let told = word(&intent).unwrap();
-    assert!(told.contains(live), "{told}");
+    let reason = word(&intent).unwrap();
+    assert!(reason.contains(live), "{reason}");
     intent.delete::<LogicalBridgeSpec>(&id("net-0")).unwrap();
     assert_eq!(word(&intent).is_some(), is_waited_for);
 }

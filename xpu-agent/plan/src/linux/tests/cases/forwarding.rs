@@ -22,30 +22,30 @@ fn a_node_keeps_the_default_route_that_a_router_advertised() {
     let plan = kernel.pass(&inputs(&nobody, &node)).unwrap();
     assert!(!words(&plan.steps).contains(&FORWARD.to_owned()));
     let observed = kernel.observe(&inputs(&nobody, &node));
-    let told = report(&inputs(&nobody, &node), &observed, &[]);
-    let [notice] = &told.notices[..] else {
-        panic!("{told:?}");
+    let reported = report(&inputs(&nobody, &node), &observed, &[]);
+    let [notice] = &reported.notices[..] else {
+        panic!("{reported:?}");
     };
     assert!(
         notice.contains("`sysctl net.ipv6.conf.eth0.accept_ra=2`"),
         "{notice}"
     );
-    assert!(!told.wants_retry(), "{told:?}");
+    assert!(!reported.wants_retry(), "{reported:?}");
 
     // Who needs it says so, and has all the rest.
     let tenant = tenant();
     kernel.pass(&inputs(&tenant, &node)).unwrap();
     let observed = kernel.observe(&inputs(&tenant, &node));
-    let told = report(&inputs(&tenant, &node), &observed, &[]);
-    let Some(State::Refused(reason)) = state(&told, xpu_model::Kind::Svi, "gate-a") else {
-        panic!("{told:?}");
+    let reported = report(&inputs(&tenant, &node), &observed, &[]);
+    let Some(State::Refused(reason)) = state(&reported, xpu_model::Kind::Svi, "gate-a") else {
+        panic!("{reported:?}");
     };
     assert!(reason.contains("eth0"), "{reason}");
     for (kind, name) in [
         (xpu_model::Kind::Vrf, "blue"),
         (xpu_model::Kind::BridgePort, "port1"),
     ] {
-        assert_eq!(state(&told, kind, name), Some(State::Success));
+        assert_eq!(state(&reported, kind, name), Some(State::Success));
     }
 
     // accept_ra is 2 now: the route stays.
@@ -53,9 +53,9 @@ fn a_node_keeps_the_default_route_that_a_router_advertised() {
     let plan = kernel.pass(&inputs(&tenant, &node)).unwrap();
     assert_eq!(words(&plan.steps), [FORWARD]);
     let observed = kernel.observe(&inputs(&tenant, &node));
-    let told = report(&inputs(&tenant, &node), &observed, &[]);
-    assert!(told.notices.is_empty(), "{told:?}");
-    let gateway = state(&told, xpu_model::Kind::Svi, "gate-a");
+    let reported = report(&inputs(&tenant, &node), &observed, &[]);
+    assert!(reported.notices.is_empty(), "{reported:?}");
+    let gateway = state(&reported, xpu_model::Kind::Svi, "gate-a");
     assert_eq!(gateway, Some(State::Success));
 }
 
@@ -71,8 +71,8 @@ fn what_a_tenant_advertises_does_not_count() {
     observed.advertised.insert(named("svi-10"));
     let plan = plan(&inputs(&tenant, &node), &observed);
     assert_eq!(words(&plan.steps), [FORWARD]);
-    let told = report(&inputs(&tenant, &node), &observed, &[]);
-    assert!(told.notices.is_empty(), "{told:?}");
+    let reported = report(&inputs(&tenant, &node), &observed, &[]);
+    assert!(reported.notices.is_empty(), "{reported:?}");
 }
 
 #[test]
@@ -87,10 +87,10 @@ fn a_filter_that_our_devices_cannot_set_aside_is_told_once_it_matters() {
     };
     assert!(notices(&nobody, true).is_empty());
     assert!(notices(&tenant, false).is_empty());
-    let told = notices(&tenant, true);
-    assert_eq!(told.len(), 1);
+    let reported = notices(&tenant, true);
+    assert_eq!(reported.len(), 1);
     assert!(
-        told[0].contains("`sysctl net.ipv4.conf.all.rp_filter=0`"),
-        "{told:?}"
+        reported[0].contains("`sysctl net.ipv4.conf.all.rp_filter=0`"),
+        "{reported:?}"
     );
 }

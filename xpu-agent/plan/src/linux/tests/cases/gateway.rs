@@ -40,13 +40,16 @@ fn an_entry_that_stays_is_removed_though_its_network_is_deleted_too() {
     kernel.apply(&refused).unwrap();
 
     // The network's own part is done, and the entry is known by its number alone.
-    let told = report(
+    let reported = report(
         &inputs(&intent, &node),
         &kernel.observe(&inputs(&intent, &node)),
         &[],
     );
-    assert_eq!(state(&told, xpu_model::Kind::LogicalBridge, "net-a"), None);
-    assert!(state(&told, xpu_model::Kind::Svi, "gate-a").is_some());
+    assert_eq!(
+        state(&reported, xpu_model::Kind::LogicalBridge, "net-a"),
+        None
+    );
+    assert!(state(&reported, xpu_model::Kind::Svi, "gate-a").is_some());
     intent.collect::<LogicalBridgeSpec>(&id("net-a"), generation);
     kernel.pass(&inputs(&intent, &node)).unwrap();
     assert!(kernel.0.fdb.is_empty(), "{:?}", kernel.0.fdb);

@@ -56,10 +56,10 @@ impl World {
             frr,
         };
         let plan = self.kernel.pass(&inputs).unwrap();
-        let told = report(&inputs, &self.kernel.observe(&inputs), &[]);
+        let reported = report(&inputs, &self.kernel.observe(&inputs), &[]);
         (
             words(&plan.steps),
-            state(&told, xpu_model::Kind::Vrf, "blue"),
+            state(&reported, xpu_model::Kind::Vrf, "blue"),
         )
     }
 
@@ -168,9 +168,9 @@ fn who_takes_the_vni_waits_for_it() {
         node: &world.node,
         frr: &facts,
     };
-    let told = report(&inputs, &world.kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &world.kernel.observe(&inputs), &[]);
     assert_eq!(
-        state(&told, xpu_model::Kind::LogicalBridge, "net-a"),
+        state(&reported, xpu_model::Kind::LogicalBridge, "net-a"),
         waits("vni 10000 of vrf blue").1
     );
     world.pass(&blue(None, None, true));
@@ -205,9 +205,9 @@ fn the_vtep_of_a_vrf_stays_as_long() {
         node: &world.node,
         frr: &holds,
     };
-    let told = report(&inputs, &world.kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &world.kernel.observe(&inputs), &[]);
     assert_eq!(
-        state(&told, xpu_model::Kind::LogicalBridge, "net-a"),
+        state(&reported, xpu_model::Kind::LogicalBridge, "net-a"),
         waits("vni 10000 of vrf blue").1
     );
     world

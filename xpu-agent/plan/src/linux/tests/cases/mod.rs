@@ -353,11 +353,11 @@ fn an_l3vni_waits_for_frr_and_says_so() {
     };
     kernel.pass(&inputs).unwrap();
     assert!(!kernel.0.links.contains_key(&named("l3-1")));
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     let waits = State::Pending("waits for FRR to know vrf blue with vni 10000".to_owned());
-    assert_eq!(state(&told, xpu_model::Kind::Vrf, "blue"), Some(waits));
+    assert_eq!(state(&reported, xpu_model::Kind::Vrf, "blue"), Some(waits));
     assert_eq!(
-        state(&told, xpu_model::Kind::Svi, "gate-a"),
+        state(&reported, xpu_model::Kind::Svi, "gate-a"),
         Some(State::Success)
     );
 
@@ -372,9 +372,9 @@ fn an_l3vni_waits_for_frr_and_says_so() {
         words(&plan.steps).last().map(String::as_str),
         Some("set l3-1 up")
     );
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     assert_eq!(
-        state(&told, xpu_model::Kind::Vrf, "blue"),
+        state(&reported, xpu_model::Kind::Vrf, "blue"),
         Some(State::Success)
     );
 }
@@ -389,17 +389,17 @@ fn a_port_comes_up_when_its_netdev_does() {
     };
     let mut kernel = Kernel::default();
     kernel.pass(&inputs).unwrap();
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     let waits = State::Pending("netdev port1 isn't there yet".to_owned());
     assert_eq!(
-        state(&told, xpu_model::Kind::BridgePort, "port1"),
+        state(&reported, xpu_model::Kind::BridgePort, "port1"),
         Some(waits)
     );
     kernel.0.links.extend(with_port().0.links);
     kernel.pass(&inputs).unwrap();
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     assert_eq!(
-        state(&told, xpu_model::Kind::BridgePort, "port1"),
+        state(&reported, xpu_model::Kind::BridgePort, "port1"),
         Some(State::Success)
     );
 }
@@ -423,12 +423,12 @@ fn a_kernel_without_ipv6_gets_none_and_it_is_told() {
         |word: &String| word.contains("IPv6") || word.contains("ipv6") || word.contains("::");
     let words = words(&plan.steps);
     assert!(!words.iter().any(ipv6), "{words:#?}");
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     let reason = "fd00:10::1/64 is not available: this kernel has no IPv6; start it without \
                   ipv6.disable=1";
-    let svi = state(&told, xpu_model::Kind::Svi, "gate-a");
+    let svi = state(&reported, xpu_model::Kind::Svi, "gate-a");
     assert_eq!(svi, Some(State::Refused(reason.to_owned())));
-    let vrf = state(&told, xpu_model::Kind::Vrf, "blue");
+    let vrf = state(&reported, xpu_model::Kind::Vrf, "blue");
     assert_eq!(vrf, Some(State::Success));
 }
 
@@ -455,22 +455,25 @@ fn a_failure_is_told_to_whom_it_concerns_until_it_is_mended() {
         step: failing[0].clone(),
         result: Err("no room".to_owned()),
     };
-    let told = report(
+    let reported = report(
         &inputs,
         &kernel.observe(&inputs),
         std::slice::from_ref(&outcome),
     );
     let expected = State::Error("can't add 10.0.10.1/24 to svi-10: no room".to_owned());
-    assert_eq!(state(&told, xpu_model::Kind::Svi, "gate-a"), Some(expected));
     assert_eq!(
-        state(&told, xpu_model::Kind::Vrf, "blue"),
+        state(&reported, xpu_model::Kind::Svi, "gate-a"),
+        Some(expected)
+    );
+    assert_eq!(
+        state(&reported, xpu_model::Kind::Vrf, "blue"),
         Some(State::Success)
     );
-    assert_eq!((told.planned, told.failed), (1, 1));
+    assert_eq!((reported.planned, reported.failed), (1, 1));
     kernel.pass(&inputs).unwrap();
-    let told = report(&inputs, &kernel.observe(&inputs), &[outcome]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[outcome]);
     assert_eq!(
-        state(&told, xpu_model::Kind::Svi, "gate-a"),
+        state(&reported, xpu_model::Kind::Svi, "gate-a"),
         Some(State::Success)
     );
 }

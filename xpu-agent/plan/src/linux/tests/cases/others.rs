@@ -37,9 +37,9 @@ fn a_foreign_device_in_the_way_is_left_alone_and_told(
     let before = kernel.0.links[&named(name)].clone();
     kernel.pass(&inputs).unwrap();
     assert_eq!(kernel.0.links[&named(name)], before);
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     assert_eq!(
-        state(&told, of, object),
+        state(&reported, of, object),
         Some(State::Refused(reason.to_owned()))
     );
 }
@@ -106,11 +106,11 @@ fn a_netdev_that_the_node_uses_is_no_port(#[case] used: &str) {
     let before = kernel.0.links[&port].clone();
     kernel.pass(&inputs).unwrap();
     assert_eq!(kernel.0.links[&port], before);
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     let reason = format!(
         "netdev port1 is in use by the node: it {used}; name the port's own netdev, or free this one"
     );
-    let state = state(&told, xpu_model::Kind::BridgePort, "port1");
+    let state = state(&reported, xpu_model::Kind::BridgePort, "port1");
     // Of routes no event comes through, so the agent looks again by itself.
     let expected = match used {
         "has routes" => State::Error(reason),
@@ -168,11 +168,14 @@ fn of_two_ports_with_one_netdev_the_first_keeps_it() {
         frr: &frr,
     };
     assert!(plan(&inputs, &kernel.observe(&inputs)).is_empty());
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     let kind = xpu_model::Kind::BridgePort;
-    assert_eq!(state(&told, kind, "port1"), Some(State::Success));
+    assert_eq!(state(&reported, kind, "port1"), Some(State::Success));
     let taken = "netdev port1 is bridgePorts/port1's; give each port its own".to_owned();
-    assert_eq!(state(&told, kind, "a-port"), Some(State::Refused(taken)));
+    assert_eq!(
+        state(&reported, kind, "a-port"),
+        Some(State::Refused(taken))
+    );
 }
 
 #[test]
@@ -190,8 +193,8 @@ fn an_alias_on_a_vf_makes_it_nobodys() {
     kernel.0.links.get_mut(&named("port1")).unwrap().mark = Some("xpu:node".parse().unwrap());
     kernel.pass(&inputs).unwrap();
     assert_eq!(kernel.0.links[&named("vf0")], home);
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
-    let port = state(&told, xpu_model::Kind::BridgePort, "port1");
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
+    let port = state(&reported, xpu_model::Kind::BridgePort, "port1");
     assert_eq!(port, Some(State::Success));
 }
 
@@ -211,15 +214,15 @@ fn a_foreign_vrf_with_our_table_takes_nothing_down() {
     let before = kernel.clone();
     assert_eq!(words(&kernel.pass(&inputs).unwrap().steps), [""; 0]);
     assert_eq!(kernel, before);
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
-    let Some(State::Refused(reason)) = state(&told, xpu_model::Kind::Vrf, "blue") else {
-        panic!("{told:?}");
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
+    let Some(State::Refused(reason)) = state(&reported, xpu_model::Kind::Vrf, "blue") else {
+        panic!("{reported:?}");
     };
     assert!(
         reason.contains("table 1001 belongs to the VRF device theirs"),
         "{reason}"
     );
-    let svi = state(&told, xpu_model::Kind::Svi, "gate-a");
+    let svi = state(&reported, xpu_model::Kind::Svi, "gate-a");
     assert_eq!(svi, Some(State::Success));
     // Nothing new is made in it either.
     let l3 = crate::ownership::l3_device(intent.vrfs[&id("blue")].allocation.l3_vlan);
@@ -231,8 +234,8 @@ fn a_foreign_vrf_with_our_table_takes_nothing_down() {
     for device in &made {
         assert!(!kernel.0.links.contains_key(device), "{device}");
     }
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
-    let svi = state(&told, xpu_model::Kind::Svi, "gate-a");
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
+    let svi = state(&reported, xpu_model::Kind::Svi, "gate-a");
     assert!(matches!(svi, Some(State::Refused(_))), "{svi:?}");
     // Without ours there is nothing to keep, and nothing is made.
     let mut kernel = with_port();
@@ -266,8 +269,8 @@ fn a_changed_port_keeps_the_netdev_it_was_first_to_have() {
     };
     let mut kernel = with_port();
     kernel.pass(&inputs).unwrap();
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
-    let of = |name| state(&told, xpu_model::Kind::BridgePort, name).unwrap();
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
+    let of = |name| state(&reported, xpu_model::Kind::BridgePort, name).unwrap();
     assert_eq!(of("port1"), State::Success);
     assert!(
         of("port2")
@@ -298,13 +301,13 @@ fn rules_are_not_ordered_around_somebodys() {
         "look IPv6 destinations up in VRFs before the node's own"
     );
     assert_eq!(words(&kernel.pass(&inputs).unwrap().steps), [""; 0]);
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     // A retry would find the same.
-    assert!(!told.wants_retry(), "{told:?}");
-    let told = told.notices;
-    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(!reported.wants_retry(), "{reported:?}");
+    let reported = reported.notices;
+    assert_eq!(reported.len(), 1, "{reported:?}");
     assert!(
-        told[0].contains("IPv4") && told[0].contains("the rule 100"),
-        "{told:?}"
+        reported[0].contains("IPv4") && reported[0].contains("the rule 100"),
+        "{reported:?}"
     );
 }

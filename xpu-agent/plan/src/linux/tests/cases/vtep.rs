@@ -58,10 +58,10 @@ fn a_vni_needs_the_nodes_vtep(
         node: &node,
         frr: &FrrFacts::Unmanaged,
     };
-    let told = report(&inputs, &Kernel::default().observe(&inputs), &[]);
+    let reported = report(&inputs, &Kernel::default().observe(&inputs), &[]);
     let expected = Some(State::Refused(reason.to_owned()));
     assert_eq!(
-        state(&told, xpu_model::Kind::LogicalBridge, "net-a"),
+        state(&reported, xpu_model::Kind::LogicalBridge, "net-a"),
         expected
     );
 }
@@ -99,11 +99,11 @@ fn an_objects_vtep_serves_where_the_node_has_none() {
         frr: &FrrFacts::Unmanaged,
     };
     assert!(plan(&inputs, &kernel.observe(&inputs)).is_empty());
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     let kind = xpu_model::Kind::LogicalBridge;
-    assert_eq!(state(&told, kind, "net-b"), Some(State::Success));
+    assert_eq!(state(&reported, kind, "net-b"), Some(State::Success));
     assert!(matches!(
-        state(&told, kind, "net-a"),
+        state(&reported, kind, "net-a"),
         Some(State::Refused(_))
     ));
 }
@@ -119,7 +119,7 @@ fn a_vtep_whose_address_is_nowhere_is_told() {
     let mut kernel = with_port();
     kernel.0.links.insert(named("lo"), dummy());
     kernel.pass(&inputs).unwrap();
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
     let absent = State::Refused(
         "no device of this node has the VTEP's address 192.0.2.1; add it (`ip addr add \
          192.0.2.1/32 dev lo`), or correct the VTEP"
@@ -129,12 +129,12 @@ fn a_vtep_whose_address_is_nowhere_is_told() {
         (xpu_model::Kind::LogicalBridge, "net-a"),
         (xpu_model::Kind::Vrf, "blue"),
     ] {
-        assert_eq!(state(&told, kind, name), Some(absent.clone()), "{name}");
+        assert_eq!(state(&reported, kind, name), Some(absent.clone()), "{name}");
     }
     kernel.0.links.insert(named("lo"), loopback());
     assert!(plan(&inputs, &kernel.observe(&inputs)).is_empty());
-    let told = report(&inputs, &kernel.observe(&inputs), &[]);
-    let bridge = state(&told, xpu_model::Kind::LogicalBridge, "net-a");
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
+    let bridge = state(&reported, xpu_model::Kind::LogicalBridge, "net-a");
     assert_eq!(bridge, Some(State::Success));
 }
 
@@ -175,8 +175,8 @@ fn a_device_of_the_nodes_that_is_down_or_gone_is_told(
         result: Err("no room".to_owned()),
     };
     let outcomes = if fails { vec![outcome] } else { Vec::new() };
-    let told = report(&inputs, &observed, &outcomes);
-    let wrong: Vec<_> = told
+    let reported = report(&inputs, &observed, &outcomes);
+    let wrong: Vec<_> = reported
         .objects
         .iter()
         .filter(|(_, component)| component.state != State::Success)
