@@ -21,8 +21,8 @@ use xpu_plan::{
 
 use super::{AUDIT, Backend, backoff::Backoff};
 
-/// How long events alone say what became of that which is asked for one by one. Less than between
-/// any two audits, so that each of them asks.
+/// How long cached FDB answers are trusted without asking again. Shorter than the shortest jittered
+/// audit interval, so every audit asks.
 const TRUST: Duration = Duration::from_secs(AUDIT.as_secs() * 3 / 4);
 
 /// What the backend needs of a kernel.
@@ -41,23 +41,23 @@ pub trait Machine: Send + 'static {
     fn changed(&mut self) -> impl Future<Output = Result<(), FollowError>> + Send;
 }
 
-/// The kernel of the agent's network namespace.
-pub struct Kernel {
+/// The kernel of the agent's network namespace, with its events.
+pub struct FollowedLinux {
     linux: Linux,
     follower: Follower,
-    /// When everything was asked for last.
-    asked: Option<Instant>,
+    /// When everything was asked for last, FDB entries included.
+    asked_all: Option<Instant>,
 }
 
-impl Machine for Kernel {
+impl Machine for FollowedLinux {
     async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, ObserveError> {
         // Most of it is what the last plan did, which calls for no pass of its own.
-        let told = self.follower.catch_up();
-        if self.asked.is_some_and(|asked| asked.elapsed() < TRUST) {
-            return self.linux.observe_moved(inputs, told).await;
+        let moved = self.follower.catch_up();
+        if self.asked_all.is_some_and(|at| at.elapsed() < TRUST) {
+            return self.linux.observe_moved(inputs, moved).await;
         }
         let observed = self.linux.observe(inputs).await?;
-        self.asked = Some(Instant::now());
+        self.asked_all = Some(Instant::now());
         Ok(observed)
     }
 
@@ -71,7 +71,7 @@ impl Machine for Kernel {
 }
 
 /// Linux, and what the other parts of the agent are told of it.
-pub struct LinuxBackend<M = Kernel> {
+pub struct LinuxBackend<M = FollowedLinux> {
     machine: M,
     node: Arc<Node>,
     /// How ports are found, where that changes while the agent runs.
@@ -82,8 +82,8 @@ pub struct LinuxBackend<M = Kernel> {
     foreign: watch::Sender<BTreeSet<IfName>>,
     /// Counts the passes that changed something that FRR looks at: it then looks again.
     applied: watch::Sender<u64>,
-    /// What the last pass came to that could look.
-    last: PassReport,
+    /// The report of the last pass that could observe.
+    last_report: PassReport,
 }
 
 /// Why a pass came to nothing.
@@ -163,12 +163,12 @@ impl LinuxBackend {
         let follower = Follower::new()?;
         let linux = Linux::open()?;
         foreign.send_replace(steady(|| linux.foreign_devices()).await?);
-        let kernel = Kernel {
+        let machine = FollowedLinux {
             linux,
             follower,
-            asked: None,
+            asked_all: None,
         };
-        Ok(Self::over(kernel, node, facts, foreign))
+        Ok(Self::over(machine, node, facts, foreign))
     }
 
     /// The kernel, for who has another errand there.
@@ -199,7 +199,7 @@ impl<M: Machine> LinuxBackend<M> {
             facts,
             foreign,
             applied,
-            last: super::no_report_yet(),
+            last_report: super::no_report_yet(),
         }
     }
 
@@ -259,18 +259,16 @@ impl<M: Machine> LinuxBackend<M> {
         let mut report = linux::report(&inputs, &after, &outcomes);
         // Ports that are somewhere else now are no drift.
         if !has_new_ports {
-            report.repaired = linux::repaired(&outcomes, &self.last);
+            report.repaired = linux::repaired(&outcomes, &self.last_report);
         }
         Ok(report)
     }
 
     /// The node, with ports to be found as is said now, and whether that is new.
     fn node(&mut self) -> (Arc<Node>, bool) {
-        let told = self
-            .ports
-            .as_mut()
-            .map(|told| told.borrow_and_update().clone());
-        let new = told.filter(|told| *told != self.node.ports);
+        let followed = self.ports.as_mut();
+        let ports = followed.map(|ports| ports.borrow_and_update().clone());
+        let new = ports.filter(|ports| *ports != self.node.ports);
         let is_new = new.is_some();
         if let Some(ports) = new {
             self.node = Arc::new(Node {
@@ -309,7 +307,7 @@ impl<M: Machine> Backend for LinuxBackend<M> {
     async fn pass(&mut self, intent: &Arc<Intent>) -> PassReport {
         match self.try_pass(intent).await {
             Ok(report) => {
-                self.last = report.clone();
+                self.last_report = report.clone();
                 report
             }
             // What was so a moment ago is the best that is known, of the intent that it was of:
@@ -323,7 +321,7 @@ impl<M: Machine> Backend for LinuxBackend<M> {
                     planned,
                     failed,
                     repaired: 0,
-                    ..self.last.clone()
+                    ..self.last_report.clone()
                 };
                 report
                     .node

@@ -119,8 +119,8 @@ impl Follower {
         }
     }
 
-    /// Takes all that was told until now, which then completes [`Self::changed`] no more: for who
-    /// observes next, and so sees what it was about. Answers with what of the FDB it was about.
+    /// Drains pending events, so they no longer complete [`Self::changed`]. Call right before
+    /// observing. Returns which FDB entries they were about.
     pub fn catch_up(&mut self) -> Moved {
         // A socket that fails is told by `changed`.
         let _ = drain(self.socket.get_ref(), &self.counts, &mut self.moved);

@@ -9,11 +9,11 @@ mod advertised;
 mod alone;
 mod apply;
 mod fdb;
+mod features;
 mod filter;
 mod follow;
 mod neighbours;
 mod observe;
-mod probe;
 mod request;
 mod rules;
 mod sysctl;
@@ -37,23 +37,23 @@ use observe::Devices;
 
 pub use advertised::routes_at_stake;
 pub use fdb::Moved;
+pub use features::{Answer, Feature};
 pub use follow::{FollowCounts, FollowError, Follower};
 pub use neighbours::{Neighbour, Stale, StaleNeighbours};
 pub use observe::ObserveError;
-pub use probe::{Answer, Feature};
 
 /// The kernel of one network namespace: that in which [`Linux::open`] was called.
 #[derive(Debug, Clone)]
 pub struct Linux {
     /// One pass at a time uses it.
-    kernel: Arc<Mutex<Kernel>>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 /// The indexes of devices, by name.
 type Indexes = BTreeMap<IfName, IfIndex>;
 
 #[derive(Debug)]
-struct Kernel {
+struct Inner {
     rtnl: Rtnl,
     /// What the last observation found: a plan is about these devices, whoever has their names
     /// by the time that it is applied.
@@ -62,7 +62,7 @@ struct Kernel {
     fdb: Known,
 }
 
-impl Kernel {
+impl Inner {
     fn note(&mut self, devices: &Devices) {
         let names = devices.names.iter();
         let index = |(index, name): (&u32, &IfName)| Some((name.clone(), IfIndex::new(*index)?));
@@ -86,14 +86,14 @@ impl Linux {
     pub fn open() -> Result<Self, RtnlError> {
         let rtnl = Rtnl::open()?;
         rtnl.strict()?;
-        let kernel = Kernel {
+        let inner = Inner {
             rtnl,
             seen: Indexes::new(),
             gateways: Gateways::default(),
             fdb: Known::default(),
         };
         Ok(Self {
-            kernel: Arc::new(Mutex::new(kernel)),
+            inner: Arc::new(Mutex::new(inner)),
         })
     }
 
@@ -102,9 +102,9 @@ impl Linux {
     /// # Errors
     /// [`RtnlError`] when the kernel refuses, or its answer can't be read.
     pub async fn foreign_devices(&self) -> Result<BTreeSet<IfName>, RtnlError> {
-        let look = |kernel: &mut Kernel| {
-            let devices = observe::devices(&mut kernel.rtnl)?;
-            kernel.note(&devices);
+        let look = |inner: &mut Inner| {
+            let devices = observe::devices(&mut inner.rtnl)?;
+            inner.note(&devices);
             Ok::<_, RtnlError>(devices.links)
         };
         let links = self.blocking(look).await?;
@@ -130,41 +130,41 @@ impl Linux {
         inputs: &Inputs<'_>,
         moved: Moved,
     ) -> Result<Observed, ObserveError> {
-        let look = move |kernel: &mut Kernel| {
+        let look = move |inner: &mut Inner| {
             // At once: what was told is told once, whatever becomes of this observation.
-            kernel.fdb.forget(&moved);
-            let devices = observe::devices(&mut kernel.rtnl)?;
-            kernel.note(&devices);
-            observe::observe(&mut kernel.rtnl, devices)
+            inner.fdb.forget(&moved);
+            let devices = observe::devices(&mut inner.rtnl)?;
+            inner.note(&devices);
+            observe::observe(&mut inner.rtnl, devices)
         };
         let observed = self.blocking(look).await?;
         let probes = Probes::new(inputs, &observed.links);
-        let ask = move |kernel: &mut Kernel| {
-            let Kernel {
+        let ask = move |inner: &mut Inner| {
+            let Inner {
                 rtnl, seen, fdb, ..
-            } = kernel;
-            observe::probe(rtnl, seen, fdb, &probes, observed)
+            } = inner;
+            observe::observe_each(rtnl, seen, fdb, &probes, observed)
         };
         self.blocking(ask).await
     }
 
-    /// Applies a plan over the last observation, in its order. Goes on past failures and reports each; a range that the
-    /// kernel refuses is tried number by number.
+    /// Applies a plan over the last observation, in its order. Goes on past failures and reports
+    /// each; a range that the kernel refuses is tried number by number.
     pub async fn apply(&self, plan: LinuxPlan) -> Vec<Outcome> {
         let LinuxPlan { steps, holds: _ } = plan;
         if steps.is_empty() {
             return Vec::new();
         }
-        self.blocking(move |kernel| apply::apply(&mut kernel.rtnl, &kernel.seen, steps))
+        self.blocking(move |inner| apply::apply(&mut inner.rtnl, &inner.seen, steps))
             .await
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Kernel) -> T + Send + 'static,
+        work: impl FnOnce(&mut Inner) -> T + Send + 'static,
     ) -> T {
-        let kernel = self.kernel.clone();
-        let run = move || work(&mut kernel.lock().unwrap_or_else(PoisonError::into_inner));
+        let inner = self.inner.clone();
+        let run = move || work(&mut inner.lock().unwrap_or_else(PoisonError::into_inner));
         match spawn_blocking(run).await {
             Ok(done) => done,
             // The work panicked, which is a fault of ours and not of the input: it goes on

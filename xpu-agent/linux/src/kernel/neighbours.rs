@@ -173,15 +173,15 @@ impl Linux {
     /// # Errors
     /// [`RtnlError`].
     pub async fn stale_neighbours(&self) -> Result<Vec<Stale>, RtnlError> {
-        self.blocking(|kernel| {
+        self.blocking(|inner| {
             let all = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-            let found = kernel.rtnl.get("list the neighbours", all, true)?;
+            let found = inner.rtnl.get("list the neighbours", all, true)?;
             let stale = found.iter().filter_map(|message| match message {
                 RouteNetlinkMessage::NewNeighbour(found) => stale(found),
                 _ => None,
             });
             Ok(stale
-                .filter(|it| kernel.gateways.devices.contains(&it.neighbour.device))
+                .filter(|it| inner.gateways.devices.contains(&it.neighbour.device))
                 .collect())
         })
         .await
@@ -190,8 +190,8 @@ impl Linux {
     /// How long the tenant bridge keeps an address that it does not hear, if a device is that of
     /// one of our gateways.
     pub async fn ageing_behind(&self, device: IfIndex) -> Option<Duration> {
-        self.blocking(move |kernel| {
-            let Gateways { devices, ageing } = &kernel.gateways;
+        self.blocking(move |inner| {
+            let Gateways { devices, ageing } = &inner.gateways;
             ageing.filter(|_| devices.contains(&device))
         })
         .await
@@ -202,12 +202,12 @@ impl Linux {
     /// # Errors
     /// [`RtnlError`], by the first that can't be asked.
     pub async fn probe_neighbours(&self, neighbours: Vec<Neighbour>) -> Result<usize, RtnlError> {
-        self.blocking(move |kernel| {
+        self.blocking(move |inner| {
             let mut requests = Vec::new();
             for neighbour in neighbours {
                 let what = format!("look for the neighbour {}", neighbour.addr);
                 let message = RouteNetlinkMessage::GetNeighbour(ask(neighbour));
-                let found = match kernel.rtnl.get(&what, message, false) {
+                let found = match inner.rtnl.get(&what, message, false) {
                     Err(error) if is_gone(&error) => continue,
                     found => found?,
                 };
@@ -226,7 +226,7 @@ impl Linux {
                     });
                 }
             }
-            for verdict in kernel.rtnl.apply_each(&requests)? {
+            for verdict in inner.rtnl.apply_each(&requests)? {
                 match verdict {
                     Err(error) if is_gone(&error) => {}
                     verdict => verdict?,

@@ -61,7 +61,7 @@ pub(super) struct Devices {
     pub(super) accept_ra_as_host: BTreeSet<u32>,
 }
 
-/// Everything but what [`probe`] asks for.
+/// Everything but what [`observe_each`] asks for.
 pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, ObserveError> {
     let has_ipv6 = sysctl::has_ipv6().map_err(ObserveError::Settings)?;
     let may_begin =
@@ -109,8 +109,8 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
     })
 }
 
-/// What is asked one by one.
-pub(super) fn probe(
+/// What is asked for one by one.
+pub(super) fn observe_each(
     rtnl: &mut Rtnl,
     indexes: &Indexes,
     known: &mut Known,

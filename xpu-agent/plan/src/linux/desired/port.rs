@@ -117,7 +117,7 @@ impl Builder<'_> {
         let vlan = |bridge: &Arc<Object<LogicalBridgeSpec>>| (bridge.spec.vlan, entry);
         match mode {
             PortMode::TransparentTrunk => intent.live().map(vlan).collect(),
-            // Not by way of all the others, which are many.
+            // Look the named bridges up; do not scan them all.
             PortMode::Access(_) | PortMode::Trunk(_) => {
                 let named = mode.named().into_iter();
                 named.filter_map(|id| intent.get(id)).map(vlan).collect()

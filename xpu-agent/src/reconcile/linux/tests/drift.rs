@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// A kernel that does what the node's own devices ask of it.
-struct Kernel {
+struct ObedientKernel {
     observed: Arc<Mutex<Observed>>,
     events: watch::Receiver<()>,
     /// When each plan was applied, and what was made by it.
     applied: mpsc::UnboundedSender<(Instant, Vec<IfName>)>,
 }
 
-impl Machine for Kernel {
+impl Machine for ObedientKernel {
     async fn observe(&mut self, _: &Inputs<'_>) -> Result<Observed, ObserveError> {
         self.events.mark_unchanged();
         Ok(self.observed.lock().unwrap().clone())
@@ -104,7 +104,7 @@ async fn a_deleted_device_is_made_anew_at_once() {
     let observed: Arc<Mutex<Observed>> = Arc::default();
     let (events, told) = watch::channel(());
     let (applied, mut plans) = mpsc::unbounded_channel();
-    let kernel = Kernel {
+    let kernel = ObedientKernel {
         observed: observed.clone(),
         events: told,
         applied,
