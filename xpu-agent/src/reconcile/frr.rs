@@ -1,24 +1,24 @@
 //! FRR as a backend: BGP EVPN in zebra and bgpd.
+//!
+//! A pass: read frr.conf → observe → store the ledger → plan → apply → observe → report → save
+//! frr.conf. The ledger is stored before the plan is applied, so that no line is in FRR of which
+//! nobody knows whose it is; `startup.rs` has the first step and the last.
+
+mod startup;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
-use tracing::{Instrument, debug, debug_span, info};
+use tokio::sync::watch;
+use tracing::{Instrument, debug, debug_span};
 use xpu_backends::frr::{Frr, Startup, StartupError, VtyError};
 use xpu_model::{
-    Asn, IfName, Intent, Kind, Node, ObjectKey,
+    Asn, IfName, Intent, Kind, Node,
     cause::chain,
-    status::{self, Component, PassReport, State},
+    status::{self, PassReport},
 };
 use xpu_plan::{
     FrrFacts,
-    frr::{
-        self, Inputs, Line, Observed,
-        startup::{Merged, Saved},
-    },
+    frr::{self, Inputs, Line, Observed},
 };
 
 use super::Backend;
@@ -26,13 +26,10 @@ use crate::{
     store::{Ledger, LedgerError},
     telemetry::metrics::FrrMeter,
 };
+use startup::StartupFile;
 
 /// A BridgePort is the kernel's alone.
 const KINDS: &[Kind] = &[Kind::Vrf, Kind::LogicalBridge, Kind::Svi];
-
-/// From the first change that FRR's startup configuration lacks until it is written: one write
-/// serves many changes.
-const SETTLE: Duration = Duration::from_secs(5);
 
 /// How long an FRR that has just started may take to load its startup configuration. It is told
 /// nothing meanwhile: a line that comes in between locks the configuration (mgmtd), and what
@@ -50,13 +47,9 @@ pub struct Kept {
 /// The FRR of the agent's network namespace.
 pub struct FrrBackend {
     frr: Frr,
-    kept: Kept,
-    /// The startup configuration as it was read or written last.
-    saved: Arc<Saved>,
-    /// When the startup configuration, which is behind, is to be written.
-    due: Option<Instant>,
-    /// It could not be written when that was tried last.
-    unwritten: bool,
+    /// Which lines of the base BGP instance the agent put there.
+    ledger: Ledger,
+    startup: StartupFile,
     /// [`LOADING`], or what a test has instead.
     loading: Duration,
     node: Arc<Node>,
@@ -66,11 +59,11 @@ pub struct FrrBackend {
     linux: watch::Receiver<u64>,
     /// The devices that are not ours: a VRF of such a name is not ours in FRR either.
     foreign: watch::Receiver<BTreeSet<IfName>>,
-    /// The intent of the last pass, and which of its Vrfs' devices were foreign then.
-    last: Arc<Intent>,
-    /// What the last pass came to that could be made.
-    before: PassReport,
-    taken: BTreeSet<IfName>,
+    last_intent: Arc<Intent>,
+    /// The report of the last pass that could observe.
+    last_report: PassReport,
+    /// The devices of the last intent's Vrfs that were foreign then.
+    foreign_vrfs: BTreeSet<IfName>,
     /// The Vrfs' devices whose L3VNI had not reached zebra when the last pass ended.
     lost: BTreeSet<IfName>,
     meter: FrrMeter,
@@ -114,18 +107,16 @@ impl FrrBackend {
     ) -> Self {
         Self {
             frr: Frr::new(directory),
-            kept,
-            saved: Arc::default(),
-            due: None,
-            unwritten: false,
+            ledger: kept.ledger,
+            startup: StartupFile::new(kept.startup),
             loading: LOADING,
             node,
             facts,
             linux,
             foreign,
-            last: Arc::default(),
-            before: super::no_report_yet(),
-            taken: BTreeSet::new(),
+            last_intent: Arc::default(),
+            last_report: super::no_report_yet(),
+            foreign_vrfs: BTreeSet::new(),
             lost: BTreeSet::new(),
             meter,
         }
@@ -134,29 +125,29 @@ impl FrrBackend {
     async fn try_pass(&mut self, intent: &Arc<Intent>) -> Result<PassReport, Trouble> {
         self.linux.mark_unchanged();
         let foreign = self.foreign.borrow_and_update().clone();
-        self.taken = taken(intent, &foreign);
-        self.last = intent.clone();
-        let unread = self.read(intent).await.err();
+        self.foreign_vrfs = foreign_vrfs(intent, &foreign);
+        self.last_intent = intent.clone();
+        let unread = self.startup.read(intent).await.err();
         let mut given = Given {
             intent: intent.clone(),
             node: self.node.clone(),
             foreign: Arc::new(foreign),
-            made: Arc::new(self.kept.ledger.lines().clone()),
-            saved_asn: self.saved.base_asn(),
+            made: Arc::new(self.ledger.lines().clone()),
+            saved_asn: self.startup.saved().base_asn(),
             lost: Arc::new(std::mem::take(&mut self.lost)),
         };
         let observed = self.observe(&given.inputs()).await?;
         let age = self.frr.age();
         let is_young = age.is_some_and(|age| age < self.loading);
-        if is_young && !self.saved.is_loaded(&observed) {
+        if is_young && !self.startup.saved().is_loaded(&observed) {
             return Err(Trouble::Loading);
         }
-        let mut made = frr::made(&given.inputs(), &observed, self.saved.config());
+        let mut made = frr::made(&given.inputs(), &observed, self.startup.saved().config());
         if matches!(unread, Some(StartupError::Io { .. })) {
             // Nobody knows what is still in there.
             made.extend(given.made.iter().cloned());
         }
-        self.account(&made).await?;
+        self.store_ledger(&made).await?;
         given.made = Arc::new(made);
         let plan = debug_span!("plan").in_scope(|| frr::plan(&given.inputs(), &observed));
         let (outcomes, observed) = if plan.is_empty() {
@@ -174,114 +165,29 @@ impl FrrBackend {
             (outcomes, self.observe(&given.inputs()).await?)
         };
         let mut report = frr::report(&given.inputs(), &observed, &outcomes);
-        report.repaired = frr::repaired(&given.inputs(), &outcomes, &self.before);
+        report.repaired = frr::repaired(&given.inputs(), &outcomes, &self.last_report);
         // Of an FRR whose age nobody can tell, nothing is known to be lost for good.
         if age.is_some() && !is_young {
             self.lost = frr::lost(&given.inputs(), &observed);
         }
-        self.keep(&given, observed, unread, &mut report).await;
+        self.startup
+            .keep(&given, &mut self.ledger, observed, unread, &mut report)
+            .await;
         Ok(report)
     }
 
-    /// Reads FRR's startup configuration, unless it is known to be behind and not due yet.
-    async fn read(&mut self, intent: &Intent) -> Result<(), StartupError> {
-        let Some(startup) = self.kept.startup.clone() else {
-            return Ok(());
-        };
-        if self.is_settling() && !has_deleted(intent) {
+    /// Makes these the ledger's lines, on disk first.
+    async fn store_ledger(&mut self, made: &BTreeSet<Line>) -> Result<(), LedgerError> {
+        if self.ledger.lines() == made {
             return Ok(());
         }
-        let known = self.saved.clone();
-        self.saved = blocking(move || {
-            let text = startup.read()?;
-            let is_known = text == known.text();
-            Ok(if is_known {
-                known
-            } else {
-                Arc::new(Saved::new(text))
-            })
-        })
-        .await?;
-        Ok(())
-    }
-
-    fn is_settling(&self) -> bool {
-        self.due.is_some_and(|due| Instant::now() < due)
-    }
-
-    /// Makes these the lines on account, on disk first.
-    async fn account(&mut self, made: &BTreeSet<Line>) -> Result<(), LedgerError> {
-        if self.kept.ledger.lines() == made {
-            return Ok(());
-        }
-        let (mut ledger, made) = (self.kept.ledger.clone(), made.clone());
-        self.kept.ledger = blocking(move || {
+        let (mut ledger, made) = (self.ledger.clone(), made.clone());
+        self.ledger = blocking(move || {
             ledger.set(made)?;
             Ok::<_, LedgerError>(ledger)
         })
         .await?;
         Ok(())
-    }
-
-    /// Brings FRR's startup configuration to the intent when that is due, so that an FRR which
-    /// starts without the agent comes up right. Reports the trouble there is; a deleted Vrf is not
-    /// gone before it has left the file, since nobody knows its lines once it is forgotten.
-    async fn keep(
-        &mut self,
-        given: &Given,
-        running: Observed,
-        unread: Option<StartupError>,
-        report: &mut PassReport,
-    ) {
-        let Some(startup) = self.kept.startup.clone() else {
-            return;
-        };
-        if let Some(error) = unread {
-            // Read again by the loop's back-off, which a time of its own would reset.
-            self.due = None;
-            if matches!(error, StartupError::Io { .. }) {
-                let deleted = given.intent.vrfs.values().filter(|vrf| vrf.deleting);
-                wait(report, deleted.map(|vrf| vrf.key()), &chain(&error));
-            }
-            report.node.push(chain(&error));
-            return;
-        }
-        if self.is_settling() && !has_deleted(&given.intent) {
-            return;
-        }
-        let gap = self.saved.gap(&given.inputs(), &running);
-        if !gap.is_behind {
-            self.due = None;
-            self.unwritten = false;
-            return;
-        }
-        // What could not be written is tried by the loop's back-off.
-        if !self.unwritten {
-            self.due.get_or_insert_with(|| Instant::now() + SETTLE);
-            if self.is_settling() && gap.deleted.is_empty() {
-                return;
-            }
-        }
-        self.due = None;
-        let given = given.clone();
-        let mut ledger = self.kept.ledger.clone();
-        let (ledger, written) = blocking(move || {
-            let written = write(&given, &running, &startup, &mut ledger);
-            (ledger, written)
-        })
-        .await;
-        self.kept.ledger = ledger;
-        match written {
-            Ok(saved) => {
-                self.saved = saved;
-                self.unwritten = false;
-            }
-            Err(error) => {
-                wait(report, gap.deleted, &chain(&error));
-                self.unwritten = true;
-                report.node.push(chain(&error));
-            }
-        }
     }
 
     async fn observe(&mut self, inputs: &Inputs<'_>) -> Result<Observed, VtyError> {
@@ -328,35 +234,6 @@ enum Trouble {
     Loading,
 }
 
-/// Brings the startup configuration to the intent, what is put there on account first.
-fn write(
-    given: &Given,
-    running: &Observed,
-    startup: &Startup,
-    ledger: &mut Ledger,
-) -> Result<Arc<Saved>, Unwritten> {
-    // Once more: an operator may have written it meanwhile.
-    let text = startup.read()?;
-    let Merged { text: wanted, made } = frr::startup::merge(&given.inputs(), running, &text);
-    if wanted != text {
-        if *ledger.lines() != made {
-            ledger.set(made)?;
-        }
-        startup.write(&wanted)?;
-        info!("FRR's startup configuration is written");
-    }
-    Ok(Arc::new(Saved::new(wanted)))
-}
-
-/// Why the startup configuration is not written.
-#[derive(Debug, thiserror::Error)]
-enum Unwritten {
-    #[error(transparent)]
-    Startup(#[from] StartupError),
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-}
-
 /// Off the runtime's threads: files and long texts.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -367,35 +244,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// The devices of Vrfs that somebody else's devices have the names of.
-fn taken(intent: &Intent, foreign: &BTreeSet<IfName>) -> BTreeSet<IfName> {
+fn foreign_vrfs(intent: &Intent, foreign: &BTreeSet<IfName>) -> BTreeSet<IfName> {
     let devices = intent.vrfs.values().map(|vrf| &vrf.allocation.device);
     devices
         .filter(|it| foreign.contains(*it))
         .cloned()
         .collect()
-}
-
-fn has_deleted(intent: &Intent) -> bool {
-    intent.vrfs.values().any(|vrf| vrf.deleting)
-}
-
-/// Lets deleted Vrfs wait for the startup configuration.
-fn wait(report: &mut PassReport, vrfs: impl IntoIterator<Item = ObjectKey>, reason: &str) {
-    for vrf in vrfs {
-        let state = State::Pending(format!("is still in what FRR starts with: {reason}"));
-        report
-            .objects
-            .entry(vrf)
-            .or_insert_with(|| Component::new(state));
-    }
-}
-
-/// Completes at that time; pends if there is none.
-async fn at(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Backend for FrrBackend {
@@ -405,7 +259,7 @@ impl Backend for FrrBackend {
     async fn pass(&mut self, intent: &Arc<Intent>) -> PassReport {
         match self.try_pass(intent).await {
             Ok(report) => {
-                self.before = report.clone();
+                self.last_report = report.clone();
                 report
             }
             Err(error) => {
@@ -413,9 +267,7 @@ impl Backend for FrrBackend {
                 if matches!(error, Trouble::Vty(_)) {
                     self.meter.lost();
                 }
-                // What is due is armed again by a pass that can be made; till then it would only
-                // start passes and reset the loop's back-off.
-                self.due = None;
+                self.startup.disarm();
                 let concerned = frr::concerned(intent);
                 super::unknown(intent, concerned, &chain(&error))
             }
@@ -423,13 +275,15 @@ impl Backend for FrrBackend {
     }
 
     async fn dirty(&mut self) {
-        let concerns = |foreign: &BTreeSet<IfName>| taken(&self.last, foreign) != self.taken;
+        let concerns = |foreign: &BTreeSet<IfName>| {
+            foreign_vrfs(&self.last_intent, foreign) != self.foreign_vrfs
+        };
         // All arms are cancel-safe. An arm that fails is out: Linux's when its loop has stopped.
         tokio::select! {
             () = self.frr.changed() => {}
             Ok(()) = self.linux.changed() => {}
             Ok(_) = self.foreign.wait_for(concerns) => {}
-            () = at(self.due) => {}
+            () = self.startup.due() => {}
         }
     }
 }

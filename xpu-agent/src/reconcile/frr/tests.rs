@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, fs, path::Path, pin::pin, sync::Mutex};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
+    time::Instant,
 };
-use xpu_model::{VrfSpec, alloc::AllocationRules, node::BgpBase};
+use xpu_model::{VrfSpec, alloc::AllocationRules, node::BgpBase, status::State};
 use xpu_plan::VrfInFrr;
 
-use super::*;
+use super::{startup::NextWrite, *};
 use crate::{
     config::Config,
     telemetry::metrics::{Exposition, Format, Metrics},
@@ -123,6 +124,11 @@ impl Rig {
         self.backend.node = Arc::new(node);
     }
 
+    /// Whether the startup configuration is to be written at some time.
+    fn is_due(&self) -> bool {
+        matches!(self.backend.startup.next, NextWrite::Due(_))
+    }
+
     fn metrics(&self) -> String {
         self.exposition.text(Format::Prometheus).unwrap()
     }
@@ -199,13 +205,13 @@ async fn trouble_with_the_startup_configuration_is_left_to_the_back_off() {
     let intent = Arc::new(with_vrf());
     let report = rig.backend.pass(&intent).await;
     assert!(report.node.is_empty(), "{report:?}");
-    assert!(rig.backend.due.is_some(), "one write serves many changes");
-    rig.backend.due = Some(Instant::now());
+    assert!(rig.is_due(), "one write serves many changes");
+    rig.backend.startup.next = NextWrite::Due(Instant::now());
     for _ in 0..2 {
         let report = rig.backend.pass(&intent).await;
         assert!(report.wants_retry(), "{report:?}");
         assert_eq!(report.node.len(), 1, "{report:?}");
-        assert!(!rig.is_dirty().await && rig.backend.due.is_none());
+        assert!(!rig.is_dirty().await && !rig.is_due());
     }
     fs::remove_dir(&obstacle).unwrap();
     let report = rig.backend.pass(&intent).await;
@@ -218,10 +224,10 @@ async fn trouble_with_the_startup_configuration_is_left_to_the_back_off() {
     // What can't be read is no longer due either.
     fs::remove_file(rig.file()).unwrap();
     fs::create_dir(rig.file()).unwrap();
-    rig.backend.due = Some(Instant::now());
+    rig.backend.startup.next = NextWrite::Due(Instant::now());
     let report = rig.backend.pass(&intent).await;
     assert!(report.node[0].contains("frr.save"), "{report:?}");
-    assert!(!rig.is_dirty().await && rig.backend.due.is_none());
+    assert!(!rig.is_dirty().await && !rig.is_due());
 }
 
 /// The loop's back-off is for an FRR that is away.
@@ -231,15 +237,15 @@ async fn a_write_that_is_due_starts_no_passes_while_frr_is_away() {
     fs::write(rig.file(), "vrf blue\n vni 5\nexit-vrf\n").unwrap();
     let intent = Arc::new(with_vrf());
     rig.backend.pass(&intent).await;
-    assert!(rig.backend.due.is_some());
-    rig.backend.due = Some(Instant::now());
+    assert!(rig.is_due());
+    rig.backend.startup.next = NextWrite::Due(Instant::now());
     rig.stop();
     let report = rig.backend.pass(&intent).await;
     assert!(report.unobserved.is_some(), "{report:?}");
     assert!(!rig.is_dirty().await);
     start(rig.directory.path());
     rig.backend.pass(&intent).await;
-    assert!(rig.backend.due.is_some(), "armed again");
+    assert!(rig.is_due(), "armed again");
 }
 
 /// Devices wait for FRR to let go of what they are for, but not for one that does not run.
