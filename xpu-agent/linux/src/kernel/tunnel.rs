@@ -7,6 +7,8 @@ use netlink_packet_core::{
 };
 use xpu_model::IfIndex;
 
+use crate::sync::attribute::{HEADER as ATTRIBUTE, TYPE_MASK};
+
 const RTM_NEWTUNNEL: u16 = 120;
 const RTM_DELTUNNEL: u16 = 121;
 const RTM_GETTUNNEL: u16 = 122;
@@ -19,12 +21,8 @@ const VXLAN_VNIFILTER_ENTRY: u16 = 1;
 const VXLAN_VNIFILTER_ENTRY_START: u16 = 1;
 const VXLAN_VNIFILTER_ENTRY_END: u16 = 2;
 
-/// Bytes of an attribute's header.
-const ATTRIBUTE: usize = 4;
 /// `NLA_F_NESTED` (`linux/netlink.h`).
 const NESTED: u16 = 1 << 15;
-/// The bits of an attribute's type (`NLA_TYPE_MASK`).
-pub(super) const TYPE_MASK: u16 = 0x3fff;
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

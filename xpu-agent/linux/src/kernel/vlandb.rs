@@ -11,7 +11,8 @@ use netlink_packet_core::{
 use xpu_model::{VlanId, Vni};
 use xpu_plan::linux::link::VlanEntry;
 
-use super::tunnel::{PF_BRIDGE, TYPE_MASK};
+use super::tunnel::PF_BRIDGE;
+use crate::sync::attribute::TYPE_MASK;
 
 const RTM_NEWVLAN: u16 = 112;
 const RTM_GETVLAN: u16 = 114;

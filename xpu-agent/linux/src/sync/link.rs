@@ -1,18 +1,19 @@
 //! Links: what the kernel says of them, and the one message that moves a device to
 //! another namespace with its new name, MTU and MAC and brings it up.
 
+mod facts;
+mod number;
+pub(super) mod scrub;
+
 use std::{
     ffi::{OsStr, OsString},
     os::{
         fd::{AsRawFd, BorrowedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        unix::ffi::OsStrExt,
     },
 };
 
-use netlink_packet_core::{
-    DecodeError, DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkDeserializable,
-    NetlinkHeader,
-};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkMode, LinkXdp, Prop},
@@ -20,209 +21,9 @@ use netlink_packet_route::{
 use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
 use super::socket::{Request, Rtnl, RtnlError};
-
-/// What the plugin wants to know of a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkFacts {
-    /// Its index, in the namespace it was read in.
-    pub index: IfIndex,
-    /// Its name; the kernel allows more than [`IfName`] does. What is no UTF-8 comes as replacement
-    /// characters.
-    pub name: String,
-    /// Alternative names (altnames): to the kernel any bytes, by which alone it finds them again.
-    pub alt_names: Vec<OsString>,
-    /// Its Ethernet address; `None` for links that have none, or a zero one.
-    pub mac: Option<Mac>,
-    /// Bytes of payload per frame.
-    pub mtu: u32,
-    /// Administratively up.
-    pub up: bool,
-    /// Its other flags that can be set.
-    pub flags: SetFlags,
-    /// Carrier.
-    pub lower_up: bool,
-    /// Packets that its queue takes; `None`: not known.
-    pub txqlen: Option<u32>,
-    /// The group of devices that it is in; `None`: not known.
-    pub group: Option<u32>,
-    /// `ifalias`.
-    pub alias: Option<String>,
-    /// The bus address of the device behind it (`IFLA_PARENT_DEV_NAME`), which for a
-    /// VF is its PCI address. Unlike the name, no pod can change it.
-    pub parent: Option<String>,
-    /// The device of the same namespace that it stands on, as a VLAN or a macvlan does.
-    pub lower: Option<IfIndex>,
-    /// The XDP programs on it.
-    pub xdp: XdpModes,
-}
-
-/// Where XDP programs are attached to a link: the kernel's generic code, its driver, its hardware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct XdpModes(u32);
-
-impl XdpModes {
-    /// By the attribute that tells the program, the flag of `linux/if_link.h` that stands for where it
-    /// is.
-    const BY_PROGRAM: [(u16, u32); 3] = [
-        (IFLA_XDP_DRV_PROG_ID, XDP_FLAGS_DRV_MODE),
-        (IFLA_XDP_SKB_PROG_ID, XDP_FLAGS_SKB_MODE),
-        (IFLA_XDP_HW_PROG_ID, XDP_FLAGS_HW_MODE),
-    ];
-
-    fn read(nested: &[u8]) -> Self {
-        let programs = attributes(nested).filter_map(|(kind, _)| {
-            let mut known = Self::BY_PROGRAM.iter();
-            known.find_map(|(program, flag)| (*program == kind).then_some(flag))
-        });
-        Self(programs.fold(0, |modes, flag| modes | flag))
-    }
-
-    fn flags(self) -> impl Iterator<Item = u32> {
-        let all = Self::BY_PROGRAM.into_iter().map(|(_, flag)| flag);
-        all.filter(move |flag| self.0 & flag != 0)
-    }
-}
-
-/// The flags of a link, besides `UP`, that whoever configures it can set (`__dev_change_flags()`,
-/// net/core/dev.c), by their numbers in `linux/if.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SetFlags(LinkFlags);
-
-impl SetFlags {
-    const ALL: LinkFlags = LinkFlags::Debug
-        .union(LinkFlags::Notrailers)
-        .union(LinkFlags::Noarp)
-        .union(LinkFlags::Promisc)
-        .union(LinkFlags::Allmulti)
-        .union(LinkFlags::Multicast)
-        .union(LinkFlags::Portsel)
-        .union(LinkFlags::Automedia)
-        .union(LinkFlags::Dynamic);
-
-    /// Those that an Ethernet device has from the start (`ether_setup()`).
-    pub const ETHERNET: Self = Self(LinkFlags::Multicast);
-
-    /// Those among all flags of a link.
-    #[must_use]
-    pub const fn among(bits: u32) -> Self {
-        Self(LinkFlags::from_bits_retain(bits).intersection(Self::ALL))
-    }
-
-    /// As a number.
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        self.0.bits()
-    }
-}
-
-/// A link in the kernel's own layout. The general decoder refuses a whole message for one name that
-/// is no UTF-8, and such a name is anybody's to give who owns the link.
-#[derive(Debug)]
-pub(super) struct RawLinkMessage(pub Option<LinkFacts>);
-
-impl NetlinkDeserializable for RawLinkMessage {
-    type Error = DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        const RTM_NEWLINK: u16 = 16;
-        let is_link = header.message_type == RTM_NEWLINK;
-        Ok(Self(is_link.then(|| LinkFacts::read(payload)).flatten()))
-    }
-}
-
-// Of `linux/if_link.h`.
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
-const IFLA_LINK: u16 = 5;
-const IFLA_TXQLEN: u16 = 13;
-const IFLA_IFALIAS: u16 = 20;
-const IFLA_GROUP: u16 = 27;
-const IFLA_LINK_NETNSID: u16 = 37;
-const IFLA_XDP: u16 = 43;
-const IFLA_PROP_LIST: u16 = 52;
-const IFLA_ALT_IFNAME: u16 = 53;
-const IFLA_PARENT_DEV_NAME: u16 = 56;
-const IFLA_XDP_DRV_PROG_ID: u16 = 5;
-const IFLA_XDP_SKB_PROG_ID: u16 = 6;
-const IFLA_XDP_HW_PROG_ID: u16 = 7;
-const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
-const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
-const XDP_FLAGS_HW_MODE: u32 = 1 << 3;
-
-impl LinkFacts {
-    /// Reads a `struct ifinfomsg` and the attributes behind it.
-    fn read(payload: &[u8]) -> Option<Self> {
-        const HEADER: usize = 16;
-        let number = |bytes: &[u8]| bytes.first_chunk().copied().map(u32::from_ne_bytes);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(until_nul(bytes)).into_owned();
-        let flags = number(payload.get(8..HEADER)?)?;
-        let has = |flag| LinkFlags::from_bits_retain(flags).contains(flag);
-        let mut facts = Self {
-            index: IfIndex::new(number(payload.get(4..HEADER)?)?)?,
-            name: String::new(),
-            alt_names: Vec::new(),
-            mac: None,
-            mtu: 0,
-            up: has(LinkFlags::Up),
-            flags: SetFlags::among(flags),
-            lower_up: has(LinkFlags::LowerUp),
-            txqlen: None,
-            group: None,
-            alias: None,
-            parent: None,
-            lower: None,
-            xdp: XdpModes::default(),
-        };
-        let mut lower_is_elsewhere = false;
-        for (kind, value) in attributes(payload.get(HEADER..)?) {
-            match kind {
-                IFLA_ADDRESS => {
-                    let octets = <[u8; 6]>::try_from(value).ok();
-                    facts.mac = octets.and_then(|octets| Mac::try_from(octets).ok());
-                }
-                IFLA_IFNAME => facts.name = text(value),
-                IFLA_MTU => facts.mtu = number(value)?,
-                IFLA_TXQLEN => facts.txqlen = number(value),
-                IFLA_IFALIAS => facts.alias = Some(text(value)),
-                IFLA_GROUP => facts.group = number(value),
-                IFLA_PROP_LIST => {
-                    let names = attributes(value).filter(|(kind, _)| *kind == IFLA_ALT_IFNAME);
-                    let names = names.map(|(_, name)| OsString::from_vec(until_nul(name).to_vec()));
-                    facts.alt_names.extend(names);
-                }
-                IFLA_PARENT_DEV_NAME => facts.parent = Some(text(value)),
-                IFLA_LINK => facts.lower = number(value).and_then(IfIndex::new),
-                IFLA_LINK_NETNSID => lower_is_elsewhere = true,
-                IFLA_XDP => facts.xdp = XdpModes::read(value),
-                _ => {}
-            }
-        }
-        // An index of another namespace says nothing here.
-        if lower_is_elsewhere {
-            facts.lower = None;
-        }
-        Some(facts)
-    }
-}
-
-/// Attributes by their types. What is cut off ends them.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    /// Without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
-    const TYPE_MASK: u16 = 0x3fff;
-
-    std::iter::from_fn(move || {
-        let &[a, b, c, d] = bytes.first_chunk()?;
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([c, d]) & TYPE_MASK, value))
-    })
-}
-
-fn until_nul(bytes: &[u8]) -> &[u8] {
-    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
-}
+pub(super) use facts::RawLinkMessage;
+pub use facts::{LinkFacts, SetFlags, XdpModes};
+use number::IFLA_ALT_IFNAME;
 
 /// Every link of the socket's namespace. Takes RTNL: for a pod's few links, not for
 /// a host's many.
@@ -531,33 +332,5 @@ mod tests {
         // An index of another namespace is none here.
         message.attributes.push(LinkAttribute::LinkNetNsId(3));
         assert_eq!(read(&message).lower, None);
-    }
-
-    #[test]
-    fn a_link_is_read_whatever_the_bytes_of_its_names() {
-        use netlink_packet_core::Emitable;
-
-        let name = |bytes: &[u8]| Prop::Other(DefaultNla::new(IFLA_ALT_IFNAME, bytes.to_vec()));
-        let mut message = LinkMessage::default();
-        message.header.index = 7;
-        message.header.flags = LinkFlags::Up | LinkFlags::Promisc;
-        message.attributes = vec![
-            LinkAttribute::Other(DefaultNla::new(IFLA_IFNAME, b"\xffx\0".to_vec())),
-            LinkAttribute::TxQueueLen(55),
-            LinkAttribute::Group(5),
-            LinkAttribute::PropList(vec![name(b"\xff\xfe\0"), name(b"rack7\0")]),
-            LinkAttribute::Mtu(1400),
-        ];
-        let mut bytes = vec![0; message.buffer_len()];
-        message.emit(&mut bytes);
-        let facts = LinkFacts::read(&bytes).unwrap();
-        assert_eq!((facts.name.as_str(), facts.mtu), ("\u{fffd}x", 1400));
-        let names = [&b"\xff\xfe"[..], b"rack7"].map(OsStr::from_bytes);
-        assert_eq!(facts.alt_names, names);
-        assert_eq!((facts.txqlen, facts.group), (Some(55), Some(5)));
-        assert!(facts.up && facts.flags == SetFlags::among(0x100));
-        for cut in 0..bytes.len() {
-            let _no_panic = LinkFacts::read(&bytes[..cut]);
-        }
     }
 }

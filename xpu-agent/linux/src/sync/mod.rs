@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod announce;
+pub(crate) mod attribute;
 pub mod event;
 pub mod ioctl;
 pub mod link;

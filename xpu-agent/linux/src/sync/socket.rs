@@ -17,6 +17,8 @@ use nix::{
     sys::socket::{MsgFlags, recv},
 };
 
+use super::{attribute::attributes, link::scrub::scrub};
+
 /// Room for one datagram of objects. The largest single answer is that of a PF with 256 VFs,
 /// statistics left out: some 40 KiB. Untouched pages cost nothing.
 const BUFFER: usize = 256 * 1024;
@@ -327,52 +329,6 @@ fn steady<T>(
     })
 }
 
-/// The first message with every byte beyond ASCII in a link's names and alias replaced by `?`.
-///
-/// The kernel takes any bytes there, from whoever owns the link; the decoder wants UTF-8 and
-/// would refuse the whole dump for one such link.
-fn scrub(datagram: &[u8], length: usize) -> Vec<u8> {
-    /// `struct ifinfomsg`.
-    const LINK: usize = 16;
-    const RTM_NEWLINK: u16 = 16;
-
-    let mut message = datagram.get(..length).unwrap_or(datagram).to_vec();
-    let kind = message
-        .get(4..6)
-        .map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
-    if kind == Some(RTM_NEWLINK)
-        && let Some(attributes) = message.get_mut(HEADER + LINK..)
-    {
-        scrub_texts(attributes);
-    }
-    message
-}
-
-fn scrub_texts(mut attributes: &mut [u8]) {
-    const IFLA_IFNAME: u16 = 3;
-    const IFLA_IFALIAS: u16 = 20;
-    const IFLA_PROP_LIST: u16 = 52;
-    const IFLA_ALT_IFNAME: u16 = 53;
-    const TYPE_MASK: u16 = 0x3fff;
-
-    while let Some(&[a, b, c, d]) = attributes.first_chunk() {
-        let size = usize::from(u16::from_ne_bytes([a, b]));
-        let Some(value) = attributes.get_mut(4..size) else {
-            return;
-        };
-        match u16::from_ne_bytes([c, d]) & TYPE_MASK {
-            IFLA_IFNAME | IFLA_IFALIAS | IFLA_ALT_IFNAME => {
-                let beyond = value.iter_mut().filter(|byte| !byte.is_ascii());
-                beyond.for_each(|byte| *byte = b'?');
-            }
-            IFLA_PROP_LIST => scrub_texts(value),
-            _ => {}
-        }
-        let next = size.next_multiple_of(4).min(attributes.len());
-        attributes = &mut attributes[next..];
-    }
-}
-
 impl AsFd for Rtnl {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -440,17 +396,10 @@ fn verdict(payload: &[u8]) -> Result<Result<(), (Errno, Option<String>)>, String
     Ok(Err((Errno::from_raw(code.saturating_neg()), reason)))
 }
 
-fn explanation(mut attributes: &[u8]) -> Option<String> {
-    while let Some(([l0, l1, k0, k1], _)) = attributes.split_first_chunk::<4>() {
-        let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
-        let value = attributes.get(4..length)?;
-        if u16::from_ne_bytes([*k0, *k1]) == ERROR_TEXT {
-            let text = value.strip_suffix(&[0]).unwrap_or(value);
-            return Some(String::from_utf8_lossy(text).into_owned());
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
-    None
+fn explanation(bytes: &[u8]) -> Option<String> {
+    let (_, value) = attributes(bytes).find(|(kind, _)| *kind == ERROR_TEXT)?;
+    let text = value.strip_suffix(&[0]).unwrap_or(value);
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 #[cfg(test)]
