@@ -14,14 +14,13 @@ use std::{
     },
 };
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::Socket;
 use nix::{
     errno::Errno,
     sys::socket::{MsgFlags, recv},
 };
-use tokio::io::unix::AsyncFd;
 
-use super::{Moved, filter};
+use super::{Moved, events::EventSocket, filter};
 
 /// `RTNLGRP_LINK`, which carries bridge VLANs too; `RTNLGRP_NEIGH`, with the FDB;
 /// `RTNLGRP_IPV4_IFADDR`; `RTNLGRP_IPV4_ROUTE`; `RTNLGRP_IPV4_RULE`; `RTNLGRP_IPV6_IFADDR`;
@@ -38,7 +37,7 @@ pub struct FollowError(#[from] io::Error);
 /// Follows the events of the network namespace in which it was made.
 #[derive(Debug)]
 pub struct Follower {
-    socket: AsyncFd<Socket>,
+    socket: EventSocket,
     counts: Arc<FollowCounts>,
     moved: Moved,
 }
@@ -80,20 +79,8 @@ impl Follower {
     /// # Errors
     /// [`FollowError`] when there is no socket to be had.
     pub fn new() -> Result<Self, FollowError> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        // Before the groups, or what does not concern us would be in the queue already.
-        filter::attach(&socket)?;
-        socket.bind(&SocketAddr::new(0, 0))?;
-        for group in GROUPS {
-            socket.add_membership(group)?;
-        }
-        socket.set_non_blocking(true)?;
-        // SAFETY: the descriptor is the socket's own; the socket is owned here, is never closed
-        // or replaced while it lives, and so stays open as long as the `AsyncFd`.
-        let registered = unsafe { AsyncFd::register(socket) };
-        let socket = registered.map_err(|error| error.into_parts().1)?;
         Ok(Self {
-            socket,
+            socket: EventSocket::open(&GROUPS, filter::attach)?,
             counts: Arc::default(),
             moved: Moved::default(),
         })
@@ -110,20 +97,19 @@ impl Follower {
     /// # Errors
     /// When the socket fails for good.
     pub async fn changed(&mut self) -> Result<(), FollowError> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| drain(socket.get_ref(), &self.counts, &mut self.moved)) {
-                Ok(drained) => return Ok(drained?),
-                Err(_would_block) => {}
-            }
-        }
+        let Self {
+            socket,
+            counts,
+            moved,
+        } = self;
+        Ok(socket.read(|socket| drain(socket, counts, moved)).await?)
     }
 
     /// Drains pending events, so they no longer complete [`Self::changed`]. Call right before
     /// observing. Returns which FDB entries they were about.
     pub fn catch_up(&mut self) -> Moved {
         // A socket that fails is told by `changed`.
-        let _ = drain(self.socket.get_ref(), &self.counts, &mut self.moved);
+        let _ = drain(self.socket.socket(), &self.counts, &mut self.moved);
         std::mem::take(&mut self.moved)
     }
 }

@@ -14,15 +14,14 @@ use netlink_packet_route::{
         NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::Socket;
 use nix::{
     errno::Errno,
     sys::socket::{MsgFlags, recv},
 };
-use tokio::io::unix::AsyncFd;
 use xpu_model::IfIndex;
 
-use super::{FollowCounts, FollowError, Linux, filter, request::is_gone};
+use super::{FollowCounts, FollowError, Linux, events::EventSocket, filter, request::is_gone};
 use crate::sync::{Request, RtnlError};
 
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
@@ -51,7 +50,7 @@ pub struct Stale {
 /// Follows the neighbours of a network namespace as they become stale.
 #[derive(Debug)]
 pub struct StaleNeighbours {
-    socket: AsyncFd<Socket>,
+    socket: EventSocket,
     counts: Arc<FollowCounts>,
 }
 
@@ -62,15 +61,7 @@ impl StaleNeighbours {
     /// # Errors
     /// [`FollowError`] when there is no socket to be had.
     pub fn new(counts: Arc<FollowCounts>) -> Result<Self, FollowError> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        filter::attach_stale(&socket)?;
-        socket.bind(&SocketAddr::new(0, 0))?;
-        socket.add_membership(GROUP)?;
-        socket.set_non_blocking(true)?;
-        // SAFETY: the descriptor is the socket's own; the socket is owned here, is never closed
-        // or replaced while it lives, and so stays open as long as the `AsyncFd`.
-        let registered = unsafe { AsyncFd::register(socket) };
-        let socket = registered.map_err(|error| error.into_parts().1)?;
+        let socket = EventSocket::open(&[GROUP], filter::attach_stale)?;
         Ok(Self { socket, counts })
     }
 
@@ -80,12 +71,14 @@ impl StaleNeighbours {
     /// When the socket fails for good.
     pub async fn next(&mut self) -> Result<Option<Stale>, FollowError> {
         loop {
-            let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| read(socket.get_ref(), &self.counts)) {
-                Ok(Ok(Read::Stale(stale))) => return Ok(Some(stale)),
-                Ok(Ok(Read::Lost)) => return Ok(None),
-                Ok(Ok(Read::Other)) | Err(_) => {}
-                Ok(Err(error)) => return Err(error.into()),
+            match self
+                .socket
+                .read(|socket| read(socket, &self.counts))
+                .await?
+            {
+                Read::Stale(stale) => return Ok(Some(stale)),
+                Read::Lost => return Ok(None),
+                Read::Other => {}
             }
         }
     }
