@@ -8,6 +8,7 @@ mod advertised;
 #[cfg(test)]
 mod alone;
 mod apply;
+mod decode;
 mod events;
 mod fdb;
 mod features;

@@ -75,8 +75,7 @@ impl Builder<'_> {
             ..WantedLink::new(owner.clone(), LinkKind::Vrf(table))
         };
         self.link(allocation.device.clone(), link)?;
-        let families = Family::ALL.into_iter();
-        for family in families.filter(|family| *family == Family::V4 || !no_ipv6) {
+        for family in Family::of_kernel(!no_ipv6) {
             self.out
                 .routes
                 .insert(UnreachableDefault { table, family }, owner.clone());

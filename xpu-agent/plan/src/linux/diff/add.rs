@@ -22,10 +22,7 @@ fn node(
     there: &BTreeSet<Family>,
     action: fn(Family) -> Action,
 ) -> impl Iterator<Item = Step> {
-    let no_ipv6 = base.no_ipv6;
-    Family::ALL
-        .into_iter()
-        .filter(move |family| !(no_ipv6 && *family == Family::V6))
+    Family::of_kernel(!base.no_ipv6)
         .filter(|family| !there.contains(family))
         .map(move |family| Step::new(action(family), Mark::Node))
 }
