@@ -26,7 +26,7 @@ pub(super) const EVPN: &str = "address-family l2vpn evpn";
 /// Stands in every instance that the agent made, whatever FRR's profile.
 pub(super) const MADE_BY_US: &str = "no bgp default ipv4-unicast";
 
-/// The lines, and the Vrfs that cannot have theirs yet.
+/// The lines that zebra and bgpd should have.
 #[derive(Debug, Default)]
 pub(super) struct Desired {
     pub(super) lines: BTreeSet<Line>,

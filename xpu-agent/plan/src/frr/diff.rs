@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use xpu_model::{IfName, Object, Vni, VrfSpec};
 
 use super::{
-    Command, FrrPlan, Inputs, base,
+    Command, FrrPlan, Inputs, base_instance,
     config::{Daemon, Line},
     desired::{Desired, MADE_BY_US, distinguisher, is_context},
     observed::Observed,
@@ -39,7 +39,7 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
             }
         }
     }
-    base::stale(inputs, &desired, observed, &mut commands);
+    base_instance::stale(inputs, &desired, observed, &mut commands);
     let given_up: BTreeSet<String> = commands
         .iter()
         .filter(|command| command.line.text.starts_with("vni "))

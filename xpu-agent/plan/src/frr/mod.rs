@@ -17,7 +17,7 @@
 //! way, once two passes in a row saw it ([`Inputs::lost`]) and while no device of it is there.
 //! Until zebra has it the facts do not say that FRR was told, so that none is made.
 
-mod base;
+mod base_instance;
 pub mod config;
 mod desired;
 mod diff;
@@ -32,7 +32,7 @@ use std::{
 
 use xpu_model::{Asn, IfName, Intent, Node, Object, ObjectKey, VrfSpec};
 
-pub use base::made;
+pub use base_instance::made;
 pub use config::{Config, Daemon, Line};
 pub use diff::plan;
 pub use observed::{Observed, Version};

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use xpu_model::{Asn, ObjectKey};
 
 use super::{
-    Config, Daemon, FrrPlan, Inputs, Line, Observed, base,
+    Config, Daemon, FrrPlan, Inputs, Line, Observed, base_instance,
     config::{is_end, is_remark},
     diff::{has_trace, plan},
 };
@@ -77,8 +77,8 @@ impl Saved {
         let deleted = vrfs.filter(|vrf| vrf.deleting && has_trace(vrf, &left));
         Gap {
             is_behind: !left.is_empty()
-                || !base::renamed(inputs, &saved).is_empty()
-                || !base::replaced(inputs, &saved).is_empty(),
+                || !base_instance::renamed(inputs, &saved).is_empty()
+                || !base_instance::replaced(inputs, &saved).is_empty(),
             deleted: deleted.map(|vrf| vrf.key()).collect(),
         }
     }
@@ -109,11 +109,11 @@ pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
     let inputs = &loaded(inputs);
     let mut account = inputs.made.clone();
     let mut file = File::new(text);
-    let renamed = base::renamed(inputs, &file.observed(inputs, running));
+    let renamed = base_instance::renamed(inputs, &file.observed(inputs, running));
     file.rename(&renamed);
     let mut made = inputs.made.clone();
     if !renamed.is_empty() {
-        made.append(&mut base::renamed_lines(inputs));
+        made.append(&mut base_instance::renamed_lines(inputs));
     }
     let inputs = &Inputs {
         made: &made,
@@ -122,7 +122,7 @@ pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
     for _ in 0..ROUNDS {
         let saved = file.observed(inputs, running);
         let FrrPlan { commands } = plan(inputs, &saved);
-        let replaced = base::replaced(inputs, &saved);
+        let replaced = base_instance::replaced(inputs, &saved);
         if commands.is_empty() && replaced.is_empty() {
             break;
         }
@@ -132,7 +132,7 @@ pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
         // What runs and is not on account is somebody's, who has not saved it.
         let only_here = add.into_iter().map(|it| it.line);
         let only_here = only_here.filter(|line| !running.config.lines.contains(line));
-        account.extend(only_here.filter(base::is_of_base));
+        account.extend(only_here.filter(base_instance::is_of_base));
     }
     Merged {
         text: file.text(),

@@ -38,6 +38,15 @@ pub(super) struct Desired {
     pub holds: BTreeMap<Mark, Hold>,
 }
 
+/// When a device comes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ComesUp {
+    /// As soon as its VLANs, VNIs and mappings are there, like ports.
+    WithPorts,
+    /// After everything else: FRR takes an L3VNI's device for ready when it is up.
+    Last,
+}
+
 /// A device that should be there.
 #[derive(Debug)]
 pub(super) struct WantedLink {
@@ -49,8 +58,7 @@ pub(super) struct WantedLink {
     pub port: Option<PortFlags>,
     pub settings: Settings,
     pub addresses: BTreeSet<IfAddr>,
-    /// Comes up after everything else: FRR takes an L3VNI's device for ready when it is up.
-    pub up_last: bool,
+    pub comes_up: ComesUp,
 }
 
 impl WantedLink {
@@ -64,7 +72,7 @@ impl WantedLink {
             port: None,
             settings: Settings::new(),
             addresses: BTreeSet::new(),
-            up_last: false,
+            comes_up: ComesUp::WithPorts,
         }
     }
 }

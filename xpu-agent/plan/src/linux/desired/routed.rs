@@ -10,7 +10,7 @@ use xpu_model::{
 };
 
 use super::{
-    Builder, FdbEntry, Hold, LinkKind, UnreachableDefault, VlanEntry, WantedLink,
+    Builder, ComesUp, FdbEntry, Hold, LinkKind, UnreachableDefault, VlanEntry, WantedLink,
     leaving::{is_made, mapped},
 };
 use crate::{
@@ -138,7 +138,7 @@ impl Builder<'_> {
             mac: Some(allocation.router_mac),
             master: Some(allocation.device.clone()),
             settings: self.routed([(Setting::RpFilter, 0)]),
-            up_last: true,
+            comes_up: ComesUp::Last,
             ..WantedLink::new(owner.clone(), kind)
         };
         self.link(ownership::l3_device(vlan), link)

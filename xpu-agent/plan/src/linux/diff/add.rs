@@ -4,11 +4,11 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use xpu_model::{IfName, VlanId, Vni};
 
-use super::{base::or_empty, shared};
+use super::{remaining::or_empty, shared};
 use crate::{
     linux::{
         Action, Family, LinkKind, NewLink, Observed, Step,
-        desired::{Desired, IPV6_MIN_MTU, WantedLink},
+        desired::{ComesUp, Desired, IPV6_MIN_MTU, WantedLink},
         link::VlanEntry,
         observed::Link,
         range::{self, Range, VniRange},
@@ -18,75 +18,75 @@ use crate::{
 
 /// What the node itself needs in each family that does not have it yet.
 fn node(
-    base: &Observed,
+    remaining: &Observed,
     there: &BTreeSet<Family>,
     action: fn(Family) -> Action,
 ) -> impl Iterator<Item = Step> {
-    Family::of_kernel(!base.no_ipv6)
+    Family::of_kernel(!remaining.no_ipv6)
         .filter(|family| !there.contains(family))
         .map(move |family| Step::new(action(family), Mark::Node))
 }
 
-/// Additions and changes over `base`, in order.
-pub(super) fn steps(desired: &Desired, base: &Observed) -> Vec<Step> {
+/// Additions and changes over `remaining`, in order.
+pub(super) fn steps(desired: &Desired, remaining: &Observed) -> Vec<Step> {
     // Isolation before there is anything to isolate.
     let is_ours_to_order = |step: &Step| match &step.action {
-        Action::PutVrfFirst(family) => !base.rules_in_way.contains_key(family),
+        Action::PutVrfFirst(family) => !remaining.rules_in_way.contains_key(family),
         _ => true,
     };
     let keeps_the_node = |step: &Step| match &step.action {
-        Action::Forward(Family::V6) => base.routes_at_stake().next().is_none(),
+        Action::Forward(Family::V6) => remaining.routes_at_stake().next().is_none(),
         _ => true,
     };
-    let mut steps: Vec<Step> = node(base, &base.vrf_first, Action::PutVrfFirst)
+    let mut steps: Vec<Step> = node(remaining, &remaining.vrf_first, Action::PutVrfFirst)
         .filter(is_ours_to_order)
-        .chain(node(base, &base.forwarding, Action::Forward).filter(keeps_the_node))
+        .chain(node(remaining, &remaining.forwarding, Action::Forward).filter(keeps_the_node))
         .collect();
-    steps.extend(created(desired, base, |kind| {
+    steps.extend(created(desired, remaining, |kind| {
         matches!(kind, LinkKind::Bridge(_) | LinkKind::Vrf(_))
     }));
     // A Vrf's table has its end before anything is looked up in it.
     for (route, owner) in desired
         .routes
         .iter()
-        .filter(|(route, _)| !base.routes.contains(route))
+        .filter(|(route, _)| !remaining.routes.contains(route))
     {
         steps.push(Step::new(Action::AddRoute(*route), owner.clone()));
     }
     // A bridge gets its MTU before the VLAN devices on it, which may not exceed it.
-    steps.extend(changed(desired, base, |kind| {
+    steps.extend(changed(desired, remaining, |kind| {
         matches!(kind, LinkKind::Bridge(_))
     }));
-    steps.extend(created(desired, base, |kind| {
+    steps.extend(created(desired, remaining, |kind| {
         matches!(kind, LinkKind::Vxlan(_) | LinkKind::Vlan { .. })
     }));
-    steps.extend(changed(desired, base, |kind| {
+    steps.extend(changed(desired, remaining, |kind| {
         !matches!(kind, LinkKind::Bridge(_))
     }));
-    steps.extend(tuned(desired, base));
-    steps.extend(enslaved(desired, base));
-    steps.extend(vlans(desired, base));
-    steps.extend(vnis(desired, base));
-    steps.extend(tunnels(desired, base));
-    steps.extend(up(desired, base, false));
-    steps.extend(addresses(desired, base));
+    steps.extend(tuned(desired, remaining));
+    steps.extend(enslaved(desired, remaining));
+    steps.extend(vlans(desired, remaining));
+    steps.extend(vnis(desired, remaining));
+    steps.extend(tunnels(desired, remaining));
+    steps.extend(up(desired, remaining, ComesUp::WithPorts));
+    steps.extend(addresses(desired, remaining));
     for (entry, owner) in desired
         .fdb
         .iter()
-        .filter(|(entry, _)| !base.fdb.contains(entry))
+        .filter(|(entry, _)| !remaining.fdb.contains(entry))
     {
         steps.push(Step::new(Action::AddFdb(*entry), owner.clone()));
     }
-    steps.extend(up(desired, base, true));
+    steps.extend(up(desired, remaining, ComesUp::Last));
     steps
 }
 
 /// A sentinel that is to move is made at its new place before removals take the old one: at no
-/// time may a VXLAN device be without a mapping. `base` gets what is made here.
-pub(super) fn sentinels(desired: &Desired, base: &mut Cow<'_, Observed>) -> Vec<Step> {
+/// time may a VXLAN device be without a mapping. `remaining` gets what is made here.
+pub(super) fn sentinels(desired: &Desired, remaining: &mut Cow<'_, Observed>) -> Vec<Step> {
     let mut steps = Vec::new();
     for device in [ownership::l2_vxlan(), ownership::l3_vxlan()] {
-        if !base.vlans.contains_key(&device) || base.ours(&device).is_none() {
+        if !remaining.vlans.contains_key(&device) || remaining.ours(&device).is_none() {
             continue;
         }
         let wanted = desired.vlans.get(&device).into_iter().flatten();
@@ -97,7 +97,7 @@ pub(super) fn sentinels(desired: &Desired, base: &mut Cow<'_, Observed>) -> Vec<
             continue;
         };
         let Some(vni) = entry.tunnel else { continue };
-        let found = or_empty(base.vlans.get(&device)).into_owned();
+        let found = or_empty(remaining.vlans.get(&device)).into_owned();
         let is_free =
             !found.contains_key(vlan) && !found.values().any(|entry| entry.tunnel == Some(vni));
         if !is_free {
@@ -116,7 +116,8 @@ pub(super) fn sentinels(desired: &Desired, base: &mut Cow<'_, Observed>) -> Vec<
             vnis,
         };
         steps.extend([add, map].map(|action| Step::new(action, Mark::Node)));
-        base.to_mut()
+        remaining
+            .to_mut()
             .vlans
             .entry(device)
             .or_default()
@@ -125,9 +126,10 @@ pub(super) fn sentinels(desired: &Desired, base: &mut Cow<'_, Observed>) -> Vec<
     steps
 }
 
-fn created(desired: &Desired, base: &Observed, of: impl Fn(&LinkKind) -> bool) -> Vec<Step> {
-    let missing =
-        |(name, link): &(&IfName, &WantedLink)| of(&link.kind) && !base.links.contains_key(*name);
+fn created(desired: &Desired, remaining: &Observed, of: impl Fn(&LinkKind) -> bool) -> Vec<Step> {
+    let missing = |(name, link): &(&IfName, &WantedLink)| {
+        of(&link.kind) && !remaining.links.contains_key(*name)
+    };
     let step = |(name, link): (&IfName, &WantedLink)| {
         let new = NewLink {
             name: name.clone(),
@@ -143,12 +145,12 @@ fn created(desired: &Desired, base: &Observed, of: impl Fn(&LinkKind) -> bool) -
 }
 
 /// Changes in place of devices that are there, and the port flags of those that come.
-fn changed(desired: &Desired, base: &Observed, of: impl Fn(&LinkKind) -> bool) -> Vec<Step> {
+fn changed(desired: &Desired, remaining: &Observed, of: impl Fn(&LinkKind) -> bool) -> Vec<Step> {
     let mut steps = Vec::new();
     for (name, wanted) in desired.links.iter().filter(|(_, link)| of(&link.kind)) {
-        let found = base.ours(name);
+        let found = remaining.ours(name);
         let mut actions = match found {
-            Some(found) => differences(name, wanted, found, base.no_ipv6),
+            Some(found) => differences(name, wanted, found, remaining.no_ipv6),
             None => Vec::new(),
         };
         let port = found.and_then(|found| found.port);
@@ -213,15 +215,15 @@ fn gets_ipv6(wanted: &WantedLink, found: &Link) -> bool {
     found.mtu < least && wanted.mtu.is_some_and(|mtu| u32::from(mtu) >= least)
 }
 
-fn tuned(desired: &Desired, base: &Observed) -> Vec<Step> {
+fn tuned(desired: &Desired, remaining: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     for (name, wanted) in &desired.links {
-        let found = base.ours(name);
+        let found = remaining.ours(name);
         for (setting, value) in &wanted.settings {
             // A device that is there and lacks a setting has no IPv6; it can't be set.
             let differs = found.is_none_or(|found| match found.settings.get(setting) {
                 Some(now) => now != value,
-                None => !base.no_ipv6 && gets_ipv6(wanted, found),
+                None => !remaining.no_ipv6 && gets_ipv6(wanted, found),
             });
             if differs {
                 let action = Action::Tune {
@@ -236,11 +238,11 @@ fn tuned(desired: &Desired, base: &Observed) -> Vec<Step> {
     steps
 }
 
-fn enslaved(desired: &Desired, base: &Observed) -> Vec<Step> {
+fn enslaved(desired: &Desired, remaining: &Observed) -> Vec<Step> {
     let bridge = ownership::tenant_bridge();
     let mut steps = Vec::new();
     for (device, port) in &desired.ports {
-        let Some(link) = base.links.get(device) else {
+        let Some(link) = remaining.links.get(device) else {
             continue;
         };
         let owner = || Mark::Object(port.clone());
@@ -262,10 +264,10 @@ fn enslaved(desired: &Desired, base: &Observed) -> Vec<Step> {
     steps
 }
 
-fn vlans(desired: &Desired, base: &Observed) -> Vec<Step> {
+fn vlans(desired: &Desired, remaining: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     for (device, wanted) in &desired.vlans {
-        let found = or_empty(base.vlans.get(device));
+        let found = or_empty(remaining.vlans.get(device));
         let same = |vlan: &VlanId, entry: &VlanEntry| {
             found
                 .get(vlan)
@@ -290,10 +292,10 @@ fn vlans(desired: &Desired, base: &Observed) -> Vec<Step> {
     steps
 }
 
-fn vnis(desired: &Desired, base: &Observed) -> Vec<Step> {
+fn vnis(desired: &Desired, remaining: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     for (device, wanted) in &desired.vnis {
-        let found = base.vnis.get(device);
+        let found = remaining.vnis.get(device);
         let missing = wanted
             .iter()
             .filter(|(vni, _)| !found.is_some_and(|found| found.contains(vni)))
@@ -307,10 +309,10 @@ fn vnis(desired: &Desired, base: &Observed) -> Vec<Step> {
 }
 
 /// Mappings, those whose VLANs and VNIs both count up by one in one action.
-fn tunnels(desired: &Desired, base: &Observed) -> Vec<Step> {
+fn tunnels(desired: &Desired, remaining: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     for (device, wanted) in &desired.vlans {
-        let found = or_empty(base.vlans.get(device));
+        let found = or_empty(remaining.vlans.get(device));
         let missing = wanted.iter().filter_map(|(vlan, (entry, owner))| {
             let vni = entry.tunnel?;
             let now = found.get(vlan).and_then(|entry| entry.tunnel);
@@ -338,14 +340,15 @@ fn tunnels(desired: &Desired, base: &Observed) -> Vec<Step> {
     steps
 }
 
-fn up(desired: &Desired, base: &Observed, last: bool) -> Vec<Step> {
-    let down = |name: &IfName| base.links.get(name).is_none_or(|link| !link.up);
+/// Sets up what comes up at one of the two times.
+fn up(desired: &Desired, remaining: &Observed, when: ComesUp) -> Vec<Step> {
+    let down = |name: &IfName| remaining.links.get(name).is_none_or(|link| !link.up);
     let links = desired
         .links
         .iter()
-        .filter(|(_, link)| link.up_last == last)
+        .filter(|(_, link)| link.comes_up == when)
         .map(|(name, link)| (name, link.owner.clone()));
-    let ports = desired.ports.iter().filter(|_| !last);
+    let ports = desired.ports.iter().filter(|_| when == ComesUp::WithPorts);
     let ports = ports.map(|(name, key)| (name, Mark::Object(key.clone())));
     links
         .chain(ports)
@@ -361,10 +364,10 @@ fn up(desired: &Desired, base: &Observed, last: bool) -> Vec<Step> {
         .collect()
 }
 
-fn addresses(desired: &Desired, base: &Observed) -> Vec<Step> {
+fn addresses(desired: &Desired, remaining: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     for (name, wanted) in &desired.links {
-        let found = base.ours(name);
+        let found = remaining.ours(name);
         for addr in &wanted.addresses {
             if !found.is_some_and(|found| found.addresses.contains(addr)) {
                 let action = Action::AddAddress {

@@ -7,7 +7,7 @@
 
 mod account;
 mod add;
-mod base;
+mod remaining;
 mod remove;
 
 use std::collections::BTreeSet;
@@ -20,21 +20,23 @@ use account::Accounts;
 
 /// The steps from `observed` to `desired`.
 pub(super) fn steps(inputs: &Inputs<'_>, desired: &Desired, observed: &Observed) -> Vec<Step> {
-    let gone = base::gone(desired, observed);
-    let mut base = base::base(desired, observed, &gone);
+    let gone = remaining::gone(desired, observed);
+    let mut remaining = remaining::after_removals(desired, observed, &gone);
     let accounts = Accounts::new(inputs, desired);
-    let mut steps = add::sentinels(desired, &mut base);
-    steps.extend(remove::steps(desired, observed, &base, &gone, &accounts));
-    steps.extend(add::steps(desired, &base));
+    let mut steps = add::sentinels(desired, &mut remaining);
+    steps.extend(remove::steps(
+        desired, observed, &remaining, &gone, &accounts,
+    ));
+    steps.extend(add::steps(desired, &remaining));
     steps
 }
 
 /// Only what has to go.
 pub(super) fn removals(inputs: &Inputs<'_>, desired: &Desired, observed: &Observed) -> Vec<Step> {
-    let gone = base::gone(desired, observed);
-    let base = base::base(desired, observed, &gone);
+    let gone = remaining::gone(desired, observed);
+    let remaining = remaining::after_removals(desired, observed, &gone);
     let accounts = Accounts::new(inputs, desired);
-    remove::steps(desired, observed, &base, &gone, &accounts)
+    remove::steps(desired, observed, &remaining, &gone, &accounts)
 }
 
 /// Devices that will not outlive the removals.

@@ -15,36 +15,35 @@ use crate::{
     ownership::{self, Mark},
 };
 
-/// Removals, in order. `base` is what they leave of `observed`, so VLANs and addresses of a
+/// Removals, in order. `remaining` is what they leave of `observed`, so VLANs and addresses of a
 /// device that goes are not removed one by one.
 pub(super) fn steps(
     desired: &Desired,
     observed: &Observed,
-    base: &Observed,
+    remaining: &Observed,
     gone: &Gone,
     accounts: &Accounts<'_>,
 ) -> Vec<Step> {
     // A gateway's device says which entry goes with it, so the entry goes first: what an agent that
     // is killed in between leaves behind is found again.
-    let mut steps = fdb(desired, base, accounts);
+    let mut steps = fdb(desired, remaining, accounts);
     let vlan_device = |kind: &LinkKind| matches!(kind, LinkKind::Vlan { .. });
     steps.extend(links(observed, gone, vlan_device));
-    steps.extend(tunnels(desired, base, accounts));
-    let (vxlan, others): (Vec<_>, Vec<_>) =
-        vlans(desired, base, accounts)
-            .into_iter()
-            .partition(|(device, _)| {
-                [ownership::L2_VXLAN, ownership::L3_VXLAN].contains(&device.as_str())
-            });
+    steps.extend(tunnels(desired, remaining, accounts));
+    let (vxlan, others): (Vec<_>, Vec<_>) = vlans(desired, remaining, accounts)
+        .into_iter()
+        .partition(|(device, _)| {
+            [ownership::L2_VXLAN, ownership::L3_VXLAN].contains(&device.as_str())
+        });
     steps.extend(vxlan.into_iter().map(|(_, step)| step));
-    steps.extend(vnis(desired, base, accounts));
+    steps.extend(vnis(desired, remaining, accounts));
     steps.extend(others.into_iter().map(|(_, step)| step));
-    steps.extend(addresses(desired, base, accounts));
-    steps.extend(ports(desired, base, accounts));
+    steps.extend(addresses(desired, remaining, accounts));
+    steps.extend(ports(desired, remaining, accounts));
     steps.extend(links(observed, gone, |kind| {
         matches!(kind, LinkKind::Vxlan(_))
     }));
-    for route in base
+    for route in remaining
         .routes
         .difference(&desired.routes.keys().copied().collect())
     {
@@ -85,15 +84,16 @@ fn links(observed: &Observed, gone: &Gone, of: impl Fn(&LinkKind) -> bool) -> Ve
 
 /// Entries go while their VLAN is there: without it the kernel refuses. Where it has gone
 /// already it is lent for the occasion.
-fn fdb(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
+fn fdb(desired: &Desired, remaining: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
     let bridge = ownership::tenant_bridge();
     let present = |entry: &FdbEntry| {
-        base.vlans
+        remaining
+            .vlans
             .get(&bridge)
             .is_some_and(|vlans| vlans.contains_key(&entry.vlan))
     };
     let mut steps = Vec::new();
-    for entry in base
+    for entry in remaining
         .fdb
         .iter()
         .filter(|entry| !desired.fdb.contains_key(entry))
@@ -124,10 +124,10 @@ fn fdb(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<Step>
 }
 
 /// Mappings whose VLAN stays with another VNI or with none: the kernel does not remap in place.
-fn tunnels(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
+fn tunnels(desired: &Desired, remaining: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for (device, wanted) in &desired.vlans {
-        let found = super::base::or_empty(base.vlans.get(device));
+        let found = super::remaining::or_empty(remaining.vlans.get(device));
         let stale = found.iter().filter_map(|(vlan, entry)| {
             let (wanted, _) = wanted.get(vlan)?;
             let stale = entry.tunnel.is_some() && entry.tunnel != wanted.tunnel;
@@ -142,10 +142,10 @@ fn tunnels(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<S
 }
 
 /// VLANs on our bridges, our VXLAN devices, and the netdevs that stay ports.
-fn vlans(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<(IfName, Step)> {
+fn vlans(desired: &Desired, remaining: &Observed, accounts: &Accounts<'_>) -> Vec<(IfName, Step)> {
     let mut steps = Vec::new();
     for (device, wanted) in &desired.vlans {
-        let found = super::base::or_empty(base.vlans.get(device));
+        let found = super::remaining::or_empty(remaining.vlans.get(device));
         let unwanted = found
             .keys()
             .filter(|vlan| !wanted.contains_key(vlan))
@@ -161,10 +161,10 @@ fn vlans(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<(If
     steps
 }
 
-fn vnis(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
+fn vnis(desired: &Desired, remaining: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for (device, wanted) in &desired.vnis {
-        let found = base.vnis.get(device).into_iter().flatten();
+        let found = remaining.vnis.get(device).into_iter().flatten();
         let unwanted = found
             .filter(|vni| !wanted.contains_key(vni))
             .map(|vni| (*vni, accounts.of_vni(*vni)));
@@ -176,9 +176,9 @@ fn vnis(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<Step
     steps
 }
 
-fn addresses(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
+fn addresses(desired: &Desired, remaining: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (device, link) in base.all_ours() {
+    for (device, link) in remaining.all_ours() {
         let Some(wanted) = desired.links.get(device) else {
             continue;
         };
@@ -196,8 +196,8 @@ fn addresses(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec
     steps
 }
 
-fn ports(desired: &Desired, base: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
-    let leaving = base
+fn ports(desired: &Desired, remaining: &Observed, accounts: &Accounts<'_>) -> Vec<Step> {
+    let leaving = remaining
         .tenant_ports()
         .filter(|(device, _)| !desired.ports.contains_key(*device));
     let step = |(device, _): (&IfName, &Link)| {

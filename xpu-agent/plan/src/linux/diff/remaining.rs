@@ -51,7 +51,7 @@ fn can_become(found: &Link, wanted: &WantedLink) -> bool {
 }
 
 /// The observation without what goes, and without what changing a master takes away.
-pub(super) fn base<'a>(
+pub(super) fn after_removals<'a>(
     desired: &Desired,
     observed: &'a Observed,
     gone: &Gone,
@@ -70,16 +70,16 @@ pub(super) fn base<'a>(
     if gone.is_empty() && moving.is_empty() {
         return Cow::Borrowed(observed);
     }
-    let mut base = observed.clone();
-    base.links.retain(|name, _| !gone.contains(name));
+    let mut remaining = observed.clone();
+    remaining.links.retain(|name, _| !gone.contains(name));
     // With its bridge a port loses its VLANs; what a bridge has in itself stays.
     let is_port = |name: &_| observed.ours(name).is_some_and(|link| link.port.is_some());
-    base.vlans.retain(|name, _| {
+    remaining.vlans.retain(|name, _| {
         let loses = moving.contains(name) && is_port(name);
         !gone.contains(name) && !loses
     });
-    base.vnis.retain(|name, _| !gone.contains(name));
-    for (name, link) in &mut base.links {
+    remaining.vnis.retain(|name, _| !gone.contains(name));
+    for (name, link) in &mut remaining.links {
         if link
             .master
             .as_ref()
@@ -88,7 +88,7 @@ pub(super) fn base<'a>(
             link.master = None;
             link.port = None;
             link.addresses.retain(|addr| addr.addr().is_ipv4());
-            base.vlans.remove(name);
+            remaining.vlans.remove(name);
         }
         if moving.contains(name) {
             link.port = None;
@@ -96,9 +96,9 @@ pub(super) fn base<'a>(
         }
     }
     if gone.contains(&ownership::tenant_bridge()) {
-        base.fdb.clear();
+        remaining.fdb.clear();
     }
-    Cow::Owned(base)
+    Cow::Owned(remaining)
 }
 
 /// An empty map to compare with where a device has no entry.

@@ -14,11 +14,10 @@ use super::{
     observed::Observed,
 };
 
-/// The account after a plan over this observation, from that before ([`Inputs::made`]): without
-/// what is neither wanted nor there, with what is about to be put. There is also what FRR's
-/// startup configuration (`saved`) still has: it goes from that later, and an FRR that starts
-/// meanwhile has it back. What that has and is on nobody's account is an operator's, even if FRR
-/// has not loaded it yet. Kept durably before the plan is applied.
+/// The new ledger of base-instance lines we own: the old ledger ([`Inputs::made`]), minus lines
+/// neither desired nor present (running or in `saved`, FRR's startup configuration), plus desired
+/// lines about to be written. A line present but not in the ledger is an operator's and is never
+/// claimed. Store it durably before applying the plan.
 #[must_use]
 pub fn made(inputs: &Inputs<'_>, observed: &Observed, saved: &Config) -> BTreeSet<Line> {
     let desired = Desired::new(inputs, observed).lines;
