@@ -148,16 +148,12 @@ pub(crate) fn check_gateways_disjoint(
     id: &Id,
     intent: &Intent,
 ) -> Result<(), RuleError> {
-    debug_assert!(
-        !spec.gateways.is_empty(),
-        "the API's edge refuses a Svi without gateways"
-    );
     let neighbours = intent
         .svis
         .values()
         .filter(|svi| svi.id != *id && svi.spec.vrf == spec.vrf);
     for svi in neighbours {
-        for gateway in &spec.gateways {
+        for gateway in spec.gateways.iter() {
             let overlaps = |other: &crate::IfAddr| other.subnet().overlaps(gateway.subnet());
             if svi.spec.gateways.iter().any(overlaps) {
                 return conflict("spec.gw_ip_prefix", gateway, Some(svi.key()));

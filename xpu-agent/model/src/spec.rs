@@ -14,6 +14,7 @@ use crate::{
     name::{Id, Kind, ObjectKey},
     number::{Asn, VlanId, Vni},
     rules::{self, RuleError},
+    several::{Gateways, TrunkBridges},
 };
 
 /// An L3 tenant.
@@ -52,8 +53,8 @@ pub struct BridgePortSpec {
 pub enum PortMode {
     /// One LogicalBridge, untagged.
     Access(Id),
-    /// These LogicalBridges, tagged; never empty ([`BridgePortSpec::trunk`] sees to it).
-    Trunk(BTreeSet<Id>),
+    /// These LogicalBridges, tagged.
+    Trunk(TrunkBridges),
     /// Every LogicalBridge, tagged, those made later too.
     TransparentTrunk,
 }
@@ -67,8 +68,8 @@ pub struct SviSpec {
     pub logical_bridge: Id,
     /// The gateway's address, usually the same on every node (anycast gateway).
     pub mac: Mac,
-    /// The gateway's IP addresses, at least one.
-    pub gateways: Vec<IfAddr>,
+    /// The gateway's IP addresses.
+    pub gateways: Gateways,
     /// A BGP session with the tenant's own router, if wanted.
     pub bgp: Option<SviBgp>,
 }
@@ -84,11 +85,7 @@ impl PortMode {
     /// A trunk of the named LogicalBridges; transparent when none is named.
     #[must_use]
     pub fn trunk(logical_bridges: BTreeSet<Id>) -> Self {
-        if logical_bridges.is_empty() {
-            Self::TransparentTrunk
-        } else {
-            Self::Trunk(logical_bridges)
-        }
+        TrunkBridges::try_from(logical_bridges).map_or(Self::TransparentTrunk, Self::Trunk)
     }
 
     /// Whether the port carries `logical_bridge`.

@@ -159,7 +159,9 @@ fn a_tombstone_is_not_forgotten_before_those_that_refer_to_it() {
         vrf: id("blue"),
         logical_bridge: id("net-1"),
         mac: "02:00:00:00:00:01".parse().unwrap(),
-        gateways: vec!["10.0.0.1/24".parse().unwrap()],
+        gateways: vec!["10.0.0.1/24".parse::<xpu_model::IfAddr>().unwrap()]
+            .try_into()
+            .unwrap(),
         bgp: None,
     };
     intent.create(id("gate-1"), gateway, &rules()).unwrap();
@@ -236,7 +238,13 @@ fn make(intent: &mut Intent, call: &Call) -> Result<(), RuleError> {
                 vrf: named("vrf", *vrf),
                 logical_bridge: named("net", *net),
                 mac: Mac::try_from([2, 0, 0x5e, 0, 0, 1]).unwrap(),
-                gateways: vec![format!("10.1.{third}.1/24").parse().unwrap()],
+                gateways: vec![
+                    format!("10.1.{third}.1/24")
+                        .parse::<xpu_model::IfAddr>()
+                        .unwrap(),
+                ]
+                .try_into()
+                .unwrap(),
                 bgp: None,
             };
             put(intent, named("svi", *n), spec)

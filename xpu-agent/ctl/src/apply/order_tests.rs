@@ -119,7 +119,13 @@ fn put(intent: &mut Intent, wanted: &Manifest) -> Result<(), RuleError> {
                 vrf: it.vrf,
                 logical_bridge: it.logical_bridge,
                 mac: it.mac_address.0,
-                gateways: it.gw_ip_prefix.into_iter().map(|it| it.0).collect(),
+                gateways: it
+                    .gw_ip_prefix
+                    .into_iter()
+                    .map(|it| it.0)
+                    .collect::<Vec<_>>()
+                    .try_into()
+                    .unwrap(),
                 bgp: it.remote_as.map(|remote_as| SviBgp { remote_as }),
             };
             set(intent, key, spec)

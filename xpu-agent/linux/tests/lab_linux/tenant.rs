@@ -102,9 +102,11 @@ fn changes_are_made_in_place() {
                 logical_bridge: id("net-a"),
                 mac: "02:00:5e:00:00:20".parse().unwrap(),
                 gateways: vec![
-                    "10.0.20.1/24".parse().unwrap(),
+                    "10.0.20.1/24".parse::<xpu_model::IfAddr>().unwrap(),
                     "fd00:10::1/64".parse().unwrap(),
-                ],
+                ]
+                .try_into()
+                .unwrap(),
                 bgp: None,
             },
         );

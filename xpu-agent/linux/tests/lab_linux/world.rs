@@ -119,9 +119,11 @@ impl World {
                 logical_bridge: id("net-a"),
                 mac: "02:00:5e:00:00:10".parse().unwrap(),
                 gateways: vec![
-                    "10.0.10.1/24".parse().unwrap(),
+                    "10.0.10.1/24".parse::<xpu_model::IfAddr>().unwrap(),
                     "fd00:10::1/64".parse().unwrap(),
-                ],
+                ]
+                .try_into()
+                .unwrap(),
                 bgp: None,
             },
         );

@@ -1,6 +1,6 @@
 //! `Svi`.
 
-use xpu_model::{Asn, FieldViolation, IfAddr, Kind, Object, Spec, SviBgp, SviSpec};
+use xpu_model::{Asn, FieldViolation, Gateways, IfAddr, Kind, Object, Spec, SviBgp, SviSpec};
 use xpu_proto::evpn_gw::v1alpha1 as pb;
 use xpu_proto::opinetcommon::v1alpha1::IpPrefix;
 
@@ -49,16 +49,15 @@ impl Resource for SviSpec {
         let mac = violations.mac(mac_address);
         let gateways = gateways(gw_ip_prefix, &mut violations);
         let bgp = bgp(*enable_bgp, *remote_as, &mut violations);
-        let spec = vrf
-            .zip(logical_bridge)
-            .zip(mac)
-            .map(|((vrf, logical_bridge), mac)| Self {
+        let spec = vrf.zip(logical_bridge).zip(mac).zip(gateways).map(
+            |(((vrf, logical_bridge), mac), gateways)| Self {
                 vrf,
                 logical_bridge,
                 mac,
                 gateways,
                 bgp,
-            });
+            },
+        );
         violations.finish(spec)
     }
 
@@ -82,7 +81,7 @@ impl Resource for SviSpec {
     }
 }
 
-fn gateways(prefixes: &[IpPrefix], violations: &mut Violations) -> Vec<IfAddr> {
+fn gateways(prefixes: &[IpPrefix], violations: &mut Violations) -> Option<Gateways> {
     let field = "spec.gw_ip_prefix";
     if prefixes.is_empty() {
         violations.add(field, "is required: at least one gateway address");
@@ -98,7 +97,8 @@ fn gateways(prefixes: &[IpPrefix], violations: &mut Violations) -> Vec<IfAddr> {
         }
         gateways.push(gateway);
     }
-    gateways
+    // What is wrong with them is among the violations.
+    Gateways::try_from(gateways).ok()
 }
 
 /// `enable_bgp` and `remote_as` come together or not at all.

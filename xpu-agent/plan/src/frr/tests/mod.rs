@@ -79,9 +79,11 @@ fn svi(vrf: &str, bridge: &str, bgp: bool) -> SviSpec {
         logical_bridge: id(bridge),
         mac: Mac::try_from([2, 0, 0x5e, 0, 0, 1]).unwrap(),
         gateways: vec![
-            "10.1.0.1/24".parse().unwrap(),
+            "10.1.0.1/24".parse::<xpu_model::IfAddr>().unwrap(),
             "fd00:1::1/64".parse().unwrap(),
-        ],
+        ]
+        .try_into()
+        .unwrap(),
         // Of one of them the router is in the node's own AS.
         bgp: bgp.then(|| SviBgp {
             remote_as: Asn::try_from(if vrf == "vrf-1" { 65001 } else { 65100 }).unwrap(),

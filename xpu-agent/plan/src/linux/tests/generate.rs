@@ -5,10 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+};
 use xpu_model::{
-    BridgePortSpec, Id, IfName, Intent, LogicalBridgeSpec, Mtu, Node, Object, PortMode, Spec,
-    SviSpec, VrfSpec,
+    BridgePortSpec, Gateways, Id, IfAddr, IfName, Intent, LogicalBridgeSpec, Mtu, Node, Object,
+    PortMode, Spec, SviSpec, VrfSpec,
     alloc::AllocationRules,
     node::{PortResolver, RouteTargets},
 };
@@ -113,10 +118,9 @@ fn logical_bridge() -> impl Strategy<Value = LogicalBridgeSpec> {
 
 fn svi() -> impl Strategy<Value = SviSpec> {
     let mac = parsed(&["02:00:5e:00:00:01", "02:00:5e:00:00:02"]);
-    let gateways = vec(
-        parsed(&["10.0.1.1/24", "10.0.2.1/24", "fd00:1::1/64", "fd00:2::1/64"]),
-        1..3,
-    );
+    let gateways = ["10.0.1.1/24", "10.0.2.1/24", "fd00:1::1/64", "fd00:2::1/64"];
+    let gateways = gateways.map(|it| it.parse::<IfAddr>().unwrap()).to_vec();
+    let gateways = subsequence(gateways, 1..3).prop_map(|it| Gateways::try_from(it).unwrap());
     (ids("vrf-"), ids("net-"), mac, gateways).prop_map(|(vrf, logical_bridge, mac, gateways)| {
         SviSpec {
             vrf,
