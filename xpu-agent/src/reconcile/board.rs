@@ -111,7 +111,8 @@ impl Board {
         }
     }
 
-    /// The same, and [`Self::changed`] completes for what is said after it alone.
+    /// As [`Self::said`], and marks it as seen: [`Self::changed`] then completes for later reports
+    /// only.
     pub fn look(&mut self) -> Said {
         for source in &mut self.sources {
             source.reports.mark_unchanged();

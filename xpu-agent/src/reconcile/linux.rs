@@ -27,8 +27,8 @@ const TRUST: Duration = Duration::from_secs(AUDIT.as_secs() * 3 / 4);
 
 /// What the backend needs of a kernel.
 pub trait Machine: Send + 'static {
-    /// Reads what the planner compares with. What was told before is seen by it, and completes
-    /// [`Self::changed`] no more.
+    /// Reads what the planner compares with. It covers all events until then, which no longer
+    /// complete [`Self::changed`].
     fn observe(
         &mut self,
         inputs: &Inputs<'_>,
@@ -70,7 +70,7 @@ impl Machine for FollowedLinux {
     }
 }
 
-/// Linux, and what the other parts of the agent are told of it.
+/// Linux, and the channels by which it and the other parts of the agent hear of each other.
 pub struct LinuxBackend<M = FollowedLinux> {
     machine: M,
     node: Arc<Node>,
@@ -171,7 +171,7 @@ impl LinuxBackend {
         Ok(Self::over(machine, node, facts, foreign))
     }
 
-    /// The kernel, for who has another errand there.
+    /// A handle to the same kernel, for tasks beside the passes.
     #[must_use]
     pub fn kernel(&self) -> Linux {
         self.machine.linux.clone()
@@ -257,14 +257,14 @@ impl<M: Machine> LinuxBackend<M> {
             after => after?,
         };
         let mut report = linux::report(&inputs, &after, &outcomes);
-        // Ports that are somewhere else now are no drift.
+        // With another map, ports that moved to other netdevs are no drift.
         if !has_new_ports {
             report.repaired = linux::repaired(&outcomes, &self.last_report);
         }
         Ok(report)
     }
 
-    /// The node, with ports to be found as is said now, and whether that is new.
+    /// The node's settings with the current map of ports, and whether that map is a new one.
     fn node(&mut self) -> (Arc<Node>, bool) {
         let followed = self.ports.as_mut();
         let ports = followed.map(|ports| ports.borrow_and_update().clone());

@@ -70,7 +70,7 @@ impl Socket {
 pub struct Frr {
     directory: PathBuf,
     sockets: Sockets,
-    /// As zebra told at the last observation.
+    /// Zebra's, at the last observation.
     version: Version,
     mgmtd: Option<Vty>,
     zebra: Option<Vty>,
@@ -107,7 +107,7 @@ impl Frr {
     /// # Errors
     /// [`VtyError`] when a daemon is not there or does not answer.
     pub async fn observe(&mut self) -> Result<Observed, VtyError> {
-        // Before the sockets are tried: one that comes after that is told.
+        // Before the sockets are tried, so that one which appears after that is an event.
         self.sockets.catch_up();
         let version = self.run(Socket::Zebra, "show version").await?;
         self.version = readback::version(&version).unwrap_or_default();

@@ -30,10 +30,10 @@ pub(super) struct Sockets {
 }
 
 enum State {
-    /// Nobody has asked yet.
+    /// Not used yet: nothing is watched.
     Idle,
     Watching(Watching),
-    /// Nothing is told.
+    /// Watching failed: there are no events.
     Deaf,
 }
 
@@ -59,8 +59,8 @@ impl Sockets {
         }
     }
 
-    /// Takes all that was told until now, for who looks next; what comes after it completes
-    /// [`Self::appeared`].
+    /// Drains pending events, so that only later ones complete [`Self::appeared`]. Call right before
+    /// trying the sockets.
     pub(super) fn catch_up(&mut self) {
         if matches!(self.state, State::Idle) {
             let watching = Watching::new(&self.directory);
@@ -79,7 +79,8 @@ impl Sockets {
         while !self.next().await {}
     }
 
-    /// Takes the next event; whether it is worth a look. Pends where nothing is told. Cancel-safe.
+    /// Takes the next event, and answers whether the sockets are worth a try. Pends where there are
+    /// no events to be had. Cancel-safe.
     async fn next(&mut self) -> bool {
         let State::Watching(watching) = &mut self.state else {
             return std::future::pending().await;

@@ -86,12 +86,12 @@ pub(super) struct Known {
     bridge: Option<IfIndex>,
     /// Whether each stood when it was asked for last.
     seen: BTreeMap<FdbEntry, bool>,
-    /// Those of which no event has told since.
+    /// The entries about which no event has come since: their answer still holds.
     sure: BTreeSet<FdbEntry>,
 }
 
 impl Known {
-    /// Has what may have changed asked for anew.
+    /// Forgets the answers that may have changed, so that they are asked for anew.
     pub(super) fn forget(&mut self, moved: &Moved) {
         if moved.all {
             self.sure.clear();
@@ -101,8 +101,9 @@ impl Known {
         }
     }
 
-    /// Which of the entries stand on the bridge of that index; `ask` is for what is not known. One
-    /// that was found once is looked for until it has gone, also when nobody names it any more.
+    /// Which of the entries stand on the bridge of that index; `ask` is called for those whose answer
+    /// is not known. An entry that was found once is looked for until it has gone, even if it is not
+    /// among `named` any more.
     pub(super) fn look(
         &mut self,
         bridge: IfIndex,

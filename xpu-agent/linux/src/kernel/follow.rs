@@ -108,7 +108,7 @@ impl Follower {
     /// Drains pending events, so they no longer complete [`Self::changed`]. Call right before
     /// observing. Returns which FDB entries they were about.
     pub fn catch_up(&mut self) -> Moved {
-        // A socket that fails is told by `changed`.
+        // `changed` reports a socket that fails.
         let _ = drain(self.socket.socket(), &self.counts, &mut self.moved);
         std::mem::take(&mut self.moved)
     }
@@ -200,7 +200,7 @@ mod tests {
             assert!(!is_told(&mut follower).await);
             ip("address add 192.0.2.2/32 dev lo");
             assert!(is_told(&mut follower).await);
-            // Of what was lost nobody knows what it was about, also after `changed`.
+            // Lost events may have been about anything, also after `changed` has read them.
             setsockopt(&follower.socket, RcvBuf, &1).unwrap();
             for number in 3..20 {
                 ip(&format!("address add 192.0.2.{number}/32 dev lo"));

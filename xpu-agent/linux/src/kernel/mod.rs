@@ -57,8 +57,8 @@ type Indexes = BTreeMap<IfName, IfIndex>;
 #[derive(Debug)]
 struct Inner {
     rtnl: Rtnl,
-    /// What the last observation found: a plan is about these devices, whoever has their names
-    /// by the time that it is applied.
+    /// The devices that the last observation found. A plan is about these, even if other devices
+    /// have their names by the time that it is applied.
     seen: Indexes,
     gateways: Gateways,
     fdb: Known,
@@ -133,7 +133,7 @@ impl Linux {
         moved: Moved,
     ) -> Result<Observed, ObserveError> {
         let look = move |inner: &mut Inner| {
-            // At once: what was told is told once, whatever becomes of this observation.
+            // First: an event is reported once only, also if this observation then fails.
             inner.fdb.forget(&moved);
             let devices = observe::devices(&mut inner.rtnl)?;
             inner.note(&devices);

@@ -157,7 +157,7 @@ pub(super) fn create(
     Some(route(message, NLM_F_CREATE | NLM_F_EXCL))
 }
 
-/// What devices of every kind are told at birth.
+/// The attributes that a device of any kind is created with.
 fn placed<K>(
     kind: LinkMessageBuilder<K>,
     new: &NewLink,

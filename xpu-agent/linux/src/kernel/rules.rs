@@ -45,7 +45,7 @@ fn rules(rtnl: &mut Rtnl, family: Family) -> Result<Vec<RuleMessage>, RtnlError>
 pub(super) struct Order {
     /// VRFs come before the node's own addresses.
     pub is_vrf_first: bool,
-    /// The table `local` was moved by the agent, whoever moved it before or after.
+    /// The rule of the table `local` at its new place is the agent's.
     pub is_local_moved: bool,
     /// Somebody's rule that keeps VRFs from coming first, or that the table `local` would have to
     /// be moved behind.
@@ -67,8 +67,8 @@ fn judge(rules: &[RuleMessage], family: Family) -> Order {
     let early = rules.iter().filter(before).find(is_local);
     let is_to_move = has(&local(family, FIRST));
     let is_vrf_first = has(&l3mdev(family)) && has(&moved) && !is_to_move && early.is_none();
-    // Where the table has moved already, a rule that came later is in nobody's way; what is amiss
-    // then is put back, or the node may be without its own addresses.
+    // Once the table has moved, a rule that came later is not in the way. What is wrong then has to
+    // be repaired, or the node may be without its own addresses.
     let foreign = rules.iter().filter(before).find(|rule| !is_l3mdev(rule));
     let in_the_way = early.or(foreign.filter(|_| is_to_move));
     Order {

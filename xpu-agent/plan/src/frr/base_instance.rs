@@ -36,7 +36,8 @@ pub fn made(inputs: &Inputs<'_>, observed: &Observed, saved: &Config) -> BTreeSe
     kept.chain(renamed).chain(put.cloned()).collect()
 }
 
-/// The lines on account for instances of another AS than the settings', as they are under that.
+/// The ledger's lines of instances of another AS than the settings', as they read under the
+/// settings' AS.
 pub(super) fn renamed_lines(inputs: &Inputs<'_>) -> BTreeSet<Line> {
     let Some(context) = instance(inputs) else {
         return BTreeSet::new();
@@ -147,8 +148,8 @@ pub(super) fn renamed(inputs: &Inputs<'_>, saved: &Observed) -> Vec<(String, Str
         .collect()
 }
 
-/// The lines on account that a configuration still has beside those which replace them. FRR never
-/// shows both; in a file the later one holds, whichever that is.
+/// The ledger's lines that a configuration still has beside those which replace them. FRR never
+/// shows both; of a file it takes the later one.
 pub(super) fn replaced<'a>(inputs: &Inputs<'a>, saved: &Observed) -> Vec<&'a Line> {
     let is_saved = |line: &&Line| is_of_base(line) && saved.config.lines.contains(line);
     let mut lines = inputs.made.iter().filter(is_saved).peekable();

@@ -98,7 +98,7 @@ pub struct Gap {
 pub struct Merged {
     /// The text.
     pub text: String,
-    /// The account of the base instance ([`Inputs::made`]) with the lines that only the file gets,
+    /// The ledger of the base instance ([`Inputs::made`]) with the lines that only the file gets,
     /// under another AS than the running one, say. Kept durably before the text is.
     pub made: BTreeSet<Line>,
 }
@@ -107,7 +107,7 @@ pub struct Merged {
 #[must_use]
 pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
     let inputs = &loaded(inputs);
-    let mut account = inputs.made.clone();
+    let mut ledger = inputs.made.clone();
     let mut file = File::new(text);
     let renamed = base_instance::renamed(inputs, &file.observed(inputs, running));
     file.rename(&renamed);
@@ -129,14 +129,14 @@ pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
         let (add, remove): (Vec<_>, Vec<_>) = commands.into_iter().partition(|it| it.add);
         file.remove(remove.iter().map(|it| &it.line).chain(replaced));
         file.add(add.iter().map(|it| &it.line));
-        // What runs and is not on account is somebody's, who has not saved it.
+        // A line that runs and is not in the ledger is an operator's who has not saved it.
         let only_here = add.into_iter().map(|it| it.line);
         let only_here = only_here.filter(|line| !running.config.lines.contains(line));
-        account.extend(only_here.filter(base_instance::is_of_base));
+        ledger.extend(only_here.filter(base_instance::is_of_base));
     }
     Merged {
         text: file.text(),
-        made: account,
+        made: ledger,
     }
 }
 

@@ -133,7 +133,8 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// The entries that may exist on account of the intent and of the gateway devices found.
+    /// The entries that may exist for the intent's Svis and for the gateway devices found, and the
+    /// netdevs that may become ports.
     #[must_use]
     pub fn new(inputs: &Inputs<'_>, links: &BTreeMap<IfName, Link>) -> Self {
         let intent = inputs.intent;

@@ -1,5 +1,5 @@
-//! Whose a thing is that nobody wants any more. Tombstones are what this is for: a deleted
-//! object is gone when nothing on its account is left to remove.
+//! The owner of what is removed. A deleted object (a tombstone) is gone when no removal is left
+//! that has it for an owner.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::{
     ownership::{self, Mark},
 };
 
-/// Who to ask for, by what identifies the things on the kernel's side.
+/// The owners, by what the kernel identifies their things by.
 pub(super) struct Accounts<'a> {
     desired: &'a Desired,
     bridges: BTreeMap<VlanId, Mark>,
