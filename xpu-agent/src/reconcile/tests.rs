@@ -197,6 +197,23 @@ async fn a_refusal_is_settled_and_not_tried_again_in_a_hurry() {
     assert!(rig.passes.recv().await.unwrap() - refused >= AUDIT * 3 / 4);
 }
 
+/// No retry mends it, but what stood in the way may go.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_comes_up_with_an_event() {
+    let refused = State::Refused("a device is in the way".to_owned());
+    let mut rig = rig(&[refused.clone(), refused, State::Success]);
+    rig.passes.recv().await.unwrap();
+    rig.intent.send_replace(with_vrf("blue"));
+    rig.passes.recv().await.unwrap();
+    assert!(!rig.settled("blue").await.is_up());
+    let gone = Instant::now();
+    rig.dirty.send_replace(());
+    assert_eq!(rig.passes.recv().await.unwrap(), gone);
+    while !rig.settled("blue").await.is_up() {
+        assert!(rig.board.changed().await);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_the_loop() {
     let mut rig = rig(&[State::Success]);

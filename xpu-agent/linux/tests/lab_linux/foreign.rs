@@ -1,7 +1,10 @@
 //! What is not ours stays as it is, whatever it is called and whatever it says of itself.
 
+use std::time::Duration;
+
 use serde_json::Value;
-use xpu_model::{BridgePortSpec, PortMode, Spec};
+use xpu_linux::kernel::Follower;
+use xpu_model::{BridgePortSpec, Kind, ObjectKey, PortMode, Spec, status::State};
 
 use crate::{
     witness::{command, json, link, setting, vlans},
@@ -115,6 +118,80 @@ fn netdevs_that_the_node_uses_are_no_ports() {
             assert!(reason.contains("is in use by the node"), "{name}: {reason}");
         }
     });
+}
+
+/// Nobody tries again what is refused: the kernel has to tell when the obstacle goes.
+#[test]
+fn what_is_refused_comes_up_by_the_event_of_its_obstacles_end() {
+    for (kind, object, obstacle, end) in [
+        (
+            Kind::Svi,
+            "gate-a",
+            "ip link add svi-10 type dummy",
+            "ip link del svi-10",
+        ),
+        (
+            Kind::Svi,
+            "gate-a",
+            "ip link add blue type dummy",
+            "ip link set blue name green",
+        ),
+        (
+            Kind::Vrf,
+            "blue",
+            "ip link add theirs type vrf table 1001",
+            "ip link del theirs",
+        ),
+        (
+            Kind::LogicalBridge,
+            "net-a",
+            "ip link add vxlan type dummy",
+            "ip link del vxlan",
+        ),
+        (
+            Kind::LogicalBridge,
+            "net-a",
+            "ip addr del 192.0.2.1/32 dev up0",
+            "ip addr add 192.0.2.1/32 dev up0",
+        ),
+        (
+            Kind::BridgePort,
+            "port1",
+            "ip addr add 203.0.113.1/24 dev port1",
+            "ip addr del 203.0.113.1/24 dev port1",
+        ),
+        (
+            Kind::BridgePort,
+            "port1",
+            "ip link add link port1 name port1.7 type vlan id 7",
+            "ip link del port1.7",
+        ),
+        (
+            Kind::BridgePort,
+            "port1",
+            "ip link set port1 master docker0",
+            "ip link set port1 nomaster",
+        ),
+    ] {
+        in_namespace(move || async move {
+            let key = ObjectKey::new(kind, id(object));
+            let mut world = World::new();
+            command(obstacle);
+            world.tenant();
+            let report = world.pass().await;
+            let state = &report.objects[&key].state;
+            assert!(matches!(state, State::Refused(_)), "{obstacle}: {state:?}");
+            assert!(!report.wants_retry(), "{obstacle}: {report:#?}");
+
+            let mut follower = Follower::new().unwrap();
+            command(end);
+            let event = tokio::time::timeout(Duration::from_secs(5), follower.changed());
+            event.await.expect(end).unwrap();
+            let report = world.pass().await;
+            let state = &report.objects[&key].state;
+            assert_eq!(state, &State::Success, "{end}");
+        });
+    }
 }
 
 /// What a pod may write on its VF comes home with it.
