@@ -102,18 +102,21 @@ fn is_absence(error: &io::Error) -> bool {
 /// What an operator can do about a connection that failed.
 fn next_step(socket: Socket, error: &io::Error) -> String {
     match error.kind() {
-        _ if is_absence(error) && socket == Socket::Zebra => {
-            "is FRR running? (`systemctl start frr`, or set frr.socket_directory)".to_owned()
+        _ if is_absence(error) => match socket {
+            Socket::Zebra => "is FRR running? (`systemctl start frr`, or set frr.socket_directory)",
+            Socket::Bgpd => {
+                "is FRR running? (`systemctl restart frr`, with bgpd=yes in /etc/frr/daemons)"
+            }
+            Socket::Mgmtd => {
+                "is FRR running? (`systemctl restart frr`; its log says why mgmtd ended)"
+            }
         }
-        _ if is_absence(error) => format!(
-            "is FRR running? {socket} stopped, or /etc/frr/daemons does not start it \
-             (`systemctl restart frr` after mending that)"
-        ),
+        .to_owned(),
         io::ErrorKind::PermissionDenied => {
             "run the agent as root, or as a member of the group frrvty".to_owned()
         }
         io::ErrorKind::WouldBlock => {
-            format!("{socket} does not take connections; if this goes on, restart it")
+            format!("{socket} takes no more connections now; if this goes on, see its log")
         }
         _ => format!("see why {socket}'s socket can't be used"),
     }
