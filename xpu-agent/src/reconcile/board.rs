@@ -43,13 +43,13 @@ impl ObjectStatus {
         self.reached && self.components.iter().all(fine)
     }
 
-    /// Nothing more will happen by itself: all is well, or refused for good.
+    /// Whether there is nothing to wait for: all is well, or a backend refuses it for good, so that
+    /// it does not come up by itself, however far the others come.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let settled = |(_, component): &(Backend, Component)| {
-            matches!(component.state, State::Success | State::Refused(_))
-        };
-        self.reached && self.components.iter().all(settled)
+        let refused =
+            |(_, component): &(Backend, Component)| matches!(component.state, State::Refused(_));
+        self.is_up() || (self.reached && self.components.iter().any(refused))
     }
 }
 

@@ -257,6 +257,31 @@ async fn a_storm_of_events_in_trouble_is_heard_once_a_second() {
     assert!((15..=40).contains(&passes), "{passes} passes in 20 s");
 }
 
+/// A VNI without a VTEP, say: Linux refuses it, and FRR would wait for its device for ever.
+#[test]
+fn what_one_backend_refuses_is_settled_whatever_another_waits_for() {
+    let refused = || State::Refused("no VTEP".to_owned());
+    let waits = || State::Pending("no device yet".to_owned());
+    let fails = || State::Error("busy".to_owned());
+    for (reached, linux, frr, settled) in [
+        (true, refused(), waits(), true),
+        (true, State::Success, refused(), true),
+        (true, State::Success, State::Success, true),
+        (false, refused(), waits(), false),
+        (true, State::Success, waits(), false),
+        (true, fails(), waits(), false),
+    ] {
+        let status = board::ObjectStatus {
+            components: vec![
+                (status::Backend::Linux, Component::new(linux)),
+                (status::Backend::Frr, Component::new(frr)),
+            ],
+            reached,
+        };
+        assert_eq!(status.is_settled(), settled, "{status:?}");
+    }
+}
+
 #[test]
 fn an_object_waits_only_for_backends_that_have_a_part_in_its_kind() {
     let reached = PassReport {
