@@ -175,10 +175,17 @@ impl Unread {
 }
 
 /// An answer's body until it is read.
+///
+/// An HTTP/2 stream takes a whole chunk as soon as its client's window has room for one byte, and
+/// keeps what the window has no room for (RFC 9113, 5.2). It takes the next chunk when the window
+/// is larger than what it keeps. So an answer's last byte is a chunk of its own: the body, and the
+/// place that it holds, stays until the client has made room for all of the answer.
 pub(super) struct Outbound {
     body: tonic::body::Body,
     /// A stream's messages come when they come: it has no ticket.
     ticket: Option<(u64, Arc<Unread>)>,
+    /// The last byte of the chunk before.
+    last: Option<Bytes>,
     /// Of a stream.
     end: Option<End>,
     /// Nothing comes any more.
@@ -187,18 +194,8 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    /// Of a call that never had a place.
-    pub(super) const fn bare(body: tonic::body::Body) -> Self {
-        Self {
-            body,
-            ticket: None,
-            end: None,
-            ended: false,
-            _permit: None,
-        }
-    }
-
-    pub(super) fn new(body: tonic::body::Body, permit: Arc<Permit>, pace: Pace) -> Self {
+    /// Without a permit, it is the body of a call that never had a place.
+    pub(super) fn new(body: tonic::body::Body, permit: Option<Arc<Permit>>, pace: Pace) -> Self {
         Self {
             body,
             end: pace.end(),
@@ -206,8 +203,21 @@ impl Outbound {
                 Pace::Once(unread) => Some((unread.add(), unread)),
                 Pace::Stream(_) => None,
             },
+            last: None,
             ended: false,
-            _permit: Some(permit),
+            _permit: permit,
+        }
+    }
+
+    /// Keeps the last byte of a chunk back.
+    fn without_last(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_data() {
+            Ok(mut data) if data.len() > 1 => {
+                self.last = Some(data.split_off(data.len() - 1));
+                Frame::data(data)
+            }
+            Ok(data) => Frame::data(data),
+            Err(trailers) => trailers,
         }
     }
 }
@@ -238,14 +248,29 @@ impl Body for Outbound {
             let _ = stopping().add_header(&mut trailers);
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        Pin::new(&mut self.body).poll_frame(context)
+        if let Some(last) = self.last.take() {
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(match frame {
+            // A stream holds its place until it ends, whatever its messages are in.
+            Some(Ok(frame)) if self.ticket.is_some() => Some(Ok(self.without_last(frame))),
+            frame => frame,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.body.is_end_stream()
+        self.ended || (self.last.is_none() && self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let last = self.last.as_ref().map_or(0, |last| last.len() as u64);
+        // The upper bound first: the lower one may not be above it.
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + last);
+        }
+        hint.set_lower(hint.lower() + last);
+        hint
     }
 }

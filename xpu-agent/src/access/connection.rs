@@ -337,7 +337,8 @@ where
             let permit = match permit {
                 Ok(permit) => permit,
                 Err(refusal) => {
-                    return Ok(refused(request.headers(), refusal).map(Outbound::bare));
+                    let refused = refused(request.headers(), refusal);
+                    return Ok(refused.map(|body| Outbound::new(body, None, Pace::Once(unread))));
                 }
             };
             let grpc = is_grpc(request.headers());
@@ -351,7 +352,7 @@ where
             };
             let body = Body::new(Inbound::new(body, permit.clone(), grpc, &pace));
             let Ok(answer) = service.oneshot(Request::from_parts(parts, body)).await;
-            Ok(answer.map(|body| Outbound::new(Body::new(body), permit, pace)))
+            Ok(answer.map(|body| Outbound::new(Body::new(body), Some(permit), pace)))
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
@@ -286,15 +287,40 @@ async fn who_sends_or_reads_too_slowly_is_refused() {
     assert_eq!(limits.refused(Reason::RequestSlow), 1);
     drop((answer, sends));
 
-    // A window of nothing: the answer's message cannot be sent.
-    let mut reads = Raw::connect(&rig.unix(), 0).await;
-    let answer = reads.call(&list, Script::new(&[0; 5], true)).await.unwrap();
-    eventually("disconnected", || limits.refused(Reason::ResponseSlow) == 1).await;
-    drop(answer);
-    eventually("nothing is held", || {
-        (limits.connections(), limits.calls()) == (0, 0)
-    })
-    .await;
+    // Windows that have no room for the five bytes of the answer, or for some of them.
+    for (window, disconnected) in [(0, 1), (1, 2), (4, 3)] {
+        let mut reads = Raw::connect(&rig.unix(), window).await;
+        let answer = reads.call(&list, Script::new(&[0; 5], true)).await.unwrap();
+        eventually("disconnected", || {
+            limits.refused(Reason::ResponseSlow) == disconnected
+        })
+        .await;
+        drop(answer);
+        eventually("nothing is held", || {
+            (limits.connections(), limits.calls()) == (0, 0)
+        })
+        .await;
+    }
+    rig.stop().await;
+}
+
+/// A client that makes room for a byte at a time is answered like any other, and holds its place
+/// until it has.
+#[tokio::test]
+async fn an_answer_comes_through_a_small_window() {
+    let rig = Rig::new("").await;
+    let list = path("Vrf", "ListVrfs");
+    let mut client = Raw::connect(&rig.unix(), 1).await;
+    let answer = client
+        .call(&list, Script::new(&[0; 5], true))
+        .await
+        .unwrap();
+    assert_eq!(rig.gate.limits().calls(), 1);
+    let read = answer.into_body().collect().await.unwrap();
+    let trailers = read.trailers().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(read.to_bytes(), [0; 5].as_slice());
+    drop(client);
     rig.stop().await;
 }
 

@@ -41,15 +41,16 @@ pub async fn stuck(socket: &Path) -> Result<UnixStream> {
     open(socket, &half.bytes()).await
 }
 
-/// A connection that asks for two pages of ports, and lets the server send nothing of them but
-/// their headers: those it waits for, so that the server has the pages then.
+/// A connection that asks for two pages of ports, and lets the server send `window` bytes of each
+/// beside their headers: those it waits for, so that the server has the pages then.
 ///
 /// # Errors
 /// Where it can't connect, or gets no answer.
-pub async fn deaf(socket: &Path) -> Result<UnixStream> {
+pub async fn deaf(socket: &Path, window: u32) -> Result<UnixStream> {
     // `page_size` 250, the most there is.
     let page = [0, 0, 0, 0, 3, 0x08, 0xfa, 0x01];
-    let asks = [1, 3].into_iter().fold(Frames::begin(0), |frames, stream| {
+    let begun = Frames::begin(window);
+    let asks = [1, 3].into_iter().fold(begun, |frames, stream| {
         frames.call(stream, LIST).data(stream, &page, true)
     });
     let mut stream = open(socket, &asks.bytes()).await?;

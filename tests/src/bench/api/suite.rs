@@ -117,7 +117,12 @@ async fn slow(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Re
     let (socket, http) = (server.socket(), server.http());
     let stuck = async || held(500, async || bad::stuck(&socket).await).await;
     rows.push(beside("500 calls that never end", bystander, stuck).await?);
-    let deaf = async || held(500, async || bad::deaf(&socket).await).await;
+    // One byte of room is enough for HTTP/2 to take a whole answer over.
+    let deaf = async || {
+        let mut clients = held(250, async || bad::deaf(&socket, 0).await).await?;
+        clients.extend(held(250, async || bad::deaf(&socket, 1).await).await?);
+        Ok(clients)
+    };
     rows.push(beside("1,000 answers that nobody reads", bystander, deaf).await?);
     let trickle = async || {
         let socket = socket.clone();
