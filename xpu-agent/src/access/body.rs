@@ -194,7 +194,7 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    /// Without a permit, it is the body of a call that never had a place.
+    /// Without a permit it is the body of a call that has no place: a refused one, or a probe.
     pub(super) fn new(body: tonic::body::Body, permit: Option<Arc<Permit>>, pace: Pace) -> Self {
         Self {
             body,

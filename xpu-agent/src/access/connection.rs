@@ -325,7 +325,13 @@ where
         state: &Arc<PeerState>,
         unread: Arc<Unread>,
     ) -> impl Future<Output = Result<Response<Outbound>, Infallible>> + use<S, R> {
-        let permit = self.gate.limits.call(state).map(Arc::new);
+        let is_probe = self.protocol == Protocol::Http
+            && policy::is_probe(request.method(), request.uri().path());
+        let permit = if is_probe {
+            Ok(None)
+        } else {
+            self.gate.limits.call(state).map(Arc::new).map(Some)
+        };
         if let Err(refusal) = &permit
             && let Some(more) = self.throttles.refused.tell()
         {
@@ -350,9 +356,13 @@ where
             } else {
                 Pace::Once(unread)
             };
-            let body = Body::new(Inbound::new(body, permit.clone(), grpc, &pace));
+            let body = match &permit {
+                Some(permit) => Body::new(Inbound::new(body, permit.clone(), grpc, &pace)),
+                // A probe has nothing to say.
+                None => Body::empty(),
+            };
             let Ok(answer) = service.oneshot(Request::from_parts(parts, body)).await;
-            Ok(answer.map(|body| Outbound::new(Body::new(body), Some(permit), pace)))
+            Ok(answer.map(|body| Outbound::new(Body::new(body), permit, pace)))
         }
     }
 }

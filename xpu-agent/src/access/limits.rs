@@ -23,6 +23,8 @@ use crate::config::LimitsConfig;
 pub enum PeerKey {
     /// A user, on the unix socket.
     Uid(u32),
+    /// The loopback addresses: any process here may connect from any of 127.0.0.0/8.
+    Loopback,
     /// An IPv4 address.
     V4(Ipv4Addr),
     /// An IPv6 network of 64 bits: who has one address of it mostly has them all.
@@ -34,6 +36,7 @@ pub enum PeerKey {
 impl From<IpAddr> for PeerKey {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
+            address if address.is_loopback() => Self::Loopback,
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {
                 let [a, b, c, d, e, f, g, h, ..] = address.octets();
@@ -145,6 +148,8 @@ const SWEEP_LEAST: usize = 64;
 /// What one peer holds.
 #[derive(Debug)]
 pub struct PeerState {
+    /// Whether it is on the unix socket, whose share of a limit the others leave alone.
+    unix: bool,
     connections: AtomicUsize,
     calls: AtomicUsize,
     request_bytes: AtomicUsize,
@@ -214,6 +219,7 @@ impl Limits {
             peers.sweep_at = SWEEP_LEAST.max(2 * peers.known.len());
         }
         let state = Arc::new(PeerState {
+            unix: matches!(key, PeerKey::Uid(_)),
             connections: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             request_bytes: AtomicUsize::new(0),
@@ -275,8 +281,9 @@ impl Limits {
                     soon,
                 )
             })?;
-        let all = Held::of(self, |it| &it.calls, 1, config.calls).ok_or_else(|| {
-            let (limit, key) = (config.calls as u64, "limits.calls");
+        let room = peer.room(config.calls);
+        let all = Held::of(self, |it| &it.calls, 1, room).ok_or_else(|| {
+            let (limit, key) = (room as u64, "limits.calls");
             refuse(Reason::Calls, "too many calls under way", key, limit, soon)
         })?;
         Ok(Permit {
@@ -289,6 +296,13 @@ impl Limits {
 }
 
 impl PeerState {
+    /// Up to where this peer may use up what all peers share. The last eighth is for the unix
+    /// socket alone: the programs that the node depends on come from there, and its mode keeps
+    /// others out. Over TCP the rest may be held by anybody.
+    const fn room(&self, limit: usize) -> usize {
+        if self.unix { limit } else { limit - limit / 8 }
+    }
+
     /// Whether its calls so far still weigh on the next.
     fn owes(&self, now: Instant) -> bool {
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) > now
@@ -373,6 +387,7 @@ impl Permit {
     /// Room for more of the request's message, which has `framing` bytes around it.
     pub(super) fn arrive(&self, bytes: usize, framing: usize) -> Result<(), Refusal> {
         let config = self.limits.config();
+        let room = self.peer.room(config.request_bytes);
         let arrived = self.bytes.load(Relaxed).saturating_add(bytes);
         self.announce(arrived.saturating_sub(framing))?;
         let full = || {
@@ -380,7 +395,7 @@ impl Permit {
             Refusal::Limit {
                 what: "too many bytes of requests under way",
                 key: "limits.request_bytes",
-                limit: config.request_bytes as u64,
+                limit: room as u64,
                 advice: "one caller has at most half of it; call less at once",
                 retry: Some(Duration::from_millis(100)),
             }
@@ -388,7 +403,7 @@ impl Permit {
         if !add(&self.peer.request_bytes, bytes, config.request_bytes / 2) {
             return Err(full());
         }
-        if !add(&self.limits.request_bytes, bytes, config.request_bytes) {
+        if !add(&self.limits.request_bytes, bytes, room) {
             self.peer.request_bytes.fetch_sub(bytes, Relaxed);
             return Err(full());
         }

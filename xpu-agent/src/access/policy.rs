@@ -10,6 +10,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use http::Method as Verb;
 use serde::{Deserialize, Serialize};
 use xpu_proto::evpn_gw::v1alpha1::{
     bridge_port_service_server, logical_bridge_service_server, svi_service_server,
@@ -124,6 +125,14 @@ pub fn least(method: Method) -> Role {
 #[must_use]
 pub fn streams(path: &str) -> bool {
     path == "/grpc.health.v1.Health/Watch" || path.parse() == Ok(Method::Reflection)
+}
+
+/// Whether a request at the HTTP listener is a liveness or readiness probe's. It is answered
+/// whatever is under way: its caller would take a refusal for a broken agent, and the answer costs
+/// no more than the refusal.
+#[must_use]
+pub fn is_probe(verb: &Verb, path: &str) -> bool {
+    matches!(*verb, Verb::GET | Verb::HEAD) && matches!(path, "/healthz" | "/readyz")
 }
 
 #[cfg(test)]

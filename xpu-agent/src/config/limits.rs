@@ -12,12 +12,13 @@ use super::{ConfigError, error::value};
 pub struct LimitsConfig {
     /// Connections of one listener. Those beyond are closed at once.
     pub connections: usize,
-    /// Connections of one peer (a user id on the unix socket, an IPv4 address, an IPv6 /64) over
-    /// all listeners.
+    /// Connections of one peer (a user id on the unix socket, the loopback addresses, another IPv4
+    /// address, an IPv6 /64) over all listeners.
     pub connections_per_peer: usize,
     /// Calls under way on one HTTP/2 connection.
     pub streams_per_connection: u32,
-    /// Calls under way over all.
+    /// Calls under way over all; where seven eighths are, only the unix socket gets another one.
+    /// Requests for `/healthz` and `/readyz` are not counted.
     pub calls: usize,
     /// Calls under way of one peer.
     pub calls_per_peer: usize,
@@ -28,7 +29,7 @@ pub struct LimitsConfig {
     /// The largest request message, in bytes.
     pub message_bytes: usize,
     /// The request messages of the calls under way, all together, in bytes; one peer's at most
-    /// half.
+    /// half. Where seven eighths are used, only the unix socket gets more.
     pub request_bytes: usize,
     /// The headers of one request, in bytes.
     pub header_bytes: u32,

@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     pin::Pin,
+    process::Command,
     task::{Context, Poll},
 };
 
@@ -17,6 +18,7 @@ use tokio::{
     net::UnixStream,
 };
 use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 use xpu_agent::access::limits::Reason;
 use xpu_proto::evpn_gw::v1alpha1::{
@@ -26,7 +28,7 @@ use xpu_proto::evpn_gw::v1alpha1::{
 use crate::{
     frames::{Frames, HEADERS, RST_STREAM, Sent},
     log::Log,
-    rig::{Rig, Target, call, eventually, is, knock, path},
+    rig::{Rig, Target, call, eventually, from, is, knock, path, run},
 };
 
 /// A body of these bytes; after them it ends, or stays open for ever.
@@ -241,6 +243,60 @@ async fn connections_of_one_peer_are_bounded() {
         "",
     );
     drop(_second);
+    rig.stop().await;
+}
+
+/// Whoever is here may take any address of 127.0.0.0/8.
+#[tokio::test]
+async fn loopback_is_one_peer_whatever_the_address() {
+    let rig = Rig::new("[limits]\nconnections_per_peer = 2").await;
+    let limits = rig.gate.limits().clone();
+    let held = [from(2, rig.tcp).await, from(3, rig.http).await];
+    eventually("two connections", || limits.connections() == 2).await;
+    let mut third = from(4, rig.tcp).await.unwrap();
+    assert_eq!(third.read(&mut [0; 64]).await.unwrap_or(0), 0, "it is closed");
+    assert_eq!(limits.refused(Reason::ConnectionsPerPeer), 1);
+    drop(held);
+    rig.stop().await;
+}
+
+/// What anybody can do who gets at a port leaves room for whom the node depends on, and for who
+/// looks whether the agent is there.
+#[tokio::test]
+async fn streams_over_tcp_do_not_lock_the_unix_socket_and_probes_out() {
+    let rig = Rig::new("[limits]\ncalls = 16").await;
+    let limits = rig.gate.limits().clone();
+    let mut held = Vec::new();
+    for number in 0..20 {
+        let mut client = HealthClient::new(rig.channel_from(2 + number % 2));
+        match client.watch(HealthCheckRequest::default()).await {
+            Ok(stream) => held.push(stream),
+            Err(refused) => {
+                let info = refused.get_details_error_info().unwrap();
+                assert_eq!(info.metadata["config"], "limits.calls");
+                assert_eq!(info.metadata["limit"], "14");
+            }
+        }
+    }
+    assert_eq!((held.len(), limits.calls()), (14, 14));
+    let list = path("Vrf", "ListVrfs");
+    is(&call(&Target::Unix(&rig.unix()), &list, None).await, Code::Ok, "");
+    let status = async |path: &str| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--output", "/dev/null", "--max-time", "20"]);
+        command.args(["--write-out", "%{http_code}"]);
+        command.arg(format!("http://{}{path}", rig.http));
+        String::from_utf8(run(command).await.stdout).unwrap()
+    };
+    for (path, expected) in [
+        ("/healthz", "200"),
+        ("/readyz", "200"),
+        ("/metrics", "429"),
+        ("/v1/vrfs", "429"),
+    ] {
+        assert_eq!(status(path).await, expected, "{path}");
+    }
+    drop(held);
     rig.stop().await;
 }
 

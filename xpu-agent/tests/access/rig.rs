@@ -1,7 +1,7 @@
 //! The agent's services behind its listeners, without kernel and FRR.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -10,7 +10,11 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, sync::watch, task::JoinHandle};
+use tokio::{
+    net::{TcpSocket, TcpStream, UnixStream},
+    sync::watch,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code,
@@ -21,6 +25,10 @@ use xpu_agent::{
     api::Api,
     app,
     config::{Config, ConfigFile, Transport},
+    lifecycle::{
+        http::{Health, router as pages},
+        readiness::Readiness,
+    },
     listen,
     reconcile::{Board, Source},
     store::Store,
@@ -81,9 +89,15 @@ impl Rig {
             kinds: &[],
             reports,
         }]);
+        let stop = CancellationToken::new();
+        let metrics = Metrics::default();
+        let meter = metrics.rpc.clone();
+        let pages = pages(Health {
+            readiness: Readiness::new(board.clone(), &store, stop.clone()),
+            exposition: metrics.exposition(),
+        });
         let api = Api::new(store, board, Duration::from_secs(30));
-        let (meter, none) = (Metrics::default().rpc, axum::Router::new());
-        let faces = app::faces(api, &config.limits, meter, none).await.unwrap();
+        let faces = app::faces(api, &config.limits, meter, pages).await.unwrap();
 
         let tls = config
             .tls
@@ -99,7 +113,6 @@ impl Rig {
             Listener::Unix(_) => panic!("no TCP"),
         };
         let addresses = (address(&tcp), address(&http));
-        let stop = CancellationToken::new();
         let serve = |listener, protocol| {
             let (gate, stop) = (gate.clone(), stop.clone());
             let routes = faces.of(protocol).clone();
@@ -141,6 +154,13 @@ impl Rig {
         Endpoint::from_static("http://agent").connect_with_connector_lazy(dial)
     }
 
+    /// A channel of its own over loopback, from another of its addresses: 127.0.0.`last`.
+    pub fn channel_from(&self, last: u8) -> Channel {
+        let to = self.tcp;
+        let dial = tower::service_fn(move |_| async move { from(last, to).await.map(TokioIo::new) });
+        Endpoint::from_static("http://agent").connect_with_connector_lazy(dial)
+    }
+
     /// Stops, and returns when nothing is left of any connection.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -152,6 +172,13 @@ impl Rig {
             (0, 0)
         );
     }
+}
+
+/// Connects from 127.0.0.`last`.
+pub async fn from(last: u8, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+    socket.connect(to).await
 }
 
 /// What curl saw of a call.

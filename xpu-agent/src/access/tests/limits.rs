@@ -126,6 +126,34 @@ async fn messages_are_bounded_one_by_one_and_together() {
     assert_eq!(one.request_bytes.load(Relaxed), 0);
 }
 
+#[tokio::test]
+async fn an_eighth_is_kept_for_the_unix_socket() {
+    let limits = limits(|config| {
+        (config.calls, config.message_bytes, config.request_bytes) = (8, 1000, 8000);
+    });
+    let (one, other) = (limits.peer(key(1)), limits.peer(key(2)));
+    let mut calls: Vec<_> = (0..7).map(|_| limits.call(&one).unwrap()).collect();
+    assert!(limits.call(&other).is_err());
+    let root = limits.peer(PeerKey::Uid(0));
+    let last = limits.call(&root).unwrap();
+    assert!(limits.call(&root).is_err());
+    drop(last);
+
+    calls.truncate(4);
+    calls.extend((0..3).map(|_| limits.call(&other).unwrap()));
+    let last = limits.call(&root).unwrap();
+    for call in &calls {
+        call.arrive(1000, 0).unwrap();
+    }
+    let more = calls.pop().unwrap();
+    let Err(Refusal::Limit { key, limit, .. }) = more.arrive(1, 1000) else {
+        panic!("more than seven eighths");
+    };
+    assert_eq!((key, limit), ("limits.request_bytes", 7000));
+    last.arrive(1000, 0).unwrap();
+    assert!(last.arrive(1, 1000).is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn peers_of_whom_nothing_is_known_are_forgotten() {
     let limits = limits(|_| {});
@@ -148,4 +176,8 @@ fn addresses_of_one_host_are_one_peer() {
     assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
     assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1"));
     assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+    for loopback in ["127.0.0.2", "127.255.255.254", "::1", "::ffff:127.0.0.3"] {
+        assert_eq!(key(loopback), key("127.0.0.1"), "{loopback}");
+    }
+    assert_ne!(key("128.0.0.1"), key("127.0.0.1"));
 }

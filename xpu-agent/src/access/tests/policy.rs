@@ -100,3 +100,17 @@ fn the_least_role_is_what_one_is_told_to_ask_for() {
         Role::Cni
     );
 }
+
+#[test]
+fn probes_ask_two_pages() {
+    assert!(is_probe(&Verb::GET, "/healthz"));
+    assert!(is_probe(&Verb::HEAD, "/readyz"));
+    for (verb, path) in [
+        (Verb::POST, "/healthz"),
+        (Verb::GET, "/healthz/"),
+        (Verb::GET, "/metrics"),
+        (Verb::GET, "/v1/vrfs"),
+    ] {
+        assert!(!is_probe(&verb, path), "{verb} {path}");
+    }
+}
