@@ -84,11 +84,7 @@ impl Api {
         let page = Page::parse(R::KIND, size, token)?;
         let said = self.board.said();
         let intent = self.store.intent();
-        let (objects, next) = page.cut(R::objects(&intent));
-        let shown = objects
-            .into_iter()
-            .map(|object| wait::message(object, &said));
-        Ok((shown.collect(), next))
+        Ok(page.cut(R::objects(&intent), |object| wait::message(object, &said)))
     }
 
     async fn update<R: Resource>(

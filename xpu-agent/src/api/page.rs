@@ -4,8 +4,9 @@
 //! that id, whether the object still exists or not. So tokens survive restarts, and objects that
 //! come and go never make another one appear twice.
 
-use std::{ops::Bound, sync::Arc};
+use std::ops::Bound;
 
+use prost::Message;
 use xpu_model::{Id, Kind, Object, Spec, intent::Objects};
 
 use super::{error::ApiError, invalid};
@@ -14,6 +15,9 @@ use super::{error::ApiError, invalid};
 const DEFAULT: usize = 50;
 /// Objects in a page at most.
 const MOST: usize = 250;
+/// Bytes of a page's objects at most, unless it is of one object. gRPC clients read 4 MiB if they
+/// are not told otherwise, and 250 ports may be more.
+const MOST_BYTES: usize = 1 << 20;
 
 /// What a List request asks for.
 #[derive(Debug)]
@@ -47,24 +51,29 @@ impl Page {
         Ok(Self { kind, size, after })
     }
 
-    /// The page's objects and the next page's token, empty at the end.
-    pub(super) fn cut<'a, S: Spec>(
+    /// The page's objects, as `show` makes them messages, and the next page's token, empty at the
+    /// end. A page may have fewer objects than asked for, and another page after it (AIP-158).
+    pub(super) fn cut<S: Spec, M: Message>(
         &self,
-        objects: &'a Objects<S>,
-    ) -> (Vec<&'a Arc<Object<S>>>, String) {
+        objects: &Objects<S>,
+        show: impl Fn(&Object<S>) -> M,
+    ) -> (Vec<M>, String) {
         let from = self
             .after
             .as_ref()
             .map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = objects
-            .range::<Id, _>((from, Bound::Unbounded))
-            .map(|(_, object)| object);
-        let page: Vec<_> = rest.by_ref().take(self.size).collect();
-        let next = match (page.last(), rest.next()) {
-            (Some(last), Some(_)) => encode(self.kind, &last.id),
-            _ => String::new(),
-        };
-        (page, next)
+        let (mut page, mut bytes, mut last) = (Vec::new(), 0, None);
+        for (id, object) in objects.range::<Id, _>((from, Bound::Unbounded)) {
+            let message = show(object);
+            bytes += message.encoded_len();
+            let is_full = page.len() == self.size || bytes > MOST_BYTES;
+            if let Some(last) = last.filter(|_| is_full) {
+                return (page, encode(self.kind, last));
+            }
+            page.push(message);
+            last = Some(id);
+        }
+        (page, String::new())
     }
 }
 

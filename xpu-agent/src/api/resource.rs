@@ -9,7 +9,7 @@ use crate::reconcile::board::ObjectStatus;
 /// A kind as the API shows it.
 pub trait Resource: Spec {
     /// The resource's message.
-    type Message: Clone + Send + 'static;
+    type Message: prost::Message + Clone + Send + 'static;
     /// Its spec's message.
     type SpecMessage: Clone + Default + Send + 'static;
 
