@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use super::{connection::FRAME, limits::Permit};
+use super::{Refusal, connection::FRAME, limits::Permit};
 
 /// When the messages of a call come.
 pub(super) enum Pace {
@@ -48,6 +48,57 @@ fn stopping() -> Status {
     Status::unavailable("the agent is stopping; try again when it is back")
 }
 
+/// The messages of a gRPC body, each behind its length (gRPC over HTTP/2,
+/// "Length-Prefixed-Message").
+#[derive(Default)]
+struct Prefixed {
+    /// The start of the next message's prefix.
+    prefix: Vec<u8>,
+    /// Bytes of the message under way that are to come.
+    left: usize,
+}
+
+impl Prefixed {
+    /// Whether nothing of a message is under way.
+    fn is_between(&self) -> bool {
+        self.left == 0 && self.prefix.is_empty()
+    }
+
+    /// Follows the body over more of its bytes, and checks the length of each message that begins
+    /// in them. Whether any does.
+    ///
+    /// # Errors
+    /// That of `check`.
+    fn follow<E>(
+        &mut self,
+        mut data: &[u8],
+        check: impl Fn(usize) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let mut begins = false;
+        while !data.is_empty() {
+            let of_message = self.left.min(data.len());
+            self.left -= of_message;
+            data = data.get(of_message..).unwrap_or_default();
+            let of_prefix = if self.left == 0 {
+                data.len().min(FRAME - self.prefix.len())
+            } else {
+                0
+            };
+            let (start, rest) = data.split_at(of_prefix);
+            self.prefix.extend(start);
+            data = rest;
+            if let [_, a, b, c, d] = self.prefix[..] {
+                self.prefix.clear();
+                let length = u32::from_be_bytes([a, b, c, d]);
+                self.left = usize::try_from(length).unwrap_or(usize::MAX);
+                check(self.left)?;
+                begins = true;
+            }
+        }
+        Ok(begins)
+    }
+}
+
 /// A request's body as it arrives.
 pub(super) struct Inbound<B> {
     body: B,
@@ -56,11 +107,8 @@ pub(super) struct Inbound<B> {
     late: Option<Pin<Box<Sleep>>>,
     /// Of a stream.
     end: Option<End>,
-    /// The start of a gRPC message, which says how long it is (gRPC over HTTP/2,
-    /// "Length-Prefixed-Message"), until it is known.
-    prefix: Option<Vec<u8>>,
-    /// How many bytes of the body are not the message's.
-    framing: usize,
+    /// Of gRPC. Any other body is a message.
+    messages: Option<Prefixed>,
 }
 
 impl<B> Inbound<B> {
@@ -73,23 +121,32 @@ impl<B> Inbound<B> {
             late: matches!(pace, Pace::Once(_))
                 .then(|| Box::pin(sleep_until(Instant::now() + limit))),
             end: pace.end(),
-            prefix: grpc.then(Vec::new),
-            framing: if grpc { FRAME } else { 0 },
+            messages: grpc.then(Prefixed::default),
         }
     }
 
-    /// Refuses a message by the length it announces: its reader makes room for all of it at once.
-    fn announced(&mut self, data: &[u8]) -> Result<(), Status> {
-        let Some(prefix) = &mut self.prefix else {
-            return Ok(());
+    const fn is_stream(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Takes the room for more of the body, or refuses it. A message of gRPC is refused by the
+    /// length it announces: its reader makes room for all of it at once.
+    fn arrive(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        let permit = &self.permit;
+        let check = |length| permit.check_message_size(length);
+        let begins = match &mut self.messages {
+            Some(messages) => messages.follow(data, check)?,
+            None => false,
         };
-        prefix.extend(data.iter().take(FRAME - prefix.len()));
-        if let [_, a, b, c, d] = prefix[..] {
-            self.prefix = None;
-            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-            self.permit.announce(length)?;
+        if !self.is_stream() {
+            // Of one message, whether there are more behind it or not.
+            let framing = if self.messages.is_some() { FRAME } else { 0 };
+            let all = permit.held().saturating_add(data.len());
+            permit.check_message_size(all.saturating_sub(framing))?;
+        } else if begins {
+            permit.give_back();
         }
-        Ok(())
+        permit.hold(data.len())
     }
 }
 
@@ -108,10 +165,16 @@ where
         if ends(&mut self.end, context) {
             return Poll::Ready(Some(Err(stopping())));
         }
-        // What says itself that it is too long is not read: other callers would wait for that. A gRPC
-        // message says so in its prefix.
-        if self.framing == 0 {
-            self.permit.expect(self.body.size_hint().lower())?;
+        match &self.messages {
+            // What says itself that it is too long is not read: other callers would wait for that.
+            None => {
+                let more = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+                let all = self.permit.held().saturating_add(more);
+                self.permit.check_message_size(all)?;
+            }
+            // Who asks for more of a stream is done with the messages before.
+            Some(messages) if self.is_stream() && messages.is_between() => self.permit.give_back(),
+            Some(_) => {}
         }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
             let late = self.late.as_mut();
@@ -127,10 +190,7 @@ where
             Some(Ok(frame)) => frame,
         };
         if let Some(data) = frame.data_ref() {
-            self.announced(data)?;
-            self.permit
-                .arrive(data.len(), self.framing)
-                .map_err(Status::from)?;
+            self.arrive(data)?;
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -272,5 +332,38 @@ impl Body for Outbound {
         }
         hint.set_lower(hint.lower() + last);
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However the bytes are cut, and a length is told before its message is there.
+    #[test]
+    fn messages_are_told_from_each_other() {
+        let bytes = [
+            &b"\0\0\0\0\x02ab"[..],
+            b"\0\0\0\0\0",
+            b"\0\0\0\x01\0",
+            &[0; 256],
+            b"\0\0\0",
+        ]
+        .concat();
+        for size in 1..=bytes.len() {
+            let lengths = std::cell::RefCell::new(Vec::new());
+            let mut messages = Prefixed::default();
+            let check = |length| {
+                lengths.borrow_mut().push(length);
+                Ok::<_, ()>(())
+            };
+            let mut begun = 0;
+            for part in bytes.chunks(size) {
+                begun += usize::from(messages.follow(part, check).unwrap());
+            }
+            assert_eq!(lengths.into_inner(), [2, 0, 256], "{size}");
+            assert!((1..=3).contains(&begun), "{size}: {begun}");
+            assert!(!messages.is_between(), "{size}: in the middle of a prefix");
+        }
     }
 }

@@ -375,7 +375,7 @@ pub(super) struct Permit {
     _held: (Held<PeerState>, Held<Limits>),
     limits: Arc<Limits>,
     peer: Arc<PeerState>,
-    /// How much of the message has arrived.
+    /// How much of the request there is room for.
     bytes: AtomicUsize,
 }
 
@@ -384,12 +384,18 @@ impl Permit {
         &self.limits
     }
 
-    /// Room for more of the request's message, which has `framing` bytes around it.
-    pub(super) fn arrive(&self, bytes: usize, framing: usize) -> Result<(), Refusal> {
+    /// How many bytes of the request there is room for.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Takes room for more bytes of the request.
+    ///
+    /// # Errors
+    /// Where `limits.request_bytes` are held, or the peer holds a half of them.
+    pub(super) fn hold(&self, bytes: usize) -> Result<(), Refusal> {
         let config = self.limits.config();
         let room = self.peer.room(config.request_bytes);
-        let arrived = self.bytes.load(Relaxed).saturating_add(bytes);
-        self.announce(arrived.saturating_sub(framing))?;
         let full = || {
             self.limits.count(Reason::RequestBytes);
             Refusal::Limit {
@@ -411,14 +417,16 @@ impl Permit {
         Ok(())
     }
 
-    /// Whether as much more of the message may come as there will be at least.
-    pub(super) fn expect(&self, more: u64) -> Result<(), Refusal> {
-        let more = usize::try_from(more).unwrap_or(usize::MAX);
-        self.announce(self.bytes.load(Relaxed).saturating_add(more))
+    /// Gives back the room that the request has.
+    pub(super) fn give_back(&self) {
+        let bytes = self.bytes.swap(0, Relaxed);
+        self.peer.request_bytes.fetch_sub(bytes, Relaxed);
+        self.limits.request_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// Whether a message of this size may come, its framing not counted.
-    pub(super) fn announce(&self, bytes: usize) -> Result<(), Refusal> {
+    /// Fails if a message of so many bytes, its framing not counted, is larger than
+    /// `limits.message_bytes`.
+    pub(super) fn check_message_size(&self, bytes: usize) -> Result<(), Refusal> {
         let limit = self.limits.config().message_bytes;
         if bytes <= limit {
             return Ok(());
@@ -439,9 +447,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let bytes = self.bytes.load(Relaxed);
-        self.peer.request_bytes.fetch_sub(bytes, Relaxed);
-        self.limits.request_bytes.fetch_sub(bytes, Relaxed);
+        self.give_back();
     }
 }
 

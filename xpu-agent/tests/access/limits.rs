@@ -17,8 +17,13 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
 use tonic_types::StatusExt;
 use xpu_agent::access::limits::Reason;
 use xpu_proto::evpn_gw::v1alpha1::{
@@ -123,7 +128,7 @@ async fn messages_that_are_too_large_or_none() {
     assert_eq!(code(&answer), Some(Code::ResourceExhausted));
     let second = Script::new(&[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], false);
     let answer = raw.call(&create, second).await.unwrap();
-    assert_eq!(code(&answer), Some(Code::OutOfRange));
+    assert_eq!(code(&answer), Some(Code::ResourceExhausted));
     for malformed in [
         &b"\x00\x00\x00\x00\x03\xff\xff\xff"[..],
         b"\x01\x00\x00\x00\x00",
@@ -143,6 +148,42 @@ async fn messages_that_are_too_large_or_none() {
     }
     client.list_vrfs(ListVrfsRequest::default()).await.unwrap();
     drop((client, raw));
+    rig.stop().await;
+}
+
+/// A stream may have as many messages as it likes, one after the other: each of them is bounded,
+/// and has its room until the next.
+#[tokio::test]
+async fn messages_of_a_stream_are_bounded_one_by_one() {
+    let rig = Rig::new("[limits]\nmessage_bytes = 16384\nrequest_bytes = 32768").await;
+    let limits = rig.gate.limits().clone();
+    let mut client = ServerReflectionClient::new(rig.channel());
+    let (ask, asked) = tokio::sync::mpsc::channel(1);
+    let question = |bytes| ServerReflectionRequest {
+        host: "x".repeat(bytes),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    ask.send(question(10_000)).await.unwrap();
+    let answered = client.server_reflection_info(ReceiverStream::new(asked));
+    let mut answers = answered.await.unwrap().into_inner();
+    for _ in 0..10 {
+        assert!(answers.message().await.unwrap().is_some());
+        ask.send(question(10_000)).await.unwrap();
+    }
+    assert!(answers.message().await.unwrap().is_some());
+    // Nothing of it has room any more, so another call gets what one caller may have.
+    let whole = [&[0, 0, 0, 0x3e, 0x80][..], &[0; 16_000]].concat();
+    let mut raw = Raw::connect(&rig.unix(), 65_535).await;
+    let create = path("Vrf", "CreateVrf");
+    let answer = raw.call(&create, Script::new(&whole, true)).await.unwrap();
+    assert_ne!(code(&answer), Some(Code::ResourceExhausted), "it was read");
+
+    ask.send(question(16_500)).await.unwrap();
+    let refused = answers.message().await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("limits.message_bytes"), "{refused}");
+    assert_eq!(limits.refused(Reason::MessageBytes), 1);
+    drop((client, ask, answers, answer, raw));
     rig.stop().await;
 }
 

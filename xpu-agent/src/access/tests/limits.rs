@@ -95,8 +95,9 @@ async fn messages_are_bounded_one_by_one_and_together() {
     let limits = limits(|config| (config.message_bytes, config.request_bytes) = (1024, 4096));
     let (one, other) = (limits.peer(key(1)), limits.peer(key(2)));
     let call = limits.call(&one).unwrap();
-    call.arrive(1000, 0).unwrap();
-    let refused = call.arrive(100, 0).unwrap_err();
+    call.hold(1000).unwrap();
+    call.check_message_size(1024).unwrap();
+    let refused = call.check_message_size(1025).unwrap_err();
     assert!(matches!(
         refused,
         Refusal::Limit {
@@ -106,10 +107,10 @@ async fn messages_are_bounded_one_by_one_and_together() {
     ));
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     let second = limits.call(&one).unwrap();
-    second.arrive(1000, 0).unwrap();
+    second.hold(1000).unwrap();
     // Half of it for one peer.
     let third = limits.call(&one).unwrap();
-    let refused = third.arrive(1000, 0).unwrap_err();
+    let refused = third.hold(1000).unwrap_err();
     assert!(matches!(
         refused,
         Refusal::Limit {
@@ -118,10 +119,11 @@ async fn messages_are_bounded_one_by_one_and_together() {
         }
     ));
     let others = limits.call(&other).unwrap();
-    others.arrive(1000, 0).unwrap();
-    drop((call, second));
-    third.arrive(1000, 0).unwrap();
-    drop((third, others));
+    others.hold(1000).unwrap();
+    call.give_back();
+    drop(second);
+    third.hold(1000).unwrap();
+    drop((call, third, others));
     assert_eq!(limits.request_bytes.load(Relaxed), 0);
     assert_eq!(one.request_bytes.load(Relaxed), 0);
 }
@@ -143,15 +145,15 @@ async fn an_eighth_is_kept_for_the_unix_socket() {
     calls.extend((0..3).map(|_| limits.call(&other).unwrap()));
     let last = limits.call(&root).unwrap();
     for call in &calls {
-        call.arrive(1000, 0).unwrap();
+        call.hold(1000).unwrap();
     }
     let more = calls.pop().unwrap();
-    let Err(Refusal::Limit { key, limit, .. }) = more.arrive(1, 1000) else {
+    let Err(Refusal::Limit { key, limit, .. }) = more.hold(1) else {
         panic!("more than seven eighths");
     };
     assert_eq!((key, limit), ("limits.request_bytes", 7000));
-    last.arrive(1000, 0).unwrap();
-    assert!(last.arrive(1, 1000).is_err());
+    last.hold(1000).unwrap();
+    assert!(last.hold(1).is_err());
 }
 
 #[tokio::test(start_paused = true)]
