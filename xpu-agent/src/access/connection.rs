@@ -203,7 +203,12 @@ where
     async fn tls(&self, tls: &Tls, stream: TcpStream, address: SocketAddr, start: Instant) {
         let limits = &self.gate.limits;
         let late = start + limits.config().handshake();
-        match timeout_at(late, tls.accept(stream, self.protocol)).await {
+        let shaken = tokio::select! {
+            shaken = timeout_at(late, tls.accept(stream, self.protocol)) => shaken,
+            // Nothing has been asked yet.
+            () = self.stop.cancelled() => return,
+        };
+        match shaken {
             Err(_) => {
                 limits.count(Reason::HandshakeSlow);
                 debug!(peer = %address, "took too long for its TLS handshake");

@@ -1,8 +1,12 @@
 //! Who gets in over TLS. The clients are curl and openssl.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use rcgen::ExtendedKeyUsagePurpose;
+use tokio::net::TcpStream;
 use tonic::Code;
 use xpu_agent::{access::limits::Reason, config::Transport};
 
@@ -204,6 +208,19 @@ async fn nobody_else_gets_in() {
         "",
     );
     agent.rig.stop().await;
+}
+
+/// A stop does not wait for who has connected and says nothing.
+#[tokio::test]
+async fn a_handshake_ends_with_the_agent() {
+    let agent = Secured::new().await;
+    let limits = agent.rig.gate.limits().clone();
+    let silent = [agent.rig.tcp, agent.rig.http].map(TcpStream::connect);
+    let silent = futures::future::join_all(silent).await;
+    eventually("both are connected", || limits.connections() == 2).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(2), agent.rig.stop()).await;
+    assert!(stopped.is_ok(), "the handshakes hold the agent up");
+    drop(silent);
 }
 
 #[tokio::test]
