@@ -1,6 +1,8 @@
 //! The time a call has, on a clock that stands still unless it is told to run, or nothing else is
 //! left to do.
 
+mod store;
+
 use std::sync::{Arc, mpsc};
 
 use futures::FutureExt;
@@ -36,6 +38,10 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let none = watch::channel(Default::default()).1;
         let store = Store::open(directory.path(), 1001..=1003, none, Default::default()).unwrap();
+        Self::over(store, directory)
+    }
+
+    fn over(store: Store, directory: tempfile::TempDir) -> Self {
         let (reports, seen) = watch::channel(Arc::new(PassReport::default()));
         let board = Board::new(vec![Source {
             backend: Backend::Linux,

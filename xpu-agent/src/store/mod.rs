@@ -493,4 +493,4 @@ pub(crate) fn tombstones(intent: &Intent) -> Vec<(ObjectKey, Generation)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

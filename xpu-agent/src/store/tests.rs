@@ -1,4 +1,8 @@
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use futures::FutureExt;
 use xpu_model::{Generation, LogicalBridgeSpec, VlanId, VrfSpec};
@@ -238,7 +242,7 @@ fn a_newer_record_is_refused_not_guessed() {
 #[derive(Debug)]
 struct Disk {
     memory: redb::backends::InMemoryBackend,
-    broken: Arc<std::sync::atomic::AtomicBool>,
+    broken: Arc<AtomicBool>,
 }
 
 impl redb::StorageBackend for Disk {
@@ -255,7 +259,7 @@ impl redb::StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> Result<(), std::io::Error> {
-        if self.broken.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.broken.load(Relaxed) {
             return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
         }
         self.memory.sync_data()
@@ -266,19 +270,25 @@ impl redb::StorageBackend for Disk {
     }
 }
 
-#[tokio::test]
-async fn a_disk_that_fails_is_told_to_every_caller_and_ends_the_thread() {
-    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+/// A store on a disk that fails once that is set.
+pub(crate) fn on_a_disk() -> (Store, Arc<AtomicBool>) {
+    let broken = Arc::new(AtomicBool::new(false));
     let disk = Disk {
         memory: redb::backends::InMemoryBackend::new(),
         broken: broken.clone(),
     };
     let (database, loaded) = Database::on(disk).unwrap();
     let foreign = watch::channel(BTreeSet::new()).1;
-    let store = Store::start(database, loaded, 1001..=1003, foreign, Told::default()).unwrap();
+    let store = Store::start(database, loaded, 1001..=1003, foreign, Told::default());
+    (store.unwrap(), broken)
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_told_to_every_caller_and_ends_the_thread() {
+    let (store, broken) = on_a_disk();
     store.create(id("net-1"), bridge(1)).await.unwrap();
     let before = store.intent();
-    broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    broken.store(true, Relaxed);
     // More than a batch: some wait in the queue when the thread ends.
     let creates = (2..200).map(|vlan| store.create(id(&format!("net-{vlan}")), bridge(vlan)));
     let answers = futures::future::join_all(creates).await;
