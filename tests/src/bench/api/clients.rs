@@ -1,6 +1,6 @@
 //! Callers that do as they should.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt, stream};
@@ -77,18 +77,19 @@ async fn create(channel: Channel, number: usize) -> Result<(), Status> {
     }
 }
 
-/// Creates ports 0 to `count`, `at_once` at a time, over all channels; how long that took.
+/// Creates ports of these numbers, `at_once` at a time, over all channels; how long that took.
 ///
 /// # Errors
 /// The first that the server refuses.
-pub async fn create_all(channels: &[Channel], count: usize, at_once: usize) -> Result<Duration> {
+pub async fn create_all(
+    channels: &[Channel],
+    numbers: Range<usize>,
+    at_once: usize,
+) -> Result<Duration> {
     let start = Instant::now();
-    let calls = channels
-        .iter()
-        .cycle()
-        .take(count)
-        .cloned()
-        .enumerate()
+    let channels = channels.iter().cycle().cloned();
+    let calls = numbers
+        .zip(channels)
         .map(|(number, channel)| create(channel, number));
     let failed = stream::iter(calls)
         .buffer_unordered(at_once)

@@ -1,8 +1,17 @@
 //! The figures.
 
-use std::{fs::File, io::Write, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::Write,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::{net::UnixStream, time::Instant};
 use tonic::transport::Channel;
 
@@ -57,10 +66,10 @@ pub async fn run(effort: Effort) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let before = (server.tasks()?, server.descriptors()?);
 
-    many(&server, bystander, &mut rows).await?;
-    slow(&server, bystander, &mut rows).await?;
-    oversized(&server, bystander, &mut rows).await?;
-    malformed(&server, bystander, &mut rows).await?;
+    many(&mut server, bystander, &mut rows).await?;
+    slow(&mut server, bystander, &mut rows).await?;
+    oversized(&mut server, bystander, &mut rows).await?;
+    malformed(&mut server, bystander, &mut rows).await?;
 
     let most = server.memory_at_most()? / 1024.0;
     rows.push(Row::new("native: memory at most", 1, most, "MiB").at_most(192.0));
@@ -79,11 +88,12 @@ struct Bystander {
 }
 
 /// Many clients that are all good.
-async fn many(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
+async fn many(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
     let memory = server.memory()?;
+    let before = (server.tasks()?, server.descriptors()?);
     let channels: Vec<_> = (0..CONNECTIONS).map(|_| channel(server.socket())).collect();
-    let new = clients::create_all(&channels, PORTS, CONNECTIONS).await?;
-    let existing = clients::create_all(&channels, PORTS, CONNECTIONS).await?;
+    let new = clients::create_all(&channels, 0..PORTS, CONNECTIONS).await?;
+    let existing = clients::create_all(&channels, 0..PORTS, CONNECTIONS).await?;
     let each = |took: Duration| took.as_secs_f64() * 1e6 / PORTS as f64;
     let synced = synced(&server.beside_store())?;
     rows.push(
@@ -107,23 +117,55 @@ async fn many(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Re
             .note("5 ports each included")
             .at_most(128.0),
     );
-    let quiet = async || Ok(channels.clone());
-    rows.push(beside("1,000 quiet connections", bystander, quiet).await?);
+    drop(channels);
+    // Gone before the next row, whose client is alone at first.
+    left(server, before).await?;
+    let socket = server.socket();
+    let quiet = async || {
+        let connect = async || {
+            let channel = channel(socket.clone());
+            clients::get(&channel, 1).await?;
+            Ok(channel)
+        };
+        held(CONNECTIONS, connect).await
+    };
+    rows.push(beside("1,000 quiet connections", server, bystander, quiet).await?);
+    rows.push(creating(server, bystander).await?);
     Ok(())
 }
 
+/// Clients that create ports all the time.
+async fn creating(server: &mut Server, bystander: &Bystander) -> Result<Row> {
+    const AT_ONCE: usize = 4;
+    let (socket, next) = (server.socket(), Arc::new(AtomicUsize::new(PORTS)));
+    let creating = async || {
+        let (socket, next) = (socket.clone(), next.clone());
+        Storm::start(Duration::from_millis(2), async move |mut pace| {
+            let channels: Vec<_> = (0..AT_ONCE).map(|_| channel(socket.clone())).collect();
+            loop {
+                pace.next().await;
+                let first = next.fetch_add(AT_ONCE, Relaxed);
+                clients::create_all(&channels, first..first + AT_ONCE, AT_ONCE).await?;
+            }
+        })
+        .await
+    };
+    let row = beside("CreateBridgePorts of others", server, bystander, creating).await?;
+    Ok(row.note(&format!("a round is {AT_ONCE} new ports, asked for at once")))
+}
+
 /// Clients that take their time, or go away in the middle.
-async fn slow(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
+async fn slow(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
     let (socket, http) = (server.socket(), server.http());
     let stuck = async || held(500, async || bad::stuck(&socket).await).await;
-    rows.push(beside("500 calls that never end", bystander, stuck).await?);
+    rows.push(beside("500 calls that never end", server, bystander, stuck).await?);
     // One byte of room is enough for HTTP/2 to take a whole answer over.
     let deaf = async || {
         let mut clients = held(250, async || bad::deaf(&socket, 0).await).await?;
         clients.extend(held(250, async || bad::deaf(&socket, 1).await).await?);
         Ok(clients)
     };
-    rows.push(beside("1,000 answers that nobody reads", bystander, deaf).await?);
+    rows.push(beside("1,000 answers that nobody reads", server, bystander, deaf).await?);
     let trickle = async || {
         let socket = socket.clone();
         Storm::start(Duration::from_micros(500), async move |mut pace| {
@@ -135,7 +177,7 @@ async fn slow(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Re
         })
         .await
     };
-    rows.push(beside("200 requests sent byte by byte", bystander, trickle).await?);
+    rows.push(beside("200 requests sent byte by byte", server, bystander, trickle).await?);
     let dropped = async || {
         let socket = socket.clone();
         Storm::start(Duration::from_millis(2), async move |mut pace| {
@@ -146,12 +188,12 @@ async fn slow(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Re
         })
         .await
     };
-    rows.push(beside("calls dropped in the middle", bystander, dropped).await?);
+    rows.push(beside("calls dropped in the middle", server, bystander, dropped).await?);
     Ok(())
 }
 
 /// Clients that send more than they may.
-async fn oversized(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
+async fn oversized(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
     let (socket, http) = (server.socket(), server.http());
     let message = bad::message(TOO_LARGE);
     let messages = async || {
@@ -165,7 +207,7 @@ async fn oversized(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) 
         })
         .await
     };
-    rows.push(beside("messages of 2 MiB", bystander, messages).await?);
+    rows.push(beside("messages of 2 MiB", server, bystander, messages).await?);
     let bodies = async || {
         let body = message.clone();
         Storm::start(Duration::from_millis(5), async move |mut pace| {
@@ -176,12 +218,12 @@ async fn oversized(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) 
         })
         .await
     };
-    rows.push(beside("HTTP bodies of 2 MiB", bystander, bodies).await?);
+    rows.push(beside("HTTP bodies of 2 MiB", server, bystander, bodies).await?);
     Ok(())
 }
 
 /// Clients that send what can't be understood.
-async fn malformed(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
+async fn malformed(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -> Result<()> {
     let (socket, http) = (server.socket(), server.http());
     let noise = async || {
         let socket = socket.clone();
@@ -194,7 +236,7 @@ async fn malformed(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) 
         })
         .await
     };
-    rows.push(beside("bytes that are no HTTP", bystander, noise).await?);
+    rows.push(beside("bytes that are no HTTP", server, bystander, noise).await?);
     let undecodable = async || {
         let socket = socket.clone();
         Storm::start(Duration::from_millis(2), async move |mut pace| {
@@ -210,6 +252,7 @@ async fn malformed(server: &Server, bystander: &Bystander, rows: &mut Vec<Row>) 
     rows.push(
         beside(
             "messages and JSON that do not decode",
+            server,
             bystander,
             undecodable,
         )
@@ -246,9 +289,11 @@ impl Others for Storm {
     }
 }
 
-/// The bystander's p99 beside others against its p99 alone; the phases take turns.
+/// The bystander's p99 beside others against its p99 alone; the phases take turns. It is alone once
+/// the server has let go of those before.
 async fn beside<T: Others>(
     what: &str,
+    server: &mut Server,
     bystander: &Bystander,
     others: impl AsyncFn() -> Result<T>,
 ) -> Result<Row> {
@@ -257,12 +302,19 @@ async fn beside<T: Others>(
     let (mut alone, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut rounds, mut took) = (None, Duration::ZERO);
     for _ in 0..phases {
+        let held_alone = (server.tasks()?, server.descriptors()?);
         let before = quantile(&clients::get(channel, calls).await?, 0.99);
         let held = others().await.with_context(|| format!("beside {what}"))?;
         let start = Instant::now();
         let during = quantile(&clients::get(channel, calls).await?, 0.99);
         took += start.elapsed();
         let ended = held.end().with_context(|| format!("beside {what}"))?;
+        let (tasks, descriptors) = left(server, held_alone).await?;
+        ensure!(
+            (tasks, descriptors) == (0, 0),
+            "beside {what}: the server still has {tasks} tasks and {descriptors} descriptors of \
+             clients that are gone"
+        );
         rounds = ended.map(|number| number + rounds.unwrap_or(0));
         alone.push(before);
         with.push(during);
@@ -298,7 +350,7 @@ fn synced(path: &Path) -> Result<f64> {
 /// Tasks and descriptors more than before, once clients that are gone are noticed.
 async fn left(server: &mut Server, before: (usize, usize)) -> Result<(usize, usize)> {
     let limit = Instant::now() + Duration::from_secs(30);
-    let mut again = tokio::time::interval(Duration::from_millis(50));
+    let mut again = tokio::time::interval(Duration::from_millis(10));
     loop {
         // One that comes and goes, so that the server has seen all that came before.
         drop(UnixStream::connect(server.socket()).await?);
