@@ -16,17 +16,20 @@
 mod db;
 mod ledger;
 mod record;
+mod thread;
 
 use std::{
+    collections::BTreeSet,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{Span, debug_span, error, info};
+use tracing::info;
 use xpu_model::{
-    Generation, Id, Intent, ObjectKey, RuleError, Spec, alloc::AllocationRules, intent::Outcome,
+    Generation, Id, IfName, Intent, ObjectKey, RuleError, Spec, alloc::AllocationRules,
+    intent::Outcome,
 };
 
 use crate::telemetry::{
@@ -36,13 +39,14 @@ use crate::telemetry::{
 pub use db::OpenError;
 use db::{Database, Write};
 pub use ledger::{Ledger, LedgerError};
+use thread::{Answer, Owner, Request};
 
 /// Requests that may wait. A CNI burst is about a hundred; beyond this the caller is told to
 /// come back, which is better than a queue that hides an overload.
 const QUEUE: usize = 256;
 
-/// Requests committed by one fsync at most.
-const BATCH: usize = 64;
+/// The names of devices that are not ours, as they come and go: no Vrf's device gets one of them.
+pub type ForeignDevices = watch::Receiver<BTreeSet<IfName>>;
 
 /// Why a change was not made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,45 +85,6 @@ pub enum Missing {
     Create,
 }
 
-/// A change of the intent, with what it writes.
-type Change =
-    Box<dyn FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError> + Send>;
-
-struct Request {
-    change: Change,
-    /// The call that asks.
-    call: Span,
-    reply: oneshot::Sender<Answer>,
-}
-
-/// What becomes of a request.
-type Answer = Result<Stored, StoreError>;
-
-/// A change that is durable.
-#[derive(Clone, Debug)]
-struct Stored {
-    /// The intent that has it, with what was committed together with it.
-    intent: Arc<Intent>,
-    /// The intent's generation right after the change itself.
-    generation: Generation,
-}
-
-impl Request {
-    fn new(
-        change: impl FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError>
-        + Send
-        + 'static,
-    ) -> (Self, oneshot::Receiver<Answer>) {
-        let (reply, answer) = oneshot::channel();
-        let request = Self {
-            change: Box::new(change),
-            call: Span::current(),
-            reply,
-        };
-        (request, answer)
-    }
-}
-
 /// The handle to the store; cheap to clone. The thread ends when the last handle is gone, or with
 /// a [`Failure`].
 #[derive(Clone)]
@@ -156,8 +121,8 @@ impl Store {
     /// its records are of a version this agent does not know.
     pub fn open(
         directory: &Path,
-        tables: std::ops::RangeInclusive<u32>,
-        foreign_devices: watch::Receiver<std::collections::BTreeSet<xpu_model::IfName>>,
+        tables: RangeInclusive<u32>,
+        foreign_devices: ForeignDevices,
         told: Told,
     ) -> Result<Self, OpenError> {
         let (database, loaded) = Database::open(directory)?;
@@ -167,8 +132,8 @@ impl Store {
     fn start(
         database: Database,
         loaded: db::Loaded,
-        tables: std::ops::RangeInclusive<u32>,
-        foreign_devices: watch::Receiver<std::collections::BTreeSet<xpu_model::IfName>>,
+        tables: RangeInclusive<u32>,
+        foreign_devices: ForeignDevices,
         told: Told,
     ) -> Result<Self, OpenError> {
         info!(
@@ -186,7 +151,7 @@ impl Store {
         let rules = AllocationRules {
             tables,
             node_seed: loaded.node_seed,
-            foreign_devices: std::collections::BTreeSet::new(),
+            foreign_devices: BTreeSet::new(),
         };
         let meter = told.meter.clone();
         let owner = Owner {
@@ -319,7 +284,7 @@ impl Store {
         id: Id,
         generation: Generation,
     ) -> Result<Arc<Intent>, StoreError> {
-        let (request, answer) = Request::new(move |intent, _| {
+        let stored = self.ask(move |intent, _| {
             let removed = intent.collect::<S>(&id, generation);
             Ok(if removed {
                 vec![Write::remove(&S::key(&id))]
@@ -327,31 +292,38 @@ impl Store {
                 Vec::new()
             })
         });
-        self.submit(request)?;
-        Ok(answer.await.map_err(|_| StoreError::Stopped)??.intent)
+        Ok(stored.await?.intent)
     }
 
+    /// Makes a change that a caller asks for.
     async fn change(
         &self,
         change: impl FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError>
         + Send
         + 'static,
     ) -> Answer {
-        let (request, answer) = Request::new(change);
-        self.submit(request).inspect_err(|error| {
-            if matches!(error, StoreError::Busy) {
-                self.meter.change(ChangeResult::Busy);
-            }
-        })?;
-        answer.await.map_err(|_| StoreError::Stopped)?
+        let answer = self.ask(change).await;
+        if matches!(answer, Err(StoreError::Busy)) {
+            self.meter.change(ChangeResult::Busy);
+        }
+        answer
     }
 
-    fn submit(&self, request: Request) -> Result<(), StoreError> {
-        let sent = self.requests.try_send(request);
-        sent.map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
-            mpsc::error::TrySendError::Closed(_) => StoreError::Stopped,
-        })
+    /// Has the thread make a change, if there is a place in its queue.
+    async fn ask(
+        &self,
+        change: impl FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError>
+        + Send
+        + 'static,
+    ) -> Answer {
+        let (request, answer) = Request::new(change);
+        self.requests
+            .try_send(request)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Stopped,
+            })?;
+        answer.await.map_err(|_| StoreError::Stopped)?
     }
 }
 
@@ -359,123 +331,6 @@ fn writes<S: Spec>(outcome: Outcome, id: &Id, intent: &Intent) -> Vec<Write> {
     match (outcome, S::objects(intent).get(id)) {
         (Outcome::Changed, Some(object)) => vec![Write::put(object)],
         _ => Vec::new(),
-    }
-}
-
-/// What the thread owns.
-struct Owner {
-    database: Database,
-    told: Told,
-    intent: Arc<Intent>,
-    // Before `publish`, whose end others take for the thread's.
-    fail: watch::Sender<Option<Failure>>,
-    publish: watch::Sender<Arc<Intent>>,
-    rules: AllocationRules,
-    foreign_devices: watch::Receiver<std::collections::BTreeSet<xpu_model::IfName>>,
-}
-
-impl Owner {
-    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
-            if let Err(failure) = self.commit(&mut batch) {
-                error!(%failure, "the agent stops");
-                self.fail.send_replace(Some(failure));
-                queue.close();
-                while let Ok(Request { reply, .. }) = queue.try_recv() {
-                    drop(reply.send(Err(StoreError::Stopped)));
-                }
-                return;
-            }
-        }
-    }
-
-    /// Commits a batch and answers it, be it with the failure that is returned.
-    fn commit(&mut self, batch: &mut Vec<Request>) -> Result<(), Failure> {
-        if self.foreign_devices.has_changed().unwrap_or(false) {
-            self.rules.foreign_devices = self.foreign_devices.borrow_and_update().clone();
-        }
-        let mut next = self.intent.as_ref().clone();
-        let (mut writes, mut accepted) = (Vec::new(), Vec::new());
-        let mut calls = Vec::new();
-        for Request {
-            change,
-            call,
-            reply,
-        } in batch.drain(..)
-        {
-            let before = next.generation;
-            // The intent's methods check before they change: a refusal leaves no trace in `next`.
-            match change(&mut next, &self.rules) {
-                Ok(wrote) => {
-                    // Forgetting a tombstone writes, and is no change that anybody asked for.
-                    if next.generation > before {
-                        calls.push((next.generation, call));
-                    }
-                    writes.extend(wrote);
-                    accepted.push((next.generation, reply));
-                }
-                Err(error) => {
-                    self.told.meter.change(ChangeResult::Refused);
-                    drop(reply.send(Err(error.into())));
-                }
-            }
-        }
-        let result = if writes.is_empty() {
-            Ok(self.intent.clone())
-        } else {
-            self.write(next, &writes, &calls)
-        };
-        match result {
-            Ok(intent) => {
-                self.intent = intent;
-                if !writes.is_empty() {
-                    // Noted before the passes that look for it can start.
-                    for (generation, call) in &calls {
-                        self.told.meter.change(ChangeResult::Made);
-                        self.told.causes.note(*generation, call);
-                    }
-                    self.publish.send_replace(self.intent.clone());
-                }
-                for (generation, reply) in accepted {
-                    let intent = self.intent.clone();
-                    drop(reply.send(Ok(Stored { intent, generation })));
-                }
-                Ok(())
-            }
-            Err(reason) => {
-                let path = self.database.path().to_owned();
-                let failure = Failure { path, reason };
-                for (_, reply) in accepted {
-                    drop(reply.send(Err(StoreError::Disk(failure.clone()))));
-                }
-                Err(failure)
-            }
-        }
-    }
-}
-
-impl Owner {
-    /// Makes the changes of `calls` durable, as one.
-    fn write(
-        &mut self,
-        next: Intent,
-        writes: &[Write],
-        calls: &[(Generation, Span)],
-    ) -> Result<Arc<Intent>, String> {
-        let generation = next.generation;
-        let mut others = calls.iter().map(|(_, call)| call);
-        let first = others.next().and_then(Span::id);
-        let span = debug_span!(parent: first, "commit", %generation, changes = calls.len());
-        others.for_each(|call| {
-            span.follows_from(call);
-        });
-        let begun = Instant::now();
-        let result = span.in_scope(|| self.database.commit(generation, writes));
-        self.told
-            .meter
-            .commit(calls.len(), begun.elapsed(), result.is_ok());
-        result.map(|()| Arc::new(next))
     }
 }
 
