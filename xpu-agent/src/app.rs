@@ -47,7 +47,7 @@ use crate::{
         linux::LinuxBackend,
         silent,
     },
-    store::{self, Ledger, Store, Told},
+    store::{self, Ledger, Store, StoreTelemetry},
     telemetry::{
         Probe,
         metrics::{Access, ExportMeter, KernelEvents, Metrics, Objects, RpcMeter},
@@ -85,15 +85,15 @@ impl App {
     ) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(config).await?;
         let metrics = Metrics::default().with_exports(exports);
-        let told = Told {
+        let telemetry = StoreTelemetry {
             meter: metrics.store.clone(),
             causes: Causes::default(),
         };
         let (netdevs, netdevs_seen) = watch::channel(config.ports.read()?);
         let (foreign, foreign_seen) = watch::channel(BTreeSet::new());
         let tables = config.vrf.table_first..=config.vrf.table_last;
-        let causes = told.causes.clone();
-        let store = Store::open(&config.store.directory, tables, foreign_seen, told)
+        let causes = telemetry.causes.clone();
+        let store = Store::open(&config.store.directory, tables, foreign_seen, telemetry)
             .context("the store cannot be opened")?;
         let app = Self {
             stop,

@@ -25,7 +25,7 @@ use xpu_plan::{
 
 use crate::{
     config::Config,
-    store::{Ledger, Store, Told},
+    store::{Ledger, Store, StoreTelemetry},
 };
 
 /// How long FRR may take to let go of what it knows. It has no event for that.
@@ -45,7 +45,7 @@ pub async fn purge(config: &Config, mut tell: impl FnMut(&str)) -> anyhow::Resul
         &config.store.directory,
         tables,
         foreign_seen,
-        Told::default(),
+        StoreTelemetry::default(),
     )
     .context("the store cannot be opened, and without it nobody knows what is ours in FRR")?;
     let intent = store.watch().borrow().all_deleted();

@@ -39,11 +39,7 @@ fn section(heading: &str) -> Result<String> {
     let (_, section) = readme
         .split_once(&format!("\n## {heading}\n"))
         .context("no such section")?;
-    Ok(section
-        .split("\n## ")
-        .next()
-        .unwrap_or_default()
-        .to_owned())
+    Ok(section.split("\n## ").next().unwrap_or_default().to_owned())
 }
 
 /// The code blocks of a language in a section.

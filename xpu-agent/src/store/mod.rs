@@ -95,16 +95,16 @@ pub struct Store {
     meter: StoreMeter,
 }
 
-/// What the store tells of itself.
+/// What the store is metered and traced with.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct StoreTelemetry {
     /// Counts changes and commits.
     pub meter: StoreMeter,
     /// Learns which call made which generation.
     pub causes: Causes,
 }
 
-impl Default for Told {
+impl Default for StoreTelemetry {
     fn default() -> Self {
         Self {
             meter: Metrics::default().store,
@@ -123,10 +123,10 @@ impl Store {
         directory: &Path,
         tables: RangeInclusive<u32>,
         foreign_devices: ForeignDevices,
-        told: Told,
+        telemetry: StoreTelemetry,
     ) -> Result<Self, OpenError> {
         let (database, loaded) = Database::open(directory)?;
-        Self::start(database, loaded, tables, foreign_devices, told)
+        Self::start(database, loaded, tables, foreign_devices, telemetry)
     }
 
     fn start(
@@ -134,7 +134,7 @@ impl Store {
         loaded: db::Loaded,
         tables: RangeInclusive<u32>,
         foreign_devices: ForeignDevices,
-        told: Told,
+        telemetry: StoreTelemetry,
     ) -> Result<Self, OpenError> {
         info!(
             generation = loaded.intent.generation.0,
@@ -153,10 +153,10 @@ impl Store {
             node_seed: loaded.node_seed,
             foreign_devices: BTreeSet::new(),
         };
-        let meter = told.meter.clone();
+        let meter = telemetry.meter.clone();
         let owner = Owner {
             database,
-            told,
+            telemetry,
             intent,
             fail,
             publish,

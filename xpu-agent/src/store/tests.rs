@@ -14,7 +14,7 @@ fn open(directory: &Path) -> Result<Store, OpenError> {
         directory,
         1001..=1003,
         watch::channel(BTreeSet::new()).1,
-        Told::default(),
+        StoreTelemetry::default(),
     )
 }
 
@@ -279,7 +279,13 @@ pub(crate) fn on_a_disk() -> (Store, Arc<AtomicBool>) {
     };
     let (database, loaded) = Database::on(disk).unwrap();
     let foreign = watch::channel(BTreeSet::new()).1;
-    let store = Store::start(database, loaded, 1001..=1003, foreign, Told::default());
+    let store = Store::start(
+        database,
+        loaded,
+        1001..=1003,
+        foreign,
+        StoreTelemetry::default(),
+    );
     (store.unwrap(), broken)
 }
 

@@ -8,7 +8,7 @@ use tracing::{Span, debug_span, error};
 use xpu_model::{Generation, Intent, RuleError, alloc::AllocationRules};
 
 use super::{
-    Failure, ForeignDevices, StoreError, Told,
+    Failure, ForeignDevices, StoreError, StoreTelemetry,
     db::{Database, Write},
 };
 use crate::telemetry::metrics::ChangeResult;
@@ -59,7 +59,7 @@ impl Request {
 /// What the thread owns.
 pub(super) struct Owner {
     pub(super) database: Database,
-    pub(super) told: Told,
+    pub(super) telemetry: StoreTelemetry,
     pub(super) intent: Arc<Intent>,
     // Before `publish`, whose end others take for the thread's.
     pub(super) fail: watch::Sender<Option<Failure>>,
@@ -111,7 +111,7 @@ impl Owner {
                     accepted.push((next.generation, reply));
                 }
                 Err(error) => {
-                    self.told.meter.change(ChangeResult::Refused);
+                    self.telemetry.meter.change(ChangeResult::Refused);
                     drop(reply.send(Err(error.into())));
                 }
             }
@@ -127,8 +127,8 @@ impl Owner {
                 if !writes.is_empty() {
                     // Noted before the passes that look for it can start.
                     for (generation, call) in &calls {
-                        self.told.meter.change(ChangeResult::Made);
-                        self.told.causes.note(*generation, call);
+                        self.telemetry.meter.change(ChangeResult::Made);
+                        self.telemetry.causes.note(*generation, call);
                     }
                     self.publish.send_replace(self.intent.clone());
                 }
@@ -165,7 +165,7 @@ impl Owner {
         });
         let begun = Instant::now();
         let result = span.in_scope(|| self.database.commit(generation, writes));
-        self.told
+        self.telemetry
             .meter
             .commit(calls.len(), begun.elapsed(), result.is_ok());
         result.map(|()| Arc::new(next))

@@ -181,7 +181,10 @@ async fn messages_of_a_stream_are_bounded_one_by_one() {
     ask.send(question(16_500)).await.unwrap();
     let refused = answers.message().await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
-    assert!(refused.message().contains("limits.message_bytes"), "{refused}");
+    assert!(
+        refused.message().contains("limits.message_bytes"),
+        "{refused}"
+    );
     assert_eq!(limits.refused(Reason::MessageBytes), 1);
     drop((client, ask, answers, answer, raw));
     rig.stop().await;
@@ -295,7 +298,11 @@ async fn loopback_is_one_peer_whatever_the_address() {
     let held = [from(2, rig.tcp).await, from(3, rig.http).await];
     eventually("two connections", || limits.connections() == 2).await;
     let mut third = from(4, rig.tcp).await.unwrap();
-    assert_eq!(third.read(&mut [0; 64]).await.unwrap_or(0), 0, "it is closed");
+    assert_eq!(
+        third.read(&mut [0; 64]).await.unwrap_or(0),
+        0,
+        "it is closed"
+    );
     assert_eq!(limits.refused(Reason::ConnectionsPerPeer), 1);
     drop(held);
     rig.stop().await;
@@ -321,7 +328,11 @@ async fn streams_over_tcp_do_not_lock_the_unix_socket_and_probes_out() {
     }
     assert_eq!((held.len(), limits.calls()), (14, 14));
     let list = path("Vrf", "ListVrfs");
-    is(&call(&Target::Unix(&rig.unix()), &list, None).await, Code::Ok, "");
+    is(
+        &call(&Target::Unix(&rig.unix()), &list, None).await,
+        Code::Ok,
+        "",
+    );
     let status = async |path: &str| {
         let mut command = Command::new("curl");
         command.args(["--silent", "--output", "/dev/null", "--max-time", "20"]);

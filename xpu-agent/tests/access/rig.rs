@@ -157,7 +157,8 @@ impl Rig {
     /// A channel of its own over loopback, from another of its addresses: 127.0.0.`last`.
     pub fn channel_from(&self, last: u8) -> Channel {
         let to = self.tcp;
-        let dial = tower::service_fn(move |_| async move { from(last, to).await.map(TokioIo::new) });
+        let dial =
+            tower::service_fn(move |_| async move { from(last, to).await.map(TokioIo::new) });
         Endpoint::from_static("http://agent").connect_with_connector_lazy(dial)
     }
 

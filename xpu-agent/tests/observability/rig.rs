@@ -22,7 +22,7 @@ use xpu_agent::{
         readiness::Readiness,
     },
     reconcile::{self, Backend, Board, Source, collector},
-    store::{Store, Told},
+    store::{Store, StoreTelemetry},
     telemetry::{
         Probe,
         metrics::{Access, ExportMeter, FrrMeter, KernelEvents, Metrics, Objects},
@@ -173,12 +173,18 @@ impl Rig {
             .with(Access(gate.clone()))
             .with_exports(&ExportMeter::default());
         let causes = Causes::default();
-        let told = Told {
+        let telemetry = StoreTelemetry {
             meter: metrics.store.clone(),
             causes: causes.clone(),
         };
         let none = watch::channel(Default::default()).1;
-        let store = Store::open(&directory.path().join("store"), 1001..=1100, none, told).unwrap();
+        let store = Store::open(
+            &directory.path().join("store"),
+            1001..=1100,
+            none,
+            telemetry,
+        )
+        .unwrap();
         let (linux, linux_seen) = watch::channel(World::default());
         let (frr, frr_seen) = watch::channel(World::default());
         let board = Board::new(vec![

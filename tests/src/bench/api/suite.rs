@@ -151,7 +151,9 @@ async fn creating(server: &mut Server, bystander: &Bystander) -> Result<Row> {
         .await
     };
     let row = beside("CreateBridgePorts of others", server, bystander, creating).await?;
-    Ok(row.note(&format!("a round is {AT_ONCE} new ports, asked for at once")))
+    Ok(row.note(&format!(
+        "a round is {AT_ONCE} new ports, asked for at once"
+    )))
 }
 
 /// Clients that take their time, or go away in the middle.

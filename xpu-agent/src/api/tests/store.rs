@@ -124,9 +124,7 @@ async fn a_disk_that_fails_is_told_and_then_that_the_agent_stops() {
         for part in parts {
             assert!(message.contains(part), "{face:?}: {message}");
         }
-        let refusal = face
-            .create(rig.api, StatusCode::SERVICE_UNAVAILABLE)
-            .await;
+        let refusal = face.create(rig.api, StatusCode::SERVICE_UNAVAILABLE).await;
         let expected = Refusal {
             code: Code::Unavailable,
             reason: "AGENT_STOPPING".to_owned(),

@@ -95,7 +95,11 @@ async fn a_page_of_large_objects_ends_early() {
             let page = face.call(&rig, &call).await.unwrap();
             let ports = page["bridgePorts"].as_array().unwrap();
             sizes.push(ports.len());
-            names.extend(ports.iter().map(|it| it["name"].as_str().unwrap().to_owned()));
+            names.extend(
+                ports
+                    .iter()
+                    .map(|it| it["name"].as_str().unwrap().to_owned()),
+            );
             next = token(&page);
             if next.is_empty() {
                 break;
