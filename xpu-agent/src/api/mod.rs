@@ -16,13 +16,14 @@ mod wait;
 
 use std::{future::Future, time::Duration};
 
+use futures::TryFutureExt;
 use tokio::time::{Instant, timeout_at};
 use xpu_model::{FieldViolation, Id, ObjectKey};
 use xpu_proto::FieldMask;
 
 use crate::{
     reconcile::Board,
-    store::{Missing, Store, StoreError},
+    store::{Missing, Store, UpdateError},
 };
 use error::ApiError;
 use page::Page;
@@ -60,8 +61,8 @@ impl Api {
         };
         let message = message.ok_or_else(|| missing(R::MESSAGE_FIELD))?;
         let spec = parse_spec::<R>(R::spec(&message))?;
-        let stored = stored::<R, _>(&id, end, self.store.create(id.clone(), spec));
-        stored.await?;
+        let create = self.store.create(id.clone(), spec);
+        stored::<R, _>(&id, end, create.map_err(ApiError::store::<R>)).await?;
         self.answer::<R>(&id, end).await
     }
 
@@ -119,8 +120,12 @@ impl Api {
         } else {
             Missing::Refuse
         };
-        let stored = stored::<R, _>(&id, end, self.store.update(id.clone(), missing, edit));
-        stored.await??;
+        let update = self.store.update(id.clone(), missing, edit);
+        let update = update.map_err(|error| match error {
+            UpdateError::Store(error) => ApiError::store::<R>(error),
+            UpdateError::Edit(error) => error,
+        });
+        stored::<R, _>(&id, end, update).await?;
         self.answer::<R>(&id, end).await
     }
 
@@ -131,8 +136,9 @@ impl Api {
         end: Instant,
     ) -> Result<(), ApiError> {
         let key = parse_name::<R>("name", name)?;
-        let deleted = self.store.delete::<R>(key.id.clone());
-        let generation = match stored::<R, _>(&key.id, end, deleted).await {
+        let delete = self.store.delete::<R>(key.id.clone());
+        let delete = delete.map_err(ApiError::store::<R>);
+        let generation = match stored::<R, _>(&key.id, end, delete).await {
             Ok(tombstone) => tombstone,
             Err(error) if error.is_not_found() => {
                 let intent = self.store.intent();
@@ -167,12 +173,10 @@ impl Api {
 async fn stored<R: Resource, T>(
     id: &Id,
     end: Instant,
-    change: impl Future<Output = Result<T, StoreError>>,
+    change: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
-    match timeout_at(end, change).await {
-        Ok(stored) => stored.map_err(ApiError::store::<R>),
-        Err(_) => Err(ApiError::Late { key: R::key(id) }),
-    }
+    let late = |_| Err(ApiError::Late { key: R::key(id) });
+    timeout_at(end, change).await.unwrap_or_else(late)
 }
 
 /// Reads a spec; violations are told with their paths in the request.

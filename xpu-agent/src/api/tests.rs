@@ -109,7 +109,7 @@ impl Rig {
             Ok::<_, ()>(LogicalBridgeSpec { vlan, ..spec })
         };
         let written = self.store.update(id(), Missing::Refuse, edit).await;
-        written.unwrap().unwrap();
+        written.unwrap();
     }
 
     fn exists(&self) -> bool {

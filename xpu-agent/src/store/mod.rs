@@ -65,6 +65,17 @@ pub enum StoreError {
     Stopped,
 }
 
+/// Why an update was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UpdateError<E> {
+    /// The store could not make it, or its rules refuse it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The caller's own edit refused the object that is stored.
+    #[error(transparent)]
+    Edit(E),
+}
+
 /// Why the store's thread ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -227,15 +238,16 @@ impl Store {
     /// lets it create one.
     ///
     /// # Errors
-    /// [`StoreError`], or what `edit` refuses with; nothing has changed then.
+    /// [`UpdateError`] when there is no object and `missing` refuses that, when `edit` or a rule
+    /// refuses, or when the store cannot write; nothing has changed then.
     pub async fn update<S: Spec, E: Send + 'static>(
         &self,
         id: Id,
         missing: Missing,
         edit: impl FnOnce(Option<&S>) -> Result<S, E> + Send + 'static,
-    ) -> Result<Result<Arc<Intent>, E>, StoreError> {
+    ) -> Result<Arc<Intent>, UpdateError<E>> {
         let (refuse, mut refusal) = oneshot::channel();
-        let result = self
+        let stored = self
             .change(move |intent, rules| {
                 let current = intent.get::<S>(&id);
                 if current.is_none() && missing == Missing::Refuse {
@@ -259,7 +271,10 @@ impl Store {
                 }
             })
             .await?;
-        Ok(refusal.try_recv().map_or(Ok(result.intent), Err))
+        match refusal.try_recv() {
+            Ok(error) => Err(UpdateError::Edit(error)),
+            Err(_) => Ok(stored.intent),
+        }
     }
 
     /// Makes an object a tombstone ([`Intent::delete`]); answers with its generation. The object
