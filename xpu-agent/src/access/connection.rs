@@ -343,7 +343,7 @@ where
             info!(peer = %caller.peer(), %refusal, more, "refused");
         }
         let service = self.service.clone();
-        let stop = self.stop.clone();
+        let (stop, share) = (self.stop.clone(), state.share.clone());
         async move {
             let permit = match permit {
                 Ok(permit) => permit,
@@ -356,6 +356,7 @@ where
             let stream = policy::streams(request.uri().path());
             let (mut parts, body) = request.into_parts();
             parts.extensions.insert(caller);
+            parts.extensions.insert(share);
             let pace = if stream {
                 Pace::Stream(stop)
             } else {

@@ -16,7 +16,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Caller, Refusal, caller::Peer};
-use crate::config::LimitsConfig;
+use crate::{config::LimitsConfig, store::Share};
 
 /// For what a peer is counted as one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -153,6 +153,8 @@ pub struct PeerState {
     connections: AtomicUsize,
     calls: AtomicUsize,
     request_bytes: AtomicUsize,
+    /// Its places in the store's queue.
+    pub(super) share: Share,
     /// When all its calls so far would have been made, had they come at the allowed rate (the
     /// "theoretical arrival time" of the generic cell rate algorithm, ITU-T I.371).
     due: Mutex<Instant>,
@@ -223,6 +225,7 @@ impl Limits {
             connections: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             request_bytes: AtomicUsize::new(0),
+            share: Share::default(),
             due: Mutex::new(now),
         });
         peers.known.insert(key, state.clone());

@@ -9,7 +9,7 @@
 //! | a unique value is taken | `FAILED_PRECONDITION` | `BadRequest`, `ErrorInfo VALUE_IN_USE` |
 //! | others refer to the object | `FAILED_PRECONDITION` | `ErrorInfo OBJECT_IN_USE` |
 //! | a range is used up | `RESOURCE_EXHAUSTED` | `ErrorInfo RANGE_EXHAUSTED` |
-//! | too many changes wait | `UNAVAILABLE` | `ErrorInfo STORE_BUSY` |
+//! | too many changes wait, of all or of the caller | `UNAVAILABLE` | `ErrorInfo STORE_BUSY` |
 //! | the agent stops | `UNAVAILABLE` | `ErrorInfo AGENT_STOPPING` |
 //! | the store has not answered in time | `DEADLINE_EXCEEDED` | `ErrorInfo NOT_STORED_YET` |
 //! | another call deleted it while this one waited | `ABORTED` | `ErrorInfo OBJECT_DELETED` |
@@ -76,7 +76,7 @@ impl ApiError {
         let message = error.to_string();
         let (code, reason) = match error {
             StoreError::Rule(rule) => return Self::rule::<R>(rule),
-            StoreError::Busy => (Code::Unavailable, "STORE_BUSY"),
+            StoreError::Busy | StoreError::CallerBusy => (Code::Unavailable, "STORE_BUSY"),
             StoreError::Stopped => (Code::Unavailable, "AGENT_STOPPING"),
             StoreError::Disk(_) => (Code::Internal, "DISK_FAILED"),
         };

@@ -23,7 +23,7 @@ use xpu_proto::FieldMask;
 
 use crate::{
     reconcile::Board,
-    store::{Missing, Store, UpdateError},
+    store::{Missing, Share, Store, UpdateError},
 };
 use error::ApiError;
 use page::Page;
@@ -46,6 +46,16 @@ impl Api {
             store,
             board,
             deadline,
+        }
+    }
+
+    /// The same for the caller of a request. One that comes without a share, as in tests, has all
+    /// of the store's queue.
+    fn of_caller(&self, extensions: &tonic::Extensions) -> Self {
+        let share = extensions.get::<Share>().cloned();
+        Self {
+            store: share.map_or_else(|| self.store.clone(), |share| self.store.shared(share)),
+            ..self.clone()
         }
     }
 

@@ -26,14 +26,15 @@ macro_rules! service {
             ) -> Result<Response<pb::$message>, Status> {
                 let (
                     metadata,
-                    _,
+                    extensions,
                     pb::$create_request {
                         $id: id,
                         $field: message,
                     },
                 ) = request.into_parts();
-                self.within(&metadata, |end| async move {
-                    self.create::<$spec>(&id, message, end).await
+                let api = &self.of_caller(&extensions);
+                api.within(&metadata, |end| async move {
+                    api.create::<$spec>(&id, message, end).await
                 })
                 .await
             }
@@ -65,14 +66,15 @@ macro_rules! service {
                 &self,
                 request: Request<pb::$update_request>,
             ) -> Result<Response<pb::$message>, Status> {
-                let (metadata, _, request) = request.into_parts();
+                let (metadata, extensions, request) = request.into_parts();
                 let pb::$update_request {
                     $field: message,
                     update_mask,
                     allow_missing,
                 } = request;
-                self.within(&metadata, |end| async move {
-                    self.update::<$spec>(message, update_mask, allow_missing, end)
+                let api = &self.of_caller(&extensions);
+                api.within(&metadata, |end| async move {
+                    api.update::<$spec>(message, update_mask, allow_missing, end)
                         .await
                 })
                 .await
@@ -84,14 +86,15 @@ macro_rules! service {
             ) -> Result<Response<()>, Status> {
                 let (
                     metadata,
-                    _,
+                    extensions,
                     pb::$delete_request {
                         name,
                         allow_missing,
                     },
                 ) = request.into_parts();
-                self.within(&metadata, |end| async move {
-                    self.delete::<$spec>(&name, allow_missing, end).await
+                let api = &self.of_caller(&extensions);
+                api.within(&metadata, |end| async move {
+                    api.delete::<$spec>(&name, allow_missing, end).await
                 })
                 .await
             }

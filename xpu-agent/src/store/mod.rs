@@ -25,7 +25,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::info;
 use xpu_model::{
     Generation, Id, IfName, Intent, ObjectKey, RuleError, Spec, alloc::AllocationRules,
@@ -41,9 +41,13 @@ use db::{Database, Write};
 pub use ledger::{Ledger, LedgerError};
 use thread::{Answer, Owner, Request};
 
-/// Requests that may wait. A CNI burst is about a hundred; beyond this the caller is told to
-/// come back, which is better than a queue that hides an overload.
-const QUEUE: usize = 256;
+/// Requests that may wait. Beyond this a caller is told to come back, which is better than a queue
+/// that hides an overload.
+const QUEUE: usize = 512;
+
+/// Requests of one caller that may wait: less than the queue has, so that it does not shut others
+/// out. A CNI burst is about a hundred.
+const SHARE: usize = 256;
 
 /// The names of devices that are not ours, as they come and go: no Vrf's device gets one of them.
 pub type ForeignDevices = watch::Receiver<BTreeSet<IfName>>;
@@ -57,6 +61,9 @@ pub enum StoreError {
     /// Too many changes are waiting.
     #[error("{QUEUE} changes are waiting to be stored; try again")]
     Busy,
+    /// Too many changes of the same caller are waiting.
+    #[error("{SHARE} changes of this caller are waiting to be stored; try again")]
+    CallerBusy,
     /// The disk refused the commit.
     #[error(transparent)]
     Disk(Failure),
@@ -104,6 +111,19 @@ pub struct Store {
     intent: watch::Receiver<Arc<Intent>>,
     failure: watch::Receiver<Option<Failure>>,
     meter: StoreMeter,
+    /// Whose requests these are, if that is known.
+    share: Option<Share>,
+}
+
+/// One caller's places in the queue; a clone is the same caller's.
+#[derive(Clone, Debug)]
+pub struct Share(Arc<Semaphore>);
+
+impl Default for Share {
+    /// Of a caller that has none in use.
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SHARE)))
+    }
 }
 
 /// What the store is metered and traced with.
@@ -183,7 +203,17 @@ impl Store {
             intent: watch,
             failure,
             meter,
+            share: None,
         })
+    }
+
+    /// The same store for one caller, whose requests together have its share of the queue.
+    #[must_use]
+    pub fn shared(&self, share: Share) -> Self {
+        Self {
+            share: Some(share),
+            ..self.clone()
+        }
     }
 
     /// Why the thread ended, if the disk made it end; known before the published intent's end.
@@ -216,7 +246,7 @@ impl Store {
     /// Whether the thread answers. Waits as long as it takes, for a place in a full queue, too:
     /// who has much to do is alive. Callers bound it.
     pub async fn answers(&self) -> bool {
-        let (request, answer) = Request::new(|_, _| Ok(Vec::new()));
+        let (request, answer) = Request::new(|_, _| Ok(Vec::new()), None);
         self.requests.send(request).await.is_ok() && matches!(answer.await, Ok(Ok(_)))
     }
 
@@ -318,7 +348,7 @@ impl Store {
         + 'static,
     ) -> Answer {
         let answer = self.ask(change).await;
-        if matches!(answer, Err(StoreError::Busy)) {
+        if matches!(answer, Err(StoreError::Busy | StoreError::CallerBusy)) {
             self.meter.change(ChangeResult::Busy);
         }
         answer
@@ -331,7 +361,11 @@ impl Store {
         + Send
         + 'static,
     ) -> Answer {
-        let (request, answer) = Request::new(change);
+        let place = self.share.as_ref().map(|share| {
+            let place = share.0.clone().try_acquire_owned();
+            place.map_err(|_| StoreError::CallerBusy)
+        });
+        let (request, answer) = Request::new(change, place.transpose()?);
         self.requests
             .try_send(request)
             .map_err(|error| match error {

@@ -351,3 +351,39 @@ async fn a_full_queue_is_no_dead_thread() {
         change.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_caller_has_a_share_of_the_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    let (begun, begins) = oneshot::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let slow = store.change(move |_, _| {
+        begun.send(()).unwrap();
+        goes.recv().unwrap();
+        Ok(Vec::new())
+    });
+    let mut slow = std::pin::pin!(slow);
+    assert!(slow.as_mut().now_or_never().is_none());
+    begins.await.unwrap();
+    let share = Share::default();
+    let (greedy, again) = (store.shared(share.clone()), store.shared(share));
+    let mut waiting = Vec::new();
+    for _ in 0..SHARE {
+        let mut change = Box::pin(greedy.change(|_, _| Ok(Vec::new())));
+        assert!(change.as_mut().now_or_never().is_none());
+        waiting.push(change);
+    }
+    let busy = again.change(|_, _| Ok(Vec::new())).await;
+    assert!(matches!(busy, Err(StoreError::CallerBusy)), "{busy:?}");
+    let other = store.shared(Share::default());
+    let mut other = std::pin::pin!(other.change(|_, _| Ok(Vec::new())));
+    assert!(other.as_mut().now_or_never().is_none(), "it waits");
+    go.send(()).unwrap();
+    slow.await.unwrap();
+    other.await.unwrap();
+    // Who gives up waiting has its place until the thread has come to it.
+    drop(waiting);
+    assert!(store.answers().await);
+    again.change(|_, _| Ok(Vec::new())).await.unwrap();
+}

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tracing::{Span, debug_span, error};
 use xpu_model::{Generation, Intent, RuleError, alloc::AllocationRules};
 
@@ -26,6 +26,8 @@ pub(super) struct Request {
     /// The call that asks.
     call: Span,
     reply: oneshot::Sender<Answer>,
+    /// Its caller's place in the queue, given back when the request is dropped.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// What becomes of a request.
@@ -45,12 +47,14 @@ impl Request {
         change: impl FnOnce(&mut Intent, &AllocationRules) -> Result<Vec<Write>, RuleError>
         + Send
         + 'static,
+        place: Option<OwnedSemaphorePermit>,
     ) -> (Self, oneshot::Receiver<Answer>) {
         let (reply, answer) = oneshot::channel();
         let request = Self {
             change: Box::new(change),
             call: Span::current(),
             reply,
+            _place: place,
         };
         (request, answer)
     }
@@ -97,6 +101,7 @@ impl Owner {
             change,
             call,
             reply,
+            ..
         } in batch.drain(..)
         {
             let before = next.generation;

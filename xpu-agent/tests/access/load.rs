@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, task::JoinSet};
 use tonic::{Code, transport::Channel};
+use xpu_agent::store::Missing;
+use xpu_model::{Id, VrfSpec};
 use xpu_proto::evpn_gw::v1alpha1::{
     BridgePort, BridgePortSpec, BridgePortType, CreateBridgePortRequest,
-    CreateLogicalBridgeRequest, ListVrfsRequest, LogicalBridge, LogicalBridgeSpec,
-    bridge_port_service_client::BridgePortServiceClient,
+    CreateLogicalBridgeRequest, DeleteVrfRequest, ListVrfsRequest, LogicalBridge,
+    LogicalBridgeSpec, bridge_port_service_client::BridgePortServiceClient,
     logical_bridge_service_client::LogicalBridgeServiceClient,
     vrf_service_client::VrfServiceClient,
 };
@@ -134,5 +136,52 @@ async fn bad_clients_leave_nothing() {
     .await;
     good.list_vrfs(ListVrfsRequest::default()).await.unwrap();
     drop(good);
+    rig.stop().await;
+}
+
+/// One caller's changes do not fill the store's queue, however many it asks for at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_caller_does_not_shut_others_out_of_the_store() {
+    let rig = Rig::new(&format!("[access]\nloopback = \"admin\"\n{ROOM}")).await;
+    let (begins, begun) = tokio::sync::oneshot::channel();
+    let (go_on, waits) = std::sync::mpsc::channel::<()>();
+    let store = rig.store.clone();
+    let stalled = tokio::spawn(async move {
+        let hold = move |_: Option<&VrfSpec>| {
+            begins.send(()).unwrap();
+            let _ = waits.recv();
+            Err(())
+        };
+        let id = Id::user("nobody-s").unwrap();
+        store.update(id, Missing::Create, hold).await
+    });
+    begun.await.unwrap();
+
+    let delete = |channel: Channel| async move {
+        let request = DeleteVrfRequest {
+            name: "vrf-none".to_owned(),
+            allow_missing: true,
+        };
+        VrfServiceClient::new(channel).delete_vrf(request).await
+    };
+    let (_, places) = rig.store.queue();
+    // A connection has 128 calls.
+    let channels: Vec<_> = (0..8).map(|_| rig.channel()).collect();
+    let many = (0..places + 100).zip(channels.iter().cycle().cloned());
+    let mut many: JoinSet<_> = many.map(|(_, channel)| delete(channel)).collect();
+    let share = places / 2;
+    for _ in share..places + 100 {
+        let refused = many.join_next().await.unwrap().unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        assert!(refused.message().contains("of this caller"), "{refused}");
+    }
+    assert_eq!(rig.store.queue(), (share, places));
+    let other = tokio::spawn(delete(rig.channel_from(2)));
+    eventually("the other waits", || rig.store.queue().0 == share + 1).await;
+    drop(go_on);
+    other.await.unwrap().unwrap();
+    assert!(stalled.await.unwrap().is_err());
+    many.shutdown().await;
+    drop(channels);
     rig.stop().await;
 }

@@ -47,6 +47,7 @@ pub fn path(service: &str, method: &str) -> String {
 
 pub struct Rig {
     pub directory: tempfile::TempDir,
+    pub store: Store,
     pub gate: Gate,
     pub tcp: SocketAddr,
     pub http: SocketAddr,
@@ -96,7 +97,7 @@ impl Rig {
             readiness: Readiness::new(board.clone(), &store, stop.clone()),
             exposition: metrics.exposition(),
         });
-        let api = Api::new(store, board, Duration::from_secs(30));
+        let api = Api::new(store.clone(), board, Duration::from_secs(30));
         let faces = app::faces(api, &config.limits, meter, pages).await.unwrap();
 
         let tls = config
@@ -130,6 +131,7 @@ impl Rig {
         }
         Self {
             directory,
+            store,
             gate,
             tcp: addresses.0,
             http: addresses.1,
