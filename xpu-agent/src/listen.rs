@@ -228,8 +228,8 @@ mod tests {
         curl.uid(SOMEBODY).gid(SOMEBODY);
         let ended = tokio::task::spawn_blocking(move || curl.output().unwrap());
         let output = ended.await.unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code(), told)
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), message)
     }
 
     /// Answers one request; who asked.

@@ -32,7 +32,7 @@ use crate::store::StoreError;
 /// The domain of our `ErrorInfo`s (AIP-193).
 const DOMAIN: &str = "network.opiproject.org";
 
-/// Violations told at most; what is beyond shows when these are mended.
+/// Violations in one error at most; those beyond show when these are mended.
 const MOST_VIOLATIONS: usize = 20;
 
 /// Bytes that these have at most as they travel. What else is in the headers has its place in the
@@ -107,9 +107,9 @@ impl ApiError {
     }
 }
 
-/// How many violations are told: as many as there is room for, and at least one, which is short
-/// enough by itself ([`xpu_model::shown`]).
-fn told(violations: &[FieldViolation]) -> usize {
+/// How many of the first violations an error has room for: at least one, which is short enough by
+/// itself ([`xpu_model::shown`]).
+fn how_many_fit(violations: &[FieldViolation]) -> usize {
     let mut room = MOST_BYTES;
     let fits = |it: &&FieldViolation| {
         let left = room.checked_sub(travels_as(it));
@@ -135,11 +135,11 @@ fn travels_as(it: &FieldViolation) -> usize {
 
 fn summary(violations: &[FieldViolation]) -> String {
     let one = |it: &FieldViolation| format!("{}: {}", it.field, it.description);
-    let most = told(violations);
-    let told: Vec<_> = violations.iter().take(most).map(one).collect();
+    let most = how_many_fit(violations);
+    let first: Vec<_> = violations.iter().take(most).map(one).collect();
     match violations.len().saturating_sub(most) {
-        0 => told.join("; "),
-        more => format!("{}; and {more} more", told.join("; ")),
+        0 => first.join("; "),
+        more => format!("{}; and {more} more", first.join("; ")),
     }
 }
 
@@ -158,9 +158,9 @@ impl From<ApiError> for Status {
         let message = error.to_string();
         let (code, details) = match error {
             ApiError::Invalid(violations) => {
-                let most = told(&violations);
-                let told = violations.into_iter().take(most);
-                let wire: Vec<_> = told
+                let most = how_many_fit(&violations);
+                let first = violations.into_iter().take(most);
+                let wire: Vec<_> = first
                     .map(|it| WireViolation::new(it.field, it.description))
                     .collect();
                 (Code::InvalidArgument, ErrorDetails::with_bad_request(wire))
@@ -251,9 +251,9 @@ mod tests {
             .map(|(name, value)| name.as_str().len() + value.len() + 32);
         let size: usize = each.sum();
         assert!(size < MOST_BYTES + 1_024, "{size}");
-        let told = status.get_details_bad_request().unwrap().field_violations;
-        assert!((least..=20).contains(&told.len()), "{}", told.len());
-        let more = format!("; and {} more", 5_000 - told.len());
+        let fields = status.get_details_bad_request().unwrap().field_violations;
+        assert!((least..=20).contains(&fields.len()), "{}", fields.len());
+        let more = format!("; and {} more", 5_000 - fields.len());
         assert!(status.message().ends_with(&more), "{}", status.message());
     }
 }

@@ -25,13 +25,13 @@ pub async fn run(mut readiness: Readiness, store: Store) {
     let stop = readiness.stop().clone();
     let started = AtomicBool::new(false);
     let states = async {
-        let mut told: Option<String> = None;
+        let mut sent: Option<String> = None;
         // A stop is a change for good: who went on would never yield again.
         while !stop.is_cancelled() {
             let status = status(&readiness);
-            if told.as_ref() != Some(&status) {
+            if sent.as_ref() != Some(&status) {
                 tell_status(&readiness, &status, &started);
-                told = Some(status);
+                sent = Some(status);
             }
             readiness.changed().await;
         }

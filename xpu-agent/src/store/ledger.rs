@@ -128,7 +128,7 @@ mod tests {
         ledger.set(lines.clone()).unwrap();
         assert_eq!(Ledger::open(directory.path()).unwrap().lines(), &lines);
         fs::write(directory.path().join(FILE), "{").unwrap();
-        let told = Ledger::open(directory.path()).unwrap_err().to_string();
-        assert!(told.contains("delete the file"), "{told}");
+        let message = Ledger::open(directory.path()).unwrap_err().to_string();
+        assert!(message.contains("delete the file"), "{message}");
     }
 }

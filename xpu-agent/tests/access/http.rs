@@ -31,12 +31,12 @@ struct Page {
 impl Page {
     #[track_caller]
     fn is(&self, status: u16, code: Code, message: &str) {
-        let told = self.json["code"] == code as i32
+        let is_said = self.json["code"] == code as i32
             && self.json["message"]
                 .as_str()
                 .is_some_and(|it| it.contains(message));
         assert!(
-            self.status == status && told,
+            self.status == status && is_said,
             "{self:?}, not {status} {code:?} `{message}`"
         );
     }

@@ -248,11 +248,11 @@ async fn refused_calls_are_logged_now_and_then() {
             let called = client.list_vrfs(ListVrfsRequest::default()).await;
             refused += usize::from(called.is_err());
         }
-        let told = log.lines(&["refused", why]);
+        let lines = log.lines(&["refused", why]);
         // One a second, on a machine that is busy with other things.
         let most = 1 + usize::try_from(begun.elapsed().as_secs()).unwrap();
         assert!(refused > 2 * most, "{refused} in {:?}", begun.elapsed());
-        assert!((1..=most).contains(&told.len()), "{told:#?}");
+        assert!((1..=most).contains(&lines.len()), "{lines:#?}");
         drop(client);
         rig.stop().await;
     }

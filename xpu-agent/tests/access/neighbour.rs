@@ -96,8 +96,8 @@ fn a_neighbour_is_not_taken_for_a_process_of_this_machine() {
             assert_eq!(heard.await.unwrap(), 0, "it was answered");
             assert_eq!(limits.refused(Reason::NotLoopback), done as u64 + 1);
         }
-        let told = log.lines(&["192.0.2.2", "route_localnet"]);
-        assert!(!told.is_empty(), "{told:?}");
+        let lines = log.lines(&["192.0.2.2", "route_localnet"]);
+        assert!(!lines.is_empty(), "{lines:?}");
         let list = path("Vrf", "ListVrfs");
         is(
             &call(&Target::Clear(rig.tcp), &list, None).await,

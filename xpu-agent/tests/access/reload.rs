@@ -274,7 +274,7 @@ async fn a_certificate_that_ends_soon_is_warned_about_every_day() {
         let run = reload::run(tls, tokio::sync::watch::channel(()).1, stop.clone());
         let over = tokio::time::timeout(Duration::from_secs(3 * DAY + DAY / 2), run);
         assert!(over.await.is_err());
-        let told = log.lines(&["WARN", "server.crt", "expires soon"]);
-        assert_eq!(told.len(), times, "{told:#?}");
+        let lines = log.lines(&["WARN", "server.crt", "expires soon"]);
+        assert_eq!(lines.len(), times, "{lines:#?}");
     }
 }

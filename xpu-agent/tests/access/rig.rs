@@ -298,8 +298,8 @@ pub struct Tls<'a> {
 /// Asserts a call's end: the code, and a part of the message.
 #[track_caller]
 pub fn is(answer: &Answer, code: Code, message: &str) {
-    let told = answer.code == Some(code as i32) && answer.message.contains(message);
-    assert!(told, "{answer:?}, not {code:?} `{message}`");
+    let is_said = answer.code == Some(code as i32) && answer.message.contains(message);
+    assert!(is_said, "{answer:?}, not {code:?} `{message}`");
 }
 
 /// Waits for what must come.

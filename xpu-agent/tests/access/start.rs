@@ -55,24 +55,27 @@ fn certificates_and_sockets_are_opened_before_backends_run() {
         let sockets =
             |listeners: &str| format!("[api]\nunix = \"{}\"\ntcp = \"\"\n{listeners}", at("sock"));
         let without = no_backends(directory.path(), &sockets(&files));
-        let told = not_started(&without).await;
-        assert!(told.starts_with("tls.cert: cannot read "), "{told}");
+        let message = not_started(&without).await;
+        assert!(message.starts_with("tls.cert: cannot read "), "{message}");
 
         std::fs::write(at("file"), "precious").unwrap();
         let unix = format!("[api]\nunix = \"{}\"\ntcp = \"\"", at("file"));
-        let told = not_started(&no_backends(directory.path(), &unix)).await;
-        assert!(told.ends_with("is no socket; move it away"), "{told}");
+        let message = not_started(&no_backends(directory.path(), &unix)).await;
+        assert!(message.ends_with("is no socket; move it away"), "{message}");
 
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let http = format!("[http]\nlisten = \"{address}\"");
-        let told = not_started(&no_backends(directory.path(), &sockets(&http))).await;
+        let message = not_started(&no_backends(directory.path(), &sockets(&http))).await;
         let expected = format!("cannot listen on {address}; set http.listen: ");
-        assert!(told.starts_with(&expected), "{told}");
+        assert!(message.starts_with(&expected), "{message}");
 
         let none = no_backends(directory.path(), &sockets("[http]\nlisten = \"\""));
-        let told = not_started(&none).await;
-        assert!(told.contains("frr-lines.json"), "what is last: {told}");
+        let message = not_started(&none).await;
+        assert!(
+            message.contains("frr-lines.json"),
+            "what is last: {message}"
+        );
     });
 }
 
@@ -88,8 +91,8 @@ async fn every_listener_in_clear_beyond_loopback_is_warned_about() {
         let listeners = Listeners::bind(&config(clear)).await.unwrap();
         assert_eq!(listeners.bound.len(), 2);
         for key in ["api.tcp", "http.listen"] {
-            let told = log.lines(&["WARN", "access.insecure", key, "is Admin"]);
-            assert_eq!(told.len(), start, "{key}");
+            let lines = log.lines(&["WARN", "access.insecure", key, "is Admin"]);
+            assert_eq!(lines.len(), start, "{key}");
         }
     }
 }
@@ -115,9 +118,9 @@ fn check_config_opens_the_certificates() {
     let key = files.path().join("server.key");
     std::fs::write(&key, ca.issue_server(7).1).unwrap();
     let bad = check();
-    let told = String::from_utf8(bad.stderr).unwrap();
+    let message = String::from_utf8(bad.stderr).unwrap();
     assert_eq!(bad.status.code(), Some(1));
-    assert!(told.contains("tls.key"), "{told}");
+    assert!(message.contains("tls.key"), "{message}");
     assert!(bad.stdout.is_empty());
 }
 
@@ -139,11 +142,11 @@ fn check_config_reads_the_map_of_ports() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    let (good, told) = check();
-    assert!(!good && told.contains("cannot read"), "{told}");
+    let (good, message) = check();
+    assert!(!good && message.contains("cannot read"), "{message}");
     std::fs::write(&map, "\"02:00:00:00:00:01\" = 1").unwrap();
-    let (good, told) = check();
-    assert!(!good && told.contains("ports is not valid"), "{told}");
+    let (good, message) = check();
+    assert!(!good && message.contains("ports is not valid"), "{message}");
     std::fs::write(&map, "\"02:00:00:00:00:01\" = \"rep0\"").unwrap();
     assert_eq!(check(), (true, String::new()));
 }

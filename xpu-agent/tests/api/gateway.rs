@@ -105,8 +105,8 @@ async fn every_method_of_the_four_services_has_its_route() {
             ),
         ] {
             let (_, answer) = send(&rig, request(method.clone(), &uri, body)).await;
-            let told = answer.get("code").map(|_| refusal(&answer).code);
-            assert_eq!(told, code, "{method} {uri}: {answer}");
+            let answered = answer.get("code").map(|_| refusal(&answer).code);
+            assert_eq!(answered, code, "{method} {uri}: {answer}");
         }
     }
 }
@@ -338,12 +338,12 @@ async fn requests_that_cannot_be_read_are_refused() {
     ] {
         let (status, answer) = send(&rig, request(method.clone(), uri, body)).await;
         let refusal = refusal(&answer);
-        let told = refusal
+        let answered = refusal
             .fields
             .first()
             .map_or("", |(field, _)| field.as_str());
         assert_eq!(
-            (status.as_u16(), told, refusal.message.as_str()),
+            (status.as_u16(), answered, refusal.message.as_str()),
             (http, field, message),
             "{method} {uri} {body}"
         );

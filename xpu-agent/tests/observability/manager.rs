@@ -46,13 +46,13 @@ async fn agent() {
     }]);
     let stop = CancellationToken::new();
     let readiness = Readiness::new(board, &store, stop.clone());
-    let told = tokio::spawn(notify::run(readiness, store));
+    let notifying = tokio::spawn(notify::run(readiness, store));
     let input = || tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]).unwrap_or(0));
     while input().await.unwrap() > 0 {
         reports.send_replace(report(None));
     }
     stop.cancel();
-    told.await.unwrap();
+    notifying.await.unwrap();
 }
 
 /// Ends the agent, however the test ends.

@@ -352,8 +352,8 @@ async fn what_the_listeners_hold_and_refuse_is_told() {
 
     let tls = rig.gate.tls().unwrap();
     let ends = tls.not_after().duration_since(UNIX_EPOCH).unwrap();
-    let told = rig.value("xpu_agent_tls_not_after_seconds", &[]).await;
-    assert_eq!(told, ends.as_secs_f64());
+    let shown = rig.value("xpu_agent_tls_not_after_seconds", &[]).await;
+    assert_eq!(shown, ends.as_secs_f64());
     const RELOADS: &str = "xpu_agent_tls_reloads_total";
     let of = |result: &'static str| [("result", result)];
     std::fs::write(&tls.files().cert, "no certificate").unwrap();

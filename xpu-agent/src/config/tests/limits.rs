@@ -8,12 +8,12 @@ fn limits_have_least_values() {
         ..LimitsConfig::default()
     };
     let expected = "0 is too small; set 1 or more";
-    let told = |config: LimitsConfig| config.check().unwrap_err().to_string();
-    assert_eq!(told(none), format!("limits.calls: {expected}"));
+    let message = |config: LimitsConfig| config.check().unwrap_err().to_string();
+    assert_eq!(message(none), format!("limits.calls: {expected}"));
     let less_than_a_message_each = LimitsConfig {
         request_bytes: 1 << 20,
         ..LimitsConfig::default()
     };
-    let error = told(less_than_a_message_each);
+    let error = message(less_than_a_message_each);
     assert!(error.starts_with("limits.request_bytes: "), "{error}");
 }

@@ -15,7 +15,7 @@ fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 /// The message with its causes, as the operator sees it.
-fn told(error: &ConfigError) -> String {
+fn with_causes(error: &ConfigError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
@@ -223,7 +223,7 @@ fn bgp_becomes_the_base_instance() {
     "bgp.keepalive: is not set"
 )]
 fn mistakes_are_named(#[case] text: &str, #[case] message: &str) {
-    let error = told(&load(text, &[]).unwrap_err());
+    let error = with_causes(&load(text, &[]).unwrap_err());
     assert!(error.contains(message), "{error}");
 }
 
@@ -301,7 +301,7 @@ fn the_links_of_a_service_called_like_the_agent_are_no_keys() {
     ];
     let config = load("", &links).unwrap();
     assert_eq!(config.ports.resolver, ResolverConfig::MacMap, "a key still");
-    let typo = told(&load("", &[("XPU_AGENT_PORT__RESOLVER", "name")]).unwrap_err());
+    let typo = with_causes(&load("", &[("XPU_AGENT_PORT__RESOLVER", "name")]).unwrap_err());
     assert!(typo.contains("unknown field `port`"), "{typo}");
 }
 
@@ -320,7 +320,7 @@ fn bytes_that_are_no_text_matter_only_under_our_prefix() {
     );
     let ours = [(bytes(b"XPU_AGENT_API__UNIX"), bytes(b"\xff"))];
     let error = Config::read("", "the test", ours.into_iter()).unwrap_err();
-    assert_eq!(told(&error), "XPU_AGENT_API__UNIX: is not UTF-8");
+    assert_eq!(with_causes(&error), "XPU_AGENT_API__UNIX: is not UTF-8");
 }
 
 #[rstest::rstest]

@@ -29,7 +29,7 @@ struct Case {
 
 /// A field is wrong in itself: the message is made of the violations.
 fn invalid(call: Call, violations: &[(&str, &str)]) -> Case {
-    let told: Vec<_> = violations
+    let lines: Vec<_> = violations
         .iter()
         .map(|(field, problem)| format!("{field}: {problem}"))
         .collect();
@@ -38,7 +38,7 @@ fn invalid(call: Call, violations: &[(&str, &str)]) -> Case {
         call,
         refusal: Refusal {
             code: Code::InvalidArgument,
-            message: told.join("; "),
+            message: lines.join("; "),
             fields: violations.iter().map(owned).collect(),
             info: None,
         },
