@@ -45,7 +45,7 @@ impl Listeners {
     /// warned about.
     ///
     /// # Errors
-    /// What cannot be opened, and the key that says where it is.
+    /// When a certificate cannot be used, or a socket cannot be bound; the error names the key.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         descriptors::raise(&config.limits, 3);
         let tls = config.tls.clone().map(Tls::open).transpose()?;
@@ -134,7 +134,8 @@ pub enum ListenError {
 /// [`instance::DIRECTORY`], which is there before: the lock is in it, and systemd makes it.
 ///
 /// # Errors
-/// [`ListenError`] naming the path.
+/// [`ListenError`] when the path is no socket, another process listens on it, or the directory or
+/// the socket cannot be made.
 pub fn unix(path: &Path, group: Option<u32>) -> Result<UnixListener, ListenError> {
     unix_beside(path, group, Path::new(instance::DIRECTORY))
 }

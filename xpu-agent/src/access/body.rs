@@ -68,7 +68,7 @@ impl Prefixed {
     /// in them. Whether any does.
     ///
     /// # Errors
-    /// That of `check`.
+    /// That of `check`, for the first length that it refuses.
     fn follow<E>(
         &mut self,
         mut data: &[u8],

@@ -24,7 +24,8 @@ use super::{
 /// Decides about one request.
 ///
 /// # Errors
-/// [`Refusal`], if it must not be served.
+/// [`Refusal`] when nobody is known to be the caller, none of its roles may call the method, or no
+/// rule has the path.
 pub fn check(caller: Option<&Caller>, path: &str) -> Result<(), Refusal> {
     let unauthenticated = |least| Refusal::Unauthenticated {
         method: shown(path),

@@ -84,7 +84,8 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`TlsError`] naming the key and the file.
+    /// [`TlsError`] when a file cannot be read, does not hold what its key says, or does not go with
+    /// the others.
     pub fn open(files: TlsConfig) -> Result<Self, TlsError> {
         let material = Material::read(&files)?;
         material.warn(&files.cert);

@@ -94,7 +94,7 @@ impl AccessConfig {
     /// Checks what the types do not.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key.
+    /// [`ConfigError::Value`] with the key of the first value that cannot be used.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         for uid in self.uids.keys() {
             // As the kernel's number is printed, else it would never be found.

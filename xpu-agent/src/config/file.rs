@@ -46,7 +46,8 @@ impl ConfigFile {
     /// What is in it: nothing where it may be absent and is.
     ///
     /// # Errors
-    /// [`ConfigError::Read`]; also where the usual file is there and can't be read.
+    /// [`ConfigError::Read`] when the file cannot be read; that it is not there is an error only for
+    /// a file that was named.
     pub fn read(&self) -> Result<ConfigText, ConfigError> {
         let path = self.path.display();
         match std::fs::read_to_string(&self.path) {

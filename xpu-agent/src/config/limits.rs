@@ -66,7 +66,7 @@ impl LimitsConfig {
     /// Checks what the types do not.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key.
+    /// [`ConfigError::Value`] with the key of the first value that cannot be used.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let least: [(&str, u64, u64); 13] = [
             ("connections", self.connections as u64, 1),

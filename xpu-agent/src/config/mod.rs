@@ -75,7 +75,8 @@ impl Config {
     /// Reads the file and lays the environment over it.
     ///
     /// # Errors
-    /// [`ConfigError`]; the configuration is checked as a whole, [`Self::node`] included.
+    /// [`ConfigError`] when the file cannot be read or is no configuration, or when a value cannot be
+    /// used: the configuration is checked as a whole, [`Self::node`] included.
     pub fn load(
         file: &ConfigFile,
         env: impl Iterator<Item = (OsString, OsString)>,
@@ -141,7 +142,7 @@ impl Config {
     /// The node as planners see it.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] naming the key.
+    /// [`ConfigError::Value`] with the key of the first value that cannot be used.
     pub fn node(&self) -> Result<Node, ConfigError> {
         let underlay_mtu =
             Mtu::try_from(self.underlay.mtu).map_err(|error| value("underlay.mtu", error))?;

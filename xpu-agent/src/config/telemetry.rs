@@ -56,10 +56,10 @@ impl Default for TelemetryConfig {
 }
 
 impl LogConfig {
-    /// Whether the values make sense.
+    /// Checks what the types do not.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key.
+    /// [`ConfigError::Value`] with the key of the first value that cannot be used.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         logs::parse(&self.filter)
             .map(drop)
@@ -68,10 +68,10 @@ impl LogConfig {
 }
 
 impl TelemetryConfig {
-    /// Whether the values make sense.
+    /// Checks what the types do not.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key.
+    /// [`ConfigError::Value`] with the key of the first value that cannot be used.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             let problem = format!("{} is not from 0 to 1", self.sample_ratio);

@@ -31,7 +31,7 @@ impl Rule {
     /// the body. What the path says goes before what the body says of the same field.
     ///
     /// # Errors
-    /// [`Refusal`], with the field that cannot be read.
+    /// [`Refusal`] when a parameter or the body cannot be read; it names the field.
     pub fn message(
         &self,
         path: &[(String, String)],

@@ -54,7 +54,7 @@ impl Signals {
     /// there already would still die of the signals.
     ///
     /// # Errors
-    /// The operating system's.
+    /// When the signals cannot be blocked, or there are no descriptors left.
     pub fn take() -> io::Result<Self> {
         let mut set = SigSet::empty();
         set.add(Signal::SIGTERM);
@@ -73,7 +73,7 @@ impl Signals {
     /// `deadline` later at the latest. `reload` is called after a SIGHUP, on a thread of its own.
     ///
     /// # Errors
-    /// The operating system's.
+    /// When a thread cannot be started.
     pub fn watch(
         self,
         stop: CancellationToken,

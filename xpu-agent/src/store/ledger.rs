@@ -47,7 +47,8 @@ impl Ledger {
     /// Reads the account in the store's directory; none there is an empty one.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError::Io`] when the file is there and cannot be read, [`LedgerError::Damaged`] when
+    /// it is not a list of lines.
     pub fn open(directory: &Path) -> Result<Self, LedgerError> {
         let path = directory.join(FILE);
         let text = match fs::read(&path) {
@@ -80,7 +81,7 @@ impl Ledger {
     /// Makes these the lines, on disk first.
     ///
     /// # Errors
-    /// [`LedgerError::Io`]; the account is what it was then.
+    /// [`LedgerError::Io`] when the file cannot be written; the account is what it was then.
     pub fn set(&mut self, lines: BTreeSet<Line>) -> Result<(), LedgerError> {
         if lines == self.lines {
             return Ok(());

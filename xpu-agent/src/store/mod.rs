@@ -254,7 +254,8 @@ impl Store {
     /// has it.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing has changed then.
+    /// [`StoreError`] when the object is there with another spec, a rule refuses it, too many
+    /// changes wait, or the store cannot write; nothing has changed then.
     pub async fn create<S: Spec>(&self, id: Id, spec: S) -> Result<Arc<Intent>, StoreError> {
         let stored = self.change(move |intent, rules| {
             let outcome = intent.create(id.clone(), spec, rules)?;
@@ -269,7 +270,8 @@ impl Store {
     ///
     /// # Errors
     /// [`UpdateError`] when there is no object and `missing` refuses that, when `edit` or a rule
-    /// refuses, or when the store cannot write; nothing has changed then.
+    /// refuses, when too many changes wait, or when the store cannot write; nothing has changed
+    /// then.
     pub async fn update<S: Spec, E: Send + 'static>(
         &self,
         id: Id,
@@ -311,7 +313,8 @@ impl Store {
     /// may have been created again by what was committed together with it.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing has changed then.
+    /// [`StoreError`] when there is no such object, others refer to it, too many changes wait, or
+    /// the store cannot write; nothing has changed then.
     pub async fn delete<S: Spec>(&self, id: Id) -> Result<Generation, StoreError> {
         let stored = self.change(move |intent, _| {
             intent.delete::<S>(&id)?;
@@ -323,7 +326,8 @@ impl Store {
     /// Forgets a tombstone ([`Intent::collect`]).
     ///
     /// # Errors
-    /// [`StoreError`]; the tombstone stays then.
+    /// [`StoreError`] when too many changes wait or the store cannot write; the tombstone stays
+    /// then.
     pub async fn collect<S: Spec>(
         &self,
         id: Id,

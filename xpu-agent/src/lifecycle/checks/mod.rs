@@ -139,7 +139,7 @@ pub fn listed<'a>(checks: impl IntoIterator<Item = &'a Check>) -> String {
 /// Logs what is not good.
 ///
 /// # Errors
-/// With what is bad, if anything is.
+/// When a check is bad; the error names each that is.
 pub fn demand(checks: &[Check]) -> anyhow::Result<()> {
     for check in checks.iter().filter(|it| it.verdict != Verdict::Good) {
         let (found, mend) = (&check.found, check.mend.as_deref().unwrap_or_default());
