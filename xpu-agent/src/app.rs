@@ -49,7 +49,7 @@ use crate::{
     },
     store::{self, Ledger, Store, StoreTelemetry},
     telemetry::{
-        Probe,
+        PassTelemetry,
         metrics::{Access, ExportMeter, KernelEvents, Metrics, Objects, RpcMeter},
         rpc,
         trace::Causes,
@@ -201,8 +201,14 @@ impl App {
         causes: &Causes,
     ) -> Source {
         let (reports, seen) = watch::channel(Arc::new(reconcile::no_report_yet()));
-        let probe = Probe::new(B::NAME, metrics, causes.clone());
-        let task = reconcile::run(backend, store.watch(), reports, probe, self.stop.clone());
+        let telemetry = PassTelemetry::new(B::NAME, metrics, causes.clone());
+        let task = reconcile::run(
+            backend,
+            store.watch(),
+            reports,
+            telemetry,
+            self.stop.clone(),
+        );
         let abandon = self.abandon.clone();
         self.spawn_until_stop(&self.passes, B::NAME.as_str(), async move {
             abandon.run_until_cancelled_owned(task).await;

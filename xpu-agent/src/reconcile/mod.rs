@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 use xpu_model::{Generation, Intent, Kind, ObjectKey, status};
 
-use crate::telemetry::Probe;
+use crate::telemetry::PassTelemetry;
 use backoff::Backoff;
 pub use board::{Board, Source};
 
@@ -94,7 +94,7 @@ pub async fn run<B: Backend>(
     mut backend: B,
     mut intent: watch::Receiver<Arc<Intent>>,
     reports: watch::Sender<Arc<status::PassReport>>,
-    mut probe: Probe,
+    mut telemetry: PassTelemetry,
     stop: CancellationToken,
 ) {
     let mut backoff = Backoff::new();
@@ -103,7 +103,7 @@ pub async fn run<B: Backend>(
     loop {
         let mut snapshot = intent.borrow_and_update().clone();
         let last = reports.borrow().clone();
-        let span = probe.begin(snapshot.generation, cause);
+        let span = telemetry.begin(snapshot.generation, cause);
         let started = Instant::now();
         // A pass is not cancelled half-way by `stop`: it is short, and a plan applied in part
         // would have to be found out about by the next start.
@@ -135,7 +135,7 @@ pub async fn run<B: Backend>(
             event_gap.reset();
         }
         let backoff_left = matches!(wait.cause, Cause::Retry).then(|| wait.until - ended);
-        probe.passed(cause, &report, took, backoff_left);
+        telemetry.passed(cause, &report, took, backoff_left);
         reports.send_replace(Arc::new(report));
 
         cause = loop {
@@ -159,7 +159,7 @@ pub async fn run<B: Backend>(
                     }
                     snapshot = next;
                     if follow(&reports, snapshot.generation) {
-                        probe.followed(snapshot.generation);
+                        telemetry.followed(snapshot.generation);
                     }
                 }
                 () = dirty => {

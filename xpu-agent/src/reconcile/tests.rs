@@ -99,7 +99,13 @@ fn rig(states: &[State]) -> Rig {
         passes: passes_made,
         dirty: dirty_seen,
     };
-    let task = tokio::spawn(run(backend, intent_seen, reports, probe(), stop.clone()));
+    let task = tokio::spawn(run(
+        backend,
+        intent_seen,
+        reports,
+        telemetry(),
+        stop.clone(),
+    ));
     let board = Board::new(vec![source(status::Backend::Linux, &Kind::ALL, seen)]);
     Rig {
         intent,
@@ -111,8 +117,8 @@ fn rig(states: &[State]) -> Rig {
     }
 }
 
-fn probe() -> Probe {
-    Probe::new(
+fn telemetry() -> PassTelemetry {
+    PassTelemetry::new(
         status::Backend::Linux,
         &Metrics::default(),
         Causes::default(),

@@ -1,21 +1,21 @@
 //! What the agent tells of itself: [`logs`], [`metrics`], [`trace`]s.
 //!
 //! **Does:** meter and trace what others do, by handles that they are given: a layer around the
-//! services ([`rpc`]), a [`Probe`] per reconcile loop, a meter in the store.
+//! services ([`rpc`]), a [`PassTelemetry`] per reconcile loop, a meter in the store.
 //!
 //! **Never:** decides anything, or makes what it tells of wait: a scrape reads what is there, a
 //! collector of traces that is away costs the spans that it misses and nothing else.
 
 pub mod logs;
 pub mod metrics;
-mod probe;
+mod pass;
 pub mod rpc;
 pub mod trace;
 
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
-pub use probe::Probe;
+pub use pass::PassTelemetry;
 
 use crate::config::{LogConfig, TelemetryConfig};
 use logs::{LogFilter, Output};

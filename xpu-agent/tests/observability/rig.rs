@@ -24,7 +24,7 @@ use xpu_agent::{
     reconcile::{self, Backend, Board, Source, collector},
     store::{Store, StoreTelemetry},
     telemetry::{
-        Probe,
+        PassTelemetry,
         metrics::{Access, ExportMeter, FrrMeter, KernelEvents, Metrics, Objects},
         rpc,
         trace::Causes,
@@ -295,8 +295,8 @@ fn start<const FRR: bool>(
         moved: false,
     };
     let name = Played::<FRR>::NAME;
-    let probe = Probe::new(name, metrics, causes.clone());
-    let task = reconcile::run(backend, store.watch(), reports, probe, stop.clone());
+    let telemetry = PassTelemetry::new(name, metrics, causes.clone());
+    let task = reconcile::run(backend, store.watch(), reports, telemetry, stop.clone());
     tokio::spawn(task);
     Source {
         backend: name,

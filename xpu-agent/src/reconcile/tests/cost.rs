@@ -126,7 +126,7 @@ impl Loop {
             backend,
             intent.subscribe(),
             reports,
-            probe(),
+            telemetry(),
             CancellationToken::new(),
         );
         drop(tokio::spawn(task));
@@ -294,7 +294,7 @@ async fn frr_is_not_asked_anything_for_a_port() {
         backend,
         intent_seen,
         reports,
-        probe(),
+        telemetry(),
         stop.clone(),
     )));
     let start = networks_of(&intent);

@@ -9,7 +9,7 @@ use xpu_plan::linux::{Action, Link, NewLink};
 use super::*;
 use crate::{
     reconcile,
-    telemetry::{Probe, metrics::Metrics, trace::Causes},
+    telemetry::{PassTelemetry, metrics::Metrics, trace::Causes},
 };
 
 /// A kernel that does what the node's own devices ask of it.
@@ -120,12 +120,12 @@ async fn a_deleted_device_is_made_anew_at_once() {
     let (reports, mut seen) = watch::channel(Arc::new(reconcile::no_report_yet()));
     let stop = CancellationToken::new();
     let name = status::Backend::Linux;
-    let probe = Probe::new(name, &Metrics::default(), Causes::default());
+    let telemetry = PassTelemetry::new(name, &Metrics::default(), Causes::default());
     let running = tokio::spawn(reconcile::run(
         backend,
         intent,
         reports,
-        probe,
+        telemetry,
         stop.clone(),
     ));
 

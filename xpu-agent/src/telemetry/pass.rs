@@ -16,7 +16,7 @@ use crate::reconcile::Cause;
 
 /// Meters one backend's passes, and ties each to the calls that it works for.
 #[derive(Debug)]
-pub struct Probe {
+pub struct PassTelemetry {
     backend: Backend,
     meter: PassMeter,
     causes: Causes,
@@ -28,8 +28,8 @@ pub struct Probe {
     known: Option<Generation>,
 }
 
-impl Probe {
-    /// A probe of `backend`, whose calls are found in `causes`.
+impl PassTelemetry {
+    /// Of `backend`, whose calls are found in `causes`.
     #[must_use]
     pub fn new(backend: Backend, metrics: &Metrics, causes: Causes) -> Self {
         Self {
