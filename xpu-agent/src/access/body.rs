@@ -19,9 +19,9 @@ use super::{Refusal, connection::FRAME, limits::Permit};
 
 /// When the messages of a call come.
 pub(super) enum Pace {
-    /// One each way: the answer waits among these until it is read.
+    /// One request and one answer; the answer is counted among these until it is read.
     Once(Arc<Unread>),
-    /// When they come, until the agent stops.
+    /// At any time, until the agent stops.
     Stream(CancellationToken),
 }
 
@@ -103,11 +103,11 @@ impl Prefixed {
 pub(super) struct Inbound<B> {
     body: B,
     permit: Arc<Permit>,
-    /// When all of it must be here; never, for a stream of messages.
+    /// When all of it must be here. A stream of messages has no such time.
     late: Option<Pin<Box<Sleep>>>,
-    /// Of a stream.
+    /// When it has to end, if it is of a stream.
     end: Option<End>,
-    /// Of gRPC. Any other body is a message.
+    /// Of a gRPC body. Any other body is one message.
     messages: Option<Prefixed>,
 }
 
@@ -139,7 +139,7 @@ impl<B> Inbound<B> {
             None => false,
         };
         if !self.is_stream() {
-            // Of one message, whether there are more behind it or not.
+            // A call has one message. What comes behind it counts as a part of it.
             let framing = if self.messages.is_some() { FRAME } else { 0 };
             let all = permit.held().saturating_add(data.len());
             permit.check_message_size(all.saturating_sub(framing))?;
@@ -166,13 +166,14 @@ where
             return Poll::Ready(Some(Err(stopping())));
         }
         match &self.messages {
-            // What says itself that it is too long is not read: other callers would wait for that.
+            // A body that announces too many bytes is refused before it is read, since reading it
+            // would hold other callers up.
             None => {
                 let more = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
                 let all = self.permit.held().saturating_add(more);
                 self.permit.check_message_size(all)?;
             }
-            // Who asks for more of a stream is done with the messages before.
+            // More of a stream is asked for when the messages before have been handled.
             Some(messages) if self.is_stream() && messages.is_between() => self.permit.give_back(),
             Some(_) => {}
         }
@@ -211,7 +212,7 @@ pub(super) struct Unread(Mutex<Tickets>);
 #[derive(Default)]
 struct Tickets {
     next: u64,
-    /// Tickets and times grow together, so the first is the oldest.
+    /// A later ticket has a later time, so the first entry is the oldest answer.
     since: BTreeMap<u64, Instant>,
 }
 
@@ -242,11 +243,11 @@ impl Unread {
 /// place that it holds, stays until the client has made room for all of the answer.
 pub(super) struct Outbound {
     body: tonic::body::Body,
-    /// A stream's messages come when they come: it has no ticket.
+    /// A stream has no ticket: its messages may come at any time.
     ticket: Option<(u64, Arc<Unread>)>,
     /// The last byte of the chunk before.
     last: Option<Bytes>,
-    /// Of a stream.
+    /// When it has to end, if it is of a stream.
     end: Option<End>,
     /// Nothing comes any more.
     ended: bool,
@@ -313,7 +314,7 @@ impl Body for Outbound {
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(match frame {
-            // A stream holds its place until it ends, whatever its messages are in.
+            // A stream holds its place until it ends, so its chunks can be as they are.
             Some(Ok(frame)) if self.ticket.is_some() => Some(Ok(self.without_last(frame))),
             frame => frame,
         })
@@ -339,7 +340,7 @@ impl Body for Outbound {
 mod tests {
     use super::*;
 
-    /// However the bytes are cut, and a length is told before its message is there.
+    /// However the bytes are cut; and a length is known before its message is there.
     #[test]
     fn messages_are_told_from_each_other() {
         let bytes = [

@@ -1,9 +1,9 @@
 //! One connection: find out who it is, speak HTTP, end in order.
 //!
-//! It ends with its peer, with the agent, or when its peer takes too long; what it started ends
-//! with it. It is asked to end (GOAWAY, or the end of keep-alive), calls under way are answered
-//! first. Streams have no answer that they would come to by themselves: they end when the agent
-//! does.
+//! A connection ends when its peer closes it, when the agent stops, or when its peer takes too
+//! long; what it started ends with it. To end in order, its peer is asked to end it (GOAWAY, or the
+//! end of keep-alive), and calls under way are answered first. A stream of messages would never end
+//! by itself, so it ends when the agent stops.
 
 use std::{
     convert::Infallible,
@@ -54,7 +54,7 @@ const FIRST_BYTES: usize = 24;
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// How much of one request, and of one connection's requests, may be on the way unread.
 const WINDOW: (u32, u32) = (256 << 10, 1 << 20);
-/// Longer than any connection.
+/// Longer than any connection lives.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn http(protocol: Protocol, limits: &LimitsConfig, tasks: TaskTracker) -> auto::Builder<Spawn> {
@@ -102,7 +102,7 @@ pub(super) struct Shared<S> {
     pub(super) throttles: Throttles,
 }
 
-/// What peers can cause, and is logged now and then.
+/// What peers can cause as often as they like, so that it is logged at most once a second.
 #[derive(Default)]
 pub(super) struct Throttles {
     pub(super) not_accepted: LogThrottle,
@@ -122,7 +122,7 @@ where
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Before the first connection.
+    /// For a listener that has no connection yet.
     pub(super) fn new(
         protocol: Protocol,
         service: S,
@@ -140,7 +140,7 @@ where
         })
     }
 
-    /// Counts and tells a connection that a limit leaves no room for.
+    /// Counts and logs a connection that a limit leaves no room for.
     pub(super) fn turn_away(&self, reason: Reason) {
         self.gate.limits.count(reason);
         if let Some(more) = self.throttles.turned_away.tell() {
@@ -228,7 +228,7 @@ where
         }
     }
 
-    /// Speaks HTTP with a peer that is known as well as it can be.
+    /// Speaks HTTP with a peer, once everything is known of it that can be.
     async fn speak<IO>(
         &self,
         stream: IO,
@@ -256,7 +256,7 @@ where
         let stalled = sleep_until(Instant::now() + config.response());
         tokio::pin!(stalled);
         tokio::pin!(untrusted);
-        // Far away, until the connection has to end in any case.
+        // Set to a real time once the connection has to end whatever its peer does.
         let cut = sleep_until(Instant::now() + FOR_EVER);
         tokio::pin!(cut);
         let (mut waits_for_first, mut ends, mut trusted) = (true, false, true);
@@ -307,7 +307,7 @@ where
         debug!(peer = %caller.peer(), "said nothing");
     }
 
-    /// When an answer will have been unread for too long; `None`: one has.
+    /// When the oldest unread answer will have waited for too long; `None` if it has already.
     fn next_look(&self, unread: &Unread) -> Option<Instant> {
         let limit = self.gate.limits.config().response();
         let now = Instant::now();

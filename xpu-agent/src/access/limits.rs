@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::{Caller, Refusal, caller::Peer};
 use crate::{config::LimitsConfig, store::Share};
 
-/// For what a peer is counted as one.
+/// What makes two connections those of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerKey {
     /// A user, on the unix socket.
@@ -138,7 +138,7 @@ pub struct Limits {
 #[derive(Debug)]
 struct Peers {
     known: HashMap<PeerKey, Arc<PeerState>>,
-    /// How many may be known until those are forgotten of whom there is nothing to know.
+    /// At how many known peers those are forgotten that hold nothing and owe nothing.
     sweep_at: usize,
 }
 
@@ -155,7 +155,7 @@ pub struct PeerState {
     request_bytes: AtomicUsize,
     /// Its places in the store's queue.
     pub(super) share: Share,
-    /// When all its calls so far would have been made, had they come at the allowed rate (the
+    /// When the last of its calls would have come, had they all come at the allowed rate (the
     /// "theoretical arrival time" of the generic cell rate algorithm, ITU-T I.371).
     due: Mutex<Instant>,
 }
@@ -206,7 +206,8 @@ impl Limits {
         }
     }
 
-    /// What is known of a peer; the same for all who ask as long as it is not nothing.
+    /// The state of a peer. All connections of a peer share it, as long as it holds or owes
+    /// anything.
     pub(super) fn peer(&self, key: PeerKey) -> Arc<PeerState> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = peers.known.get(&key) {

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 /// At most one line in this time.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Lets one event in a second be told.
+/// Lets one event in a second be logged.
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle(Mutex<(Option<Instant>, u64)>);
 
 impl LogThrottle {
-    /// Whether to tell of this one; then how many were not told of since the last.
+    /// Whether to log this event: if so, how many have not been logged since the last that was.
     pub(super) fn tell(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, untold) = &mut *state;

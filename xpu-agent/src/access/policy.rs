@@ -30,7 +30,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// From the one that may least to the one that may most.
+    /// From the least powerful to the most powerful.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Cni, Self::Admin];
 
     /// As it stands in the configuration.
@@ -113,7 +113,7 @@ pub const fn allowed(role: Role, method: Method) -> bool {
     }
 }
 
-/// The role that may least of those that may call a method.
+/// The least powerful role that may call a method.
 #[must_use]
 pub fn least(method: Method) -> Role {
     let may = Role::ALL.into_iter().find(|role| allowed(*role, method));

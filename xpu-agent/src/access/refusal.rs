@@ -1,4 +1,4 @@
-//! Why a request does not reach the API, and how that is told.
+//! Why a request does not reach the API, and what its caller is answered.
 //!
 //! | what | code | `ErrorInfo` |
 //! |---|---|---|
@@ -36,10 +36,10 @@ pub enum Refusal {
         method: String,
         /// Who was seen, if anybody was.
         caller: Option<Caller>,
-        /// The role that may least of those that may.
+        /// The least powerful role that may call it.
         least: Role,
     },
-    /// The caller is known, or has a role as an unknown, but may not do this.
+    /// The caller is known, or has the role of unknown callers, but may not do this.
     #[error(
         "{} has {} and may not call {method}; the agent's configuration allows it with {}",
         caller.peer(),
@@ -51,7 +51,7 @@ pub enum Refusal {
         method: String,
         /// Who was seen.
         caller: Caller,
-        /// The role that may least of those that may.
+        /// The least powerful role that may call it.
         least: Role,
     },
     /// The agent has no such method.
@@ -115,14 +115,14 @@ impl Refusal {
         }
     }
 
-    /// Whether a status tells of something used up that no retry of the same request mends. What
-    /// passes by itself comes with a `RetryInfo`, the API's own refusals included.
+    /// Whether something is used up and a retry of the same request will not help. A refusal that a
+    /// retry may overcome has a `RetryInfo`, here and in the API.
     #[must_use]
     pub fn is_for_good(status: &Status) -> bool {
         status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_none()
     }
 
-    /// Whether a status tells of a request that is too large for any time.
+    /// Whether the request is too large, so that it will be refused at any time.
     #[must_use]
     pub fn is_too_large(status: &Status) -> bool {
         Self::is_for_good(status)

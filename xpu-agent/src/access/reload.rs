@@ -12,7 +12,7 @@ use tracing::warn;
 use super::tls::Tls;
 use crate::files::Files;
 
-/// How often is warned of a certificate that ends soon.
+/// How often a certificate that ends soon is warned about.
 const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 /// Follows the files until `stop`, and warns every day of a certificate that ends soon; `hangup`
@@ -68,6 +68,6 @@ async fn follow(
 
 async fn read(tls: &Tls) {
     let tls = tls.clone();
-    // It ends in any case, and tells by itself what went wrong.
+    // Its result is not needed: the reading itself has logged what went wrong.
     let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
 }

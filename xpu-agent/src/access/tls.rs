@@ -120,7 +120,7 @@ impl Tls {
         self.0.current.borrow().warn(&self.0.files.cert);
     }
 
-    /// Reads the files again. What cannot be used changes nothing, and is told.
+    /// Reads the files again. Files that cannot be used change nothing, and are warned about.
     pub fn reload(&self) {
         let files = &self.0.files;
         let current = self.0.current.borrow().clone();
@@ -237,7 +237,7 @@ impl Material {
         (self.not_before..self.not_after).contains(&SystemTime::now())
     }
 
-    /// Tells the operator what clients will say soon, or say now.
+    /// Warns the operator of what clients will refuse the certificate for, soon or now.
     fn warn(&self, file: &Path) {
         let file = file.display();
         let now = SystemTime::now();
@@ -328,7 +328,7 @@ impl<'a> File<'a> {
 }
 
 fn validity(certificate: &X509Certificate<'_>) -> (SystemTime, SystemTime) {
-    // Before 1970 is as good as 1970.
+    // A time before 1970 is taken for 1970, which makes no difference to any check.
     let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0));
     let validity = certificate.validity();
     (

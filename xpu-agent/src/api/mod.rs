@@ -189,7 +189,7 @@ async fn stored<R: Resource, T>(
     timeout_at(end, change).await.unwrap_or_else(late)
 }
 
-/// Reads a spec; violations are told with their paths in the request.
+/// Reads a spec; violations name their fields by the paths in the request.
 fn parse_spec<R: Resource>(spec: Option<&R::SpecMessage>) -> Result<R, ApiError> {
     let spec = spec.ok_or_else(|| missing(&format!("{}.spec", R::MESSAGE_FIELD)))?;
     R::parse(spec).map_err(|mut violations| {

@@ -15,8 +15,8 @@ use super::{error::ApiError, invalid};
 const DEFAULT: usize = 50;
 /// Objects in a page at most.
 const MOST: usize = 250;
-/// Bytes of a page's objects at most, unless it is of one object. gRPC clients read 4 MiB if they
-/// are not told otherwise, and 250 ports may be more.
+/// Bytes of a page's objects at most, unless it has one object only. gRPC clients read 4 MiB by
+/// default, and 250 ports may be more.
 const MOST_BYTES: usize = 1 << 20;
 
 /// What a List request asks for.
@@ -96,7 +96,7 @@ pub fn decode(kind: Kind, token: &str) -> Option<Id> {
     let plain = String::from_utf8(pairs.collect::<Option<_>>()?).ok()?;
     let (collection, id) = plain.split_once('/')?;
     let id = id.parse().ok()?;
-    // Digits have two cases, and a parser of numbers takes signs: only what we wrote is a token.
+    // The parser takes digits of both cases, and signs. Only what we wrote is a token.
     (collection == kind.collection() && encode(kind, &id) == token).then_some(id)
 }
 

@@ -1,8 +1,8 @@
 //! What a change waits for before it is answered.
 //!
-//! Others may write the same object meanwhile. Who waits goes by the object as it is stored now,
-//! never by the one that its own call made: of an object that is gone the backends say nothing,
-//! and nothing wrong with it either.
+//! Others may write the same object meanwhile. So a call looks at the object as it is stored now,
+//! never at the one that it made itself: of an object that is gone the backends report nothing, not
+//! even that something is wrong with it.
 
 use std::pin::pin;
 
@@ -40,7 +40,7 @@ impl Api {
             // All arms are cancel-safe, and none awaits in its body.
             tokio::select! {
                 () = &mut over => is_last = true,
-                // With the agent the backends stop, and the store: who waits is told how far
+                // Backends and store stop with the agent. The call is then answered with how far
                 // things came.
                 reported = board.changed() => is_last = !reported,
                 changed = intent.changed() => is_last = changed.is_err(),

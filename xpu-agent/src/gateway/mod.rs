@@ -162,7 +162,7 @@ async fn read(parts: &Parts, body: axum::body::Body, most: usize) -> Result<Vec<
         if error.is::<LengthLimitError>() {
             Refusal::too_large(most)
         } else {
-            // A limit of the listener's is told as such.
+            // A limit of the listener's keeps its own code and reason.
             match Status::try_from_error(error) {
                 Ok(status) => status.into(),
                 Err(error) => Refusal::malformed(format!("the body cannot be read: {error}")),

@@ -28,7 +28,7 @@ pub enum InstanceError {
          systemctl stop xpu-agent, or kill {holder}"
     )]
     Running {
-        /// Its process id as it wrote it down, or a word for that it did not.
+        /// Its process id as it wrote it down, or a text that says that it is not known.
         holder: String,
     },
     /// The lock cannot be had.

@@ -2,8 +2,8 @@
 //! stops, and that it lives. Without systemd nothing of this happens.
 //!
 //! An agent that waits for FRR is not ready, and is not to be killed for it: as long as it lives it
-//! asks for more time to start. Of the agent's own life its start says nothing to systemd, which
-//! looks at the watchdog from READY=1 on.
+//! asks for more time to start. systemd looks at the watchdog only from READY=1 on, so until then
+//! these requests are what shows that the agent is alive.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -20,13 +20,13 @@ use crate::store::Store;
 /// How long an agent that was seen alive may be silent, where systemd's watchdog says nothing else.
 const ALIVE: Duration = Duration::from_secs(60);
 
-/// Tells until the agent stops.
+/// Reports to systemd until the agent stops.
 pub async fn run(mut readiness: Readiness, store: Store) {
     let stop = readiness.stop().clone();
     let started = AtomicBool::new(false);
     let states = async {
         let mut sent: Option<String> = None;
-        // A stop is a change for good: who went on would never yield again.
+        // After a stop `changed` is always ready, so this loop would never yield again.
         while !stop.is_cancelled() {
             let status = status(&readiness);
             if sent.as_ref() != Some(&status) {
@@ -53,7 +53,7 @@ fn status(readiness: &Readiness) -> String {
         .collect();
     match reasons.as_slice() {
         [] => "ready".to_owned(),
-        // systemd reads lines.
+        // systemd takes a line end for the end of the status.
         reasons => format!("waits for {}", reasons.join("; ").replace('\n', " ")),
     }
 }
@@ -61,7 +61,7 @@ fn status(readiness: &Readiness) -> String {
 fn tell_status(readiness: &Readiness, status: &str, started: &AtomicBool) {
     if readiness.waiting().is_empty() {
         info!("ready");
-        // After the first time systemd takes READY=1 for what it is: nothing new.
+        // systemd ignores READY=1 after the first time.
         tell(&[NotifyState::Ready, NotifyState::Status(status)]);
         started.store(true, Relaxed);
     } else {
@@ -69,8 +69,8 @@ fn tell_status(readiness: &Readiness, status: &str, started: &AtomicBool) {
     }
 }
 
-/// Tells that the agent lives, as long as it does: this task runs, so the runtime does, and the
-/// store's thread has answered. A pass that takes long is no failure and is not looked at.
+/// Reports that the agent is alive, as long as it is: the runtime, since this task runs, and the
+/// store's thread, since it answers. A pass that takes long is no failure and is not looked at.
 async fn watch_over(store: Store, started: &AtomicBool) {
     let watchdog = sd_notify::watchdog_enabled();
     let limit = watchdog.unwrap_or(ALIVE);

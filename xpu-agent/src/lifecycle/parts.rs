@@ -1,4 +1,4 @@
-//! Tasks with names, so that who waits for their end can say what it waits for.
+//! Tasks with names, so that a stop can say which tasks it waits for.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ pub struct Parts {
     running: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
-/// A name among those that run, until it is dropped, with a panic of its task, too.
+/// Keeps a name among those that run until it is dropped, which a panic of its task does, too.
 struct Running {
     name: &'static str,
     among: Arc<Mutex<BTreeSet<&'static str>>>,

@@ -70,8 +70,8 @@ impl Readiness {
 
     /// Completes when [`Self::waiting`] may have changed. Cancel-safe.
     pub async fn changed(&mut self) {
-        // All arms are cancel-safe. Store and backends stop with the agent; an arm whose sender
-        // is gone is out.
+        // All arms are cancel-safe. Store and backends stop with the agent; an arm whose sender is
+        // gone does not match any more and is disabled.
         tokio::select! {
             () = self.stop.cancelled() => {}
             true = self.board.changed() => {}

@@ -5,9 +5,9 @@
 //! | SIGTERM, SIGINT | stop; a second one ends the process at once |
 //! | SIGHUP | read again what can be read again |
 //!
-//! The thread does not need the runtime: it ends the process when the deadline is over, be the
-//! runtime ever so stuck. Nor does it speak itself, or do anything else that may hang: where the
-//! log goes may be a pipe whose reader has stopped.
+//! The thread does not need the runtime: it ends the process when the deadline is over, even if the
+//! runtime is stuck. It does not log, either, or do anything else that may hang: the log may go to a
+//! pipe whose reader has stopped.
 
 use std::{
     io,
@@ -31,7 +31,7 @@ use nix::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-/// How long the last words may take; where they go may be what is stuck.
+/// How long the last line of the log may take; the log itself may be what hangs.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The signals, taken away from all threads that start after it.
@@ -83,7 +83,7 @@ impl Signals {
         let stopping = Stopping {
             event: self.stopping.clone(),
         };
-        // One that waits is enough: it reads what is there when its turn comes.
+        // One waiting reload is enough: it reads what is there when its turn comes.
         let (hangup, hangups) = mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name("reload".to_owned())
@@ -101,12 +101,13 @@ impl Signals {
         loop {
             match self.next(None) {
                 Wake::Signal(Signal::SIGHUP) => {
-                    // Full: one is due already.
+                    // Where the channel is full, a reload is waiting already.
                     let _ = hangup.try_send(());
                 }
                 Wake::Signal(signal) => {
                     stop.cancel();
-                    // Not waited for. Without a thread nobody is told; the stop goes on.
+                    // Logged by another thread, for which nobody waits. Where none can be
+                    // started the line is missing, and the stop goes on.
                     let _ = std::thread::Builder::new().spawn(move || {
                         info!(%signal, "stopping; a second signal ends the agent at once");
                     });
@@ -120,14 +121,14 @@ impl Signals {
         }
     }
 
-    /// Waits for what must not be waited for any longer; the process may end before.
+    /// Ends the process at the deadline, or at a second signal; mostly it has ended by itself before.
     fn until_end(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
         loop {
             match self.next(Some(end.saturating_duration_since(Instant::now()))) {
                 Wake::Signal(Signal::SIGHUP) | Wake::Stopping => {}
                 Wake::Signal(signal) => {
-                    // As a shell tells of a process that died of it.
+                    // The code that a shell reports for a process that died of the signal.
                     let code = 128 + signal as i32;
                     leave(code, move || {
                         error!(%signal, "a second signal: calls and passes under way are dropped");
@@ -183,17 +184,17 @@ pub struct Stopping {
 impl Stopping {
     /// The agent stops.
     pub fn begin(&self) {
-        // Refused only by a full counter, which this, called a few times, does not make.
+        // Fails only when the counter is full, which a few calls do not make it.
         let _ = self.event.write(1);
     }
 }
 
-/// Ends the process. The last words are said by another thread: what hangs may be the log.
+/// Ends the process. The last line is logged by another thread, since the log may be what hangs.
 fn leave(code: i32, words: impl FnOnce() + Send + 'static) -> ! {
     let (said, hear) = mpsc::channel();
     let speaker = std::thread::Builder::new().spawn(move || {
         words();
-        // Nobody listens once the time is over.
+        // Once the time is over nobody waits for it any more.
         let _ = said.send(());
     });
     if speaker.is_ok() {

@@ -1,5 +1,5 @@
-//! What the agent put into FRR's base BGP instance, kept beside the store: without this account
-//! nobody could tell these lines from an operator's once the configuration has dropped them.
+//! What the agent put into FRR's base BGP instance, kept beside the store. Once the configuration
+//! has dropped such a line, only this account shows that it is ours and not an operator's.
 
 use std::{
     collections::BTreeSet,

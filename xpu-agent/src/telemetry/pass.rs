@@ -1,4 +1,4 @@
-//! What a reconcile loop tells of its passes.
+//! Metrics and spans of a reconcile loop's passes.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct PassTelemetry {
     settled: Option<Generation>,
     /// Whether the last pass left nothing to do.
     at_rest: bool,
-    /// The generation that the last pass which could observe was of.
+    /// The generation of the last pass that could observe.
     known: Option<Generation>,
 }
 
@@ -62,7 +62,7 @@ impl PassTelemetry {
     ) {
         self.meter.passed(cause, report, took, backoff);
         if report.unobserved.is_none() {
-            // What a new intent asks for is nobody's drift.
+            // Repairs count as drift only where the intent was the same as in the pass before.
             if self.known == Some(report.generation) {
                 self.meter.drift(report.repaired);
             }

@@ -33,7 +33,7 @@ use super::{
 /// The header and trailer that has the code (gRPC over HTTP/2, "Responses").
 const STATUS: &str = "grpc-status";
 
-/// What counts as a method of no service that is served.
+/// The names under which a call counts that is for no method served here.
 const OTHER: Method = Method {
     service: "other",
     method: "other",
@@ -50,7 +50,7 @@ static METHODS: LazyLock<BTreeMap<String, Method>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The methods that a descriptor set tells. The names live as long as the process.
+/// The methods of a descriptor set. The names live as long as the process.
 fn methods(descriptors: &[u8]) -> Vec<(String, Method)> {
     let set = prost_types::FileDescriptorSet::decode(descriptors).unwrap_or_default();
     let mut found = Vec::new();
@@ -137,7 +137,7 @@ where
             "rpc.method" = method.method,
             code = field::Empty,
         );
-        // Refused where no layer makes spans of this one, and nobody misses it there.
+        // Fails where no layer exports this span, so that a parent would have no use.
         let _ = span.set_parent(trace::caller(request.headers()));
         let call = Call::begin(self.meter.clone(), method, span.clone());
         let answer = self.inner.call(request).instrument(span);

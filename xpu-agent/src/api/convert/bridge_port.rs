@@ -73,7 +73,7 @@ fn mode(ptype: i32, names: &[String], violations: &mut Violations) -> Option<Por
     let references = names.iter().enumerate().map(|(index, name)| {
         violations.reference(&format!("{field}[{index}]"), Kind::LogicalBridge, name)
     });
-    // All are read before the first failure ends it, so that each violation is told.
+    // All are read, so that each violation is in the answer and not only the first.
     let references: Vec<Option<Id>> = references.collect();
     let ids: Option<BTreeSet<Id>> = references.into_iter().collect();
     match pb::BridgePortType::try_from(ptype) {

@@ -210,7 +210,7 @@ fn feature(feature: Feature, answer: &Answer) -> Check {
     match answer {
         Answer::Available => good(name, "available"),
         Answer::Missing => bad(name, "the kernel does not have it", mend),
-        // Told once, by `rights`.
+        // `rights` says so already.
         Answer::Forbidden => warning(name, "cannot be asked for without CAP_NET_ADMIN", mend),
         Answer::Unclear(words) => warning(name, format!("unclear: {words}"), mend),
     }

@@ -51,7 +51,7 @@ impl Objects {
         kind: Kind,
         counts: &mut BTreeMap<(Kind, &'static str), u32>,
     ) {
-        // All of them, so that a number that falls to nothing is told as 0.
+        // All of them, so that a number that falls to nothing is shown as 0.
         for state in STATES {
             counts.insert((kind, state), 0);
         }

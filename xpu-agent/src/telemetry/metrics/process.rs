@@ -57,7 +57,7 @@ impl Reading {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // Without /proc these are left out, as other clients do; the rest is told.
+        // Without /proc these are left out, as other clients do; the rest is shown.
         let Ok(reading) = Reading::take() else {
             return Ok(());
         };

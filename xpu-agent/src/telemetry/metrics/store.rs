@@ -58,7 +58,7 @@ impl StoreMeter {
         meter
     }
 
-    /// Tells what has not happened yet as 0.
+    /// Shows what has not happened yet as 0.
     fn begin(&self) {
         for result in ["made", "refused", "busy"] {
             drop(self.changes.get_or_create(&ResultLabel { result }));

@@ -19,7 +19,7 @@ pub struct ExportMeter {
 
 impl ExportMeter {
     pub(super) fn register(&self, registry: &mut Registry) {
-        // What has not happened yet is told as 0.
+        // What has not happened yet is shown as 0.
         self.batch(0, true);
         self.batch(0, false);
         registry.register(

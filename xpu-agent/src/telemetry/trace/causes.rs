@@ -66,7 +66,7 @@ impl Causes {
         let mut calls = self.after(settled).into_iter();
         if let Some(parent) = calls.next() {
             let parent = Context::new().with_remote_span_context(parent);
-            // Refused where no layer makes spans of this one, and nobody misses it there.
+            // Fails where no layer exports this span, so that the link would have no use.
             let _ = pass.set_parent(parent);
         }
         calls.take(LINKS).for_each(|call| pass.add_link(call));
@@ -81,7 +81,7 @@ impl Causes {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Change>> {
-        // A list of plain values is whole, whatever somebody panicked over.
+        // A panic cannot leave a list of plain values half changed.
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

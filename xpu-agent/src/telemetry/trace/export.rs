@@ -1,4 +1,4 @@
-//! The exporter, watched: spans are counted, and the collector's going and coming is told once.
+//! Watches the exporter: counts spans, and logs once when the collector goes away or comes back.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
