@@ -239,8 +239,8 @@ impl Unread {
 ///
 /// An HTTP/2 stream takes a whole chunk as soon as its client's window has room for one byte, and
 /// keeps what the window has no room for (RFC 9113, 5.2). It takes the next chunk when the window
-/// is larger than what it keeps. So an answer's last byte is a chunk of its own: the body, and the
-/// place that it holds, stays until the client has made room for all of the answer.
+/// is larger than what it keeps. So the last byte of each chunk is a chunk of its own: the body, and
+/// the place that it holds, stays until the client has made room for all of the answer.
 pub(super) struct Outbound {
     body: tonic::body::Body,
     /// A stream has no ticket: its messages may come at any time.
@@ -302,6 +302,10 @@ impl Body for Outbound {
         if self.ended {
             return Poll::Ready(None);
         }
+        // Before a stream ends, so that its last message is whole.
+        if let Some(last) = self.last.take() {
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
         if ends(&mut self.end, context) {
             self.ended = true;
             let mut trailers = HeaderMap::new();
@@ -309,15 +313,8 @@ impl Body for Outbound {
             let _ = stopping().add_header(&mut trailers);
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        if let Some(last) = self.last.take() {
-            return Poll::Ready(Some(Ok(Frame::data(last))));
-        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        Poll::Ready(match frame {
-            // A stream holds its place until it ends, so its chunks can be as they are.
-            Some(Ok(frame)) if self.ticket.is_some() => Some(Ok(self.without_last(frame))),
-            frame => frame,
-        })
+        Poll::Ready(frame.map(|frame| Ok(self.without_last(frame?))))
     }
 
     fn is_end_stream(&self) -> bool {

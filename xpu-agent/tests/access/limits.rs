@@ -413,22 +413,25 @@ async fn who_sends_or_reads_too_slowly_is_refused() {
 }
 
 /// A client that makes room for a byte at a time is answered like any other, and holds its place
-/// until it has.
+/// until it has made room for all.
 #[tokio::test]
 async fn an_answer_comes_through_a_small_window() {
     let rig = Rig::new("").await;
     let list = path("Vrf", "ListVrfs");
-    let mut client = Raw::connect(&rig.unix(), 1).await;
-    let answer = client
-        .call(&list, Script::new(&[0; 5], true))
-        .await
-        .unwrap();
-    assert_eq!(rig.gate.limits().calls(), 1);
-    let read = answer.into_body().collect().await.unwrap();
-    let trailers = read.trailers().unwrap();
-    assert_eq!(trailers["grpc-status"], "0");
-    assert_eq!(read.to_bytes(), [0; 5].as_slice());
-    drop(client);
+    // Which services there are (`list_services`, an empty text).
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let question = [0, 0, 0, 0, 2, 0x3a, 0];
+    for (path, message) in [(list.as_str(), &[0; 5][..]), (reflection, &question)] {
+        let mut client = Raw::connect(&rig.unix(), 1).await;
+        let answer = client.call(path, Script::new(message, true)).await.unwrap();
+        assert_eq!(rig.gate.limits().calls(), 1, "{path}");
+        let read = answer.into_body().collect().await.unwrap();
+        let trailers = read.trailers().unwrap();
+        assert_eq!(trailers["grpc-status"], "0", "{path}");
+        let bytes = read.to_bytes();
+        let length = u32::from_be_bytes(bytes[1..5].try_into().unwrap());
+        assert_eq!(bytes.len(), 5 + usize::try_from(length).unwrap(), "{path}");
+    }
     rig.stop().await;
 }
 
