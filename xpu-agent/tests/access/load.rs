@@ -16,7 +16,7 @@ use xpu_proto::evpn_gw::v1alpha1::{
 };
 
 use crate::{
-    limits::{Raw, Script},
+    raw::{Raw, Script},
     rig::{Rig, eventually, path},
 };
 
