@@ -342,6 +342,8 @@ where
         {
             info!(peer = %caller.peer(), %refusal, more, "refused");
         }
+        // The HTTP listener has no streams: what has such a path there is answered with 404.
+        let is_stream = self.protocol == Protocol::Grpc && policy::streams(request.uri().path());
         let service = self.service.clone();
         let (stop, share) = (self.stop.clone(), state.share.clone());
         async move {
@@ -353,11 +355,10 @@ where
                 }
             };
             let grpc = is_grpc(request.headers());
-            let stream = policy::streams(request.uri().path());
             let (mut parts, body) = request.into_parts();
             parts.extensions.insert(caller);
             parts.extensions.insert(share);
-            let pace = if stream {
+            let pace = if is_stream {
                 Pace::Stream(stop)
             } else {
                 Pace::Once(unread)
