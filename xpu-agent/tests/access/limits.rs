@@ -104,12 +104,8 @@ async fn messages_of_a_stream_are_bounded_one_by_one() {
     assert_ne!(code(&answer), Some(Code::ResourceExhausted), "it was read");
 
     ask.send(question(16_500)).await.unwrap();
-    let refused = answers.message().await.unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
-    assert!(
-        refused.message().contains("limits.message_bytes"),
-        "{refused}"
-    );
+    // The service ends the stream and does not say why.
+    assert!(answers.message().await.unwrap().is_none());
     assert_eq!(limits.refused(Reason::MessageBytes), 1);
     drop((client, ask, answers, answer, raw));
     rig.stop().await;

@@ -245,10 +245,12 @@ fn tables_beside_the_kernels_own_may_be_used(#[case] first: u32, #[case] last: u
 /// The commented example.
 const EXAMPLE: &str = include_str!("../../../../netconf-examples/agent.toml");
 
-/// The example with all that is commented out in it: `#` right before a key or a section.
+/// The example with all that is commented out in it: `#` right before a key or a section. A map of
+/// ports is only for the resolver that reads it, which is not the default.
 fn whole_example() -> String {
     let lines = EXAMPLE.lines().map(|line| match line.strip_prefix('#') {
         Some(key) if !key.starts_with(' ') => key,
+        None if line == "resolver = \"name\"" => "resolver = \"mac-map\"",
         _ => line,
     });
     lines.collect::<Vec<_>>().join("\n")
