@@ -125,7 +125,7 @@ async fn many(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -
         let connect = async || {
             let channel = channel(socket.clone());
             clients::get(&channel, 1).await?;
-            Ok(channel)
+            anyhow::Ok(channel)
         };
         held(CONNECTIONS, connect).await
     };
@@ -165,7 +165,7 @@ async fn slow(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -
     let deaf = async || {
         let mut clients = held(250, async || bad::deaf(&socket, 0).await).await?;
         clients.extend(held(250, async || bad::deaf(&socket, 1).await).await?);
-        Ok(clients)
+        anyhow::Ok(clients)
     };
     rows.push(beside("1,000 answers that nobody reads", server, bystander, deaf).await?);
     let trickle = async || {
