@@ -3,7 +3,8 @@
 //! **Does:** parse and validate names, addresses and numbers ([`Mac`], [`VlanId`], [`Vni`],
 //! [`IfAddr`], …); hold the intent of a node as one value ([`Intent`]) and change it by the
 //! rules of the API ([`rules`]); give every Vrf the numbers the kernel needs ([`alloc`]);
-//! name what the backends report ([`status`]).
+//! name what the backends report ([`status`]) and what they need of the node
+//! ([`requirements`]).
 //!
 //! **Never:** does I/O, waits, knows protobuf, netlink, FRR or the clock. A caller that needs
 //! randomness or time hands it in.
@@ -19,6 +20,7 @@ pub mod mac;
 pub mod name;
 pub mod node;
 pub mod number;
+pub mod requirements;
 pub mod rules;
 pub mod several;
 pub mod shown;

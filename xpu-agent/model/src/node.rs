@@ -30,16 +30,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// The tenants' MTU: the underlay's less what VXLAN adds (RFC 7348: outer Ethernet 14,
-    /// UDP 8, VXLAN 8 and the outer IP header, 20 or 40).
+    /// The tenants' MTU: the underlay's less what VXLAN adds.
     #[must_use]
     pub fn overlay_mtu(&self) -> Mtu {
-        let overhead = match self.vtep {
-            Some(IpAddr::V6(_)) => 70,
-            Some(IpAddr::V4(_)) | None => 50,
-        };
-        let mtu = u32::from(self.underlay_mtu.get()).saturating_sub(overhead);
+        let mtu = u32::from(self.underlay_mtu.get()).saturating_sub(vxlan_overhead(self.vtep));
         Mtu::try_from(mtu).unwrap_or(Mtu::MIN)
+    }
+}
+
+/// What VXLAN adds to a tenant's packet, in bytes (RFC 7348): the inner Ethernet header 14, VXLAN
+/// 8, UDP 8 and the outer IP header, 20 or 40 by the VTEP's family. Without a VTEP it is IPv4's.
+#[must_use]
+pub const fn vxlan_overhead(vtep: Option<IpAddr>) -> u32 {
+    match vtep {
+        Some(IpAddr::V6(_)) => 70,
+        Some(IpAddr::V4(_)) | None => 50,
     }
 }
 

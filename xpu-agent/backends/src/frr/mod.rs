@@ -12,17 +12,13 @@ mod vty;
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use tracing::debug;
-use xpu_model::cause::chain;
+use xpu_model::{cause::chain, requirements::ZEBRA_BY_MGMTD};
 use xpu_plan::frr::{Command, Config, Daemon, FrrPlan, Observed, Outcome, observed::Version};
 
 use sockets::Sockets;
 pub use startup::{Startup, StartupError};
 use vty::Vty;
 pub use vty::VtyError;
-
-/// From this major version on, zebra's configuration is entered into mgmtd, and zebra's own vty
-/// does not know those commands any more; what it has to show, zebra still shows.
-const ZEBRA_BY_MGMTD: u32 = 10;
 
 /// The vty sockets that are spoken to, one per daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

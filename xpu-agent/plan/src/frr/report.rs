@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use xpu_model::{
     IfAddr, Intent, LogicalBridgeSpec, Object, ObjectKey, SviSpec, Vni, VrfSpec,
+    requirements::LEAST_FRR,
     status::{Component, PassReport, State},
 };
 
@@ -15,8 +16,11 @@ use super::{
 };
 use crate::ownership::{L2_VXLAN, L3_VXLAN, svi_device};
 
-/// Single VXLAN devices (FRR release notes, 9.0).
-pub const LEAST: Version = Version { major: 9, minor: 0 };
+/// Single VXLAN devices.
+pub const LEAST: Version = Version {
+    major: LEAST_FRR.0,
+    minor: LEAST_FRR.1,
+};
 /// IPv6 VTEPs (FRR release notes, 10.6); 10.3 shows `Local VTEP IP: 0.0.0.0`.
 const LEAST_V6_VTEP: Version = Version {
     major: 10,

@@ -11,6 +11,7 @@ use std::fmt;
 use serde::Serialize;
 use tracing::{error, warn};
 use xpu_linux::kernel::{Answer, Feature};
+use xpu_model::requirements::LEAST_KERNEL;
 use xpu_plan::frr::{LEAST_VERSION, Version};
 
 pub use facts::observe;
@@ -176,14 +177,14 @@ fn rights(facts: &Facts) -> Check {
 /// that the probes miss.
 fn kernel(facts: &Facts) -> Check {
     const NAME: &str = "kernel";
-    const LEAST: (u32, u32) = (5, 18);
     let mut numbers = facts.kernel.split(|c: char| !c.is_ascii_digit());
     let mut number = || numbers.next().and_then(|text| text.parse::<u32>().ok());
-    let mend = "boot kernel 5.18 or later: apt install linux-image-amd64";
+    let (major, minor) = LEAST_KERNEL;
+    let mend = format!("boot kernel {major}.{minor} or later: apt install linux-image-amd64");
     match number().zip(number()) {
-        Some(version) if version < LEAST => {
+        Some(version) if version < LEAST_KERNEL => {
             let found = format!(
-                "{} is older than 5.18, the first with VXLAN VNI filters",
+                "{} is older than {major}.{minor}, the first with VXLAN VNI filters",
                 facts.kernel
             );
             bad(NAME, found, mend)
