@@ -55,19 +55,19 @@ impl Session {
     /// Creates an object and shows it as it stands; warns where it isn't up yet.
     pub async fn create<K: Resource>(&self, id: String, object: K) -> Result<(), Failure> {
         let what = format!("creating a {}", K::KIND);
-        let created = patiently(&what, self.created(id, object)).await?;
+        let created = patiently(&what, self.call_create(id, object)).await?;
         self.show(&created)?;
         warn_unless_up(&created);
         Ok(())
     }
 
-    /// Creates an object; warns where it isn't up yet.
-    pub async fn make<K: Resource>(&self, id: String, object: K) -> Result<(), Failure> {
-        warn_unless_up(&self.created(id, object).await?);
+    /// Creates an object without showing it; warns where it isn't up yet.
+    pub async fn create_quietly<K: Resource>(&self, id: String, object: K) -> Result<(), Failure> {
+        warn_unless_up(&self.call_create(id, object).await?);
         Ok(())
     }
 
-    async fn created<K: Resource>(&self, id: String, object: K) -> Result<K, Failure> {
+    async fn call_create<K: Resource>(&self, id: String, object: K) -> Result<K, Failure> {
         let wanted = match id.as_str() {
             "" => format!("a {}", K::KIND),
             id => format!("{}/{id}", K::KIND.collection()),
@@ -80,24 +80,24 @@ impl Session {
     pub async fn update<K: Resource>(&self, change: Masked<K>) -> Result<(), Failure> {
         let Masked { key, object, mask } = change;
         let what = format!("changing {key}");
-        let updated = patiently(&what, self.updated(&key, object, mask)).await?;
+        let updated = patiently(&what, self.call_update(&key, object, mask)).await?;
         self.show(&updated)?;
         warn_unless_up(&updated);
         Ok(())
     }
 
-    /// Changes an object's fields; warns where it isn't up yet.
-    pub async fn change<K: Resource>(
+    /// Changes an object's fields without showing it; warns where it isn't up yet.
+    pub async fn update_quietly<K: Resource>(
         &self,
         key: &ObjectKey,
         object: K,
         mask: Vec<String>,
     ) -> Result<(), Failure> {
-        warn_unless_up(&self.updated(key, object, mask).await?);
+        warn_unless_up(&self.call_update(key, object, mask).await?);
         Ok(())
     }
 
-    async fn updated<K: Resource>(
+    async fn call_update<K: Resource>(
         &self,
         key: &ObjectKey,
         object: K,

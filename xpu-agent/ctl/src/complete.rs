@@ -61,7 +61,7 @@ pub fn names_of_typed_kind() -> ArgValueCompleter {
 
 fn candidates(kind: Kind, current: &OsStr) -> Vec<CompletionCandidate> {
     let current = current.to_string_lossy();
-    // Without an agent there are no names; the shell is told no reason.
+    // Without an agent there are no names; a shell has no place to show why.
     let names = known(kind).unwrap_or_default();
     names
         .into_iter()

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::http::uri::Scheme;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, version};
@@ -23,8 +24,8 @@ use tower::service_fn;
 
 use crate::args::{Address, Way, bare};
 use crate::failure::Failure;
+use crate::presented::{Presented, RecordingVerifier};
 use crate::settings::{Settings, TlsFiles};
-use crate::shown::{Shown, Witness};
 
 /// Why there can be no TLS: nothing has been sent yet.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +68,9 @@ pub enum TlsError {
 /// When the connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// At once: an agent that is away is told before anything is done.
+    /// At once: that an agent is away is reported before anything is done.
     Now,
-    /// With the first call: for who waits for an agent that may be starting.
+    /// With the first call: for commands that wait for an agent that may be starting.
     Needed,
 }
 
@@ -111,8 +112,8 @@ pub async fn connect(
     channel.map_err(|error| unreachable(error.into()))
 }
 
-/// tonic refuses `https` without its own TLS, which can't be held to version 1.3. What the
-/// agent is told is the `origin`.
+/// tonic refuses `https` without its own TLS, which can't be held to version 1.3. The agent gets
+/// the right scheme all the same: requests have that of the `origin`.
 fn without_tls(uri: &Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.scheme = Some(Scheme::HTTP);
@@ -164,20 +165,20 @@ pub async fn https(
     Ok(handshake(&connector, tls.name, uri).await?)
 }
 
-/// What the agent shows of itself. None where there is no TLS, or no connection: that is for
-/// [`connect`] to tell.
-pub async fn shown(settings: &Settings, patience: Duration) -> Option<Shown> {
+/// The certificates that the agent presents. None where there is no TLS, or no connection; why not,
+/// [`connect`] reports.
+pub async fn presented(settings: &Settings, patience: Duration) -> Option<Presented> {
     let Way::Tls(uri) = &settings.address.way else {
         return None;
     };
     let mut tls = Tls::new(&settings.address.text, uri, &settings.tls).ok()?;
-    let witness = Arc::new(Witness::of(tls.verifier));
+    let verifier = Arc::new(RecordingVerifier::of(tls.verifier));
     let mut config = tls.config.dangerous();
-    config.set_certificate_verifier(witness.clone());
+    config.set_certificate_verifier(verifier.clone());
     let connector = TlsConnector::from(Arc::new(tls.config));
-    // It ends badly where the certificates do not hold, which the witness knows then.
+    // It fails where the certificates are refused; the verifier has recorded why.
     let _ = timeout(patience, handshake(&connector, tls.name, uri)).await;
-    witness.shown()
+    verifier.presented()
 }
 
 /// What a TLS connection is made of.
@@ -198,30 +199,17 @@ impl Tls {
                 what,
             })
         };
-        let ca = named(&files.ca, "ca", "who signs the agents' certificates")?;
-        let cert = named(&files.cert, "cert", "the certificate to show")?;
-        let key = named(&files.key, "key", "the certificate's key")?;
+        let ca = named(&files.ca, "ca", "the CA of the agents' certificates")?;
+        let cert = named(&files.cert, "cert", "the client certificate")?;
+        let key = named(
+            &files.key,
+            "key",
+            "the private key of the client certificate",
+        )?;
 
-        let mut roots = RootCertStore::empty();
-        for root in certificates("ca", &ca)? {
-            roots.add(root).map_err(|error| TlsError::File {
-                flag: "ca",
-                path: ca.clone(),
-                what: "usable certificate",
-                source: error.into(),
-            })?;
-        }
-        let pair = (certificates("cert", &cert)?, private_key(&key)?);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let roots = Arc::new(roots);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
-            .build()
-            .map_err(|error| TlsError::File {
-                flag: "ca",
-                path: ca,
-                what: "usable certificate",
-                source: error.into(),
-            })?;
+        let verifier = verifier(&ca, provider.clone())?;
+        let pair = (certificates("cert", &cert)?, private_key(&key)?);
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])
             .map_err(TlsError::Pair)?
@@ -242,6 +230,26 @@ impl Tls {
             name,
         })
     }
+}
+
+/// What checks an agent's certificate by the CAs of a PEM file.
+fn verifier(
+    ca: &Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let unusable = |source| TlsError::File {
+        flag: "ca",
+        path: ca.to_owned(),
+        what: "usable certificate",
+        source,
+    };
+    let mut roots = RootCertStore::empty();
+    for root in certificates("ca", ca)? {
+        roots.add(root).map_err(|error| unusable(error.into()))?;
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| unusable(error.into()))
 }
 
 /// The certificates of a PEM file, at least one.

@@ -1,5 +1,6 @@
-//! Deleting, and whether it is gone: the agent answers Delete at the call's deadline, whether or
-//! not its machine has let go of the object, which holds its values until then.
+//! Deleting, and whether the object is gone. The agent answers Delete at the call's deadline at the
+//! latest, even if its machine has not let go of the object yet; until it has, the object holds its
+//! values.
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,12 @@ use crate::wait;
 pub enum Deleted {
     /// It is no more.
     Gone,
-    /// It is on its way out; why has been told.
+    /// It is being deleted; a warning has said why.
     Going,
 }
 
 impl Deleted {
-    /// As it is told behind the object's name.
+    /// As it stands behind the object's name.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Gone => "deleted",
@@ -63,8 +64,8 @@ impl Session {
         }
     }
 
-    /// Waits until an object that is on its way out is gone, for as long as a call may take.
-    /// Where that is too short, whoever needs it gone is told so by the agent.
+    /// Waits until an object that is being deleted is gone, for as long as a call may take.
+    /// Where that is too short, the agent refuses the change that needs it gone, and says why.
     pub async fn until_gone(&self, key: &ObjectKey) -> Result<(), Failure> {
         let end = Instant::now() + self.agent.timeout;
         loop {

@@ -1,7 +1,7 @@
 //! `export`: the agent's objects as manifests that `apply` takes back.
 //!
-//! An id that the agent made is taken by no agent from a manifest: it can say what becomes of an
-//! object that is there, and make none. `--rename` writes other ids.
+//! No agent accepts an id that an agent made (a UUID) for a new object. So a manifest with such an id
+//! can change the object that has it, and not create it anew. `--rename` writes other ids.
 
 use std::collections::BTreeSet;
 

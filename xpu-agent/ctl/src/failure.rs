@@ -1,4 +1,4 @@
-//! What can go wrong, told with what to do next, and the exit code that scripts see.
+//! What can go wrong, how it is reported, what to do next, and the exit code that scripts see.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -72,7 +72,7 @@ pub enum Failure {
     /// The manifests ask for what can't be done, or not at once; nothing was.
     #[error(transparent)]
     Impossible(Obstacle),
-    /// Some changes of a plan were refused; each has been told.
+    /// Some changes of a plan were refused; each has been reported.
     #[error("{refused} of {all} changes were refused")]
     Partly {
         /// How many.
@@ -108,10 +108,10 @@ pub enum Failure {
         /// How long was waited.
         after: Duration,
     },
-    /// `doctor` found something; it has been told.
+    /// `doctor` found something; stdout has it.
     #[error("something is wrong")]
     Sick,
-    /// There is a difference, or something was changed; it has been told.
+    /// There is a difference, or something was changed; stdout has it.
     #[error("different")]
     Different,
     /// Whoever read stdout has seen enough.
@@ -144,11 +144,11 @@ impl Failure {
     pub fn report(&self) -> String {
         match self {
             Self::Usage(error) => return error.render().to_string(),
-            // Told on stdout, or of interest to nobody.
+            // On stdout, or of interest to nobody.
             Self::Sick | Self::Different | Self::NobodyReads => return String::new(),
             _ => {}
         }
-        let mut text = format!("xpuctl: {}\n", self.told());
+        let mut text = format!("xpuctl: {}\n", self.message());
         for line in self.details() {
             let _ = writeln!(text, "  {line}");
         }
@@ -158,8 +158,9 @@ impl Failure {
         text
     }
 
-    /// What has happened, in one line. What others say is in it, so nothing is read out of it.
-    pub fn told(&self) -> String {
+    /// What has happened, in one line. It has texts of the agent and of the system, so it is for
+    /// people: no decision is made by what stands in it.
+    pub fn message(&self) -> String {
         let cause = match self {
             Self::Refused { source, .. } => {
                 let code = code_name(source.code());
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once() {
+    fn causes_are_reported_once() {
         let io = io::Error::other("disk on fire");
         let failure = Failure::Output(io);
         assert_eq!(

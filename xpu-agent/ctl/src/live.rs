@@ -1,4 +1,5 @@
-//! The agent's objects of several kinds in one map, as far as commands over all kinds need.
+//! The agent's objects of several kinds in one map, with what commands over all kinds need of
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -33,7 +34,7 @@ impl Live {
         state.trouble()
     }
 
-    /// Whether it is on its way out.
+    /// Whether it is being deleted.
     pub fn is_going(&self) -> bool {
         self.oper == Oper::ToBeDeleted
     }
@@ -51,13 +52,13 @@ pub fn is_pods(key: &ObjectKey) -> bool {
     key.kind == Kind::BridgePort && key.id.as_str().starts_with(POD_PORTS)
 }
 
-/// Whether the agent chose the id, as it does where nobody says one. It takes none like it from
-/// a user.
+/// Whether the agent chose the id, as it does where `create` names none. It accepts no such id
+/// from a user.
 pub fn has_agents_id(key: &ObjectKey) -> bool {
     Id::user(key.id.as_str()).is_err()
 }
 
-/// The objects as manifests; those that are on their way out are gone already.
+/// The objects as manifests, without those that are being deleted.
 pub fn manifests(objects: &Objects) -> Vec<Manifest> {
     let staying = objects.iter().filter(|(_, live)| !live.is_going());
     let manifest = |(key, live): (&ObjectKey, &Live)| Manifest {

@@ -14,7 +14,7 @@ use xpu_proto::evpn_gw::v1alpha1 as api;
 pub struct Agent {
     /// Cheap to clone.
     pub channel: Channel,
-    /// How long one call may take; the agent is told.
+    /// How long one call may take; each call tells the agent so (`grpc-timeout`).
     pub timeout: Duration,
 }
 

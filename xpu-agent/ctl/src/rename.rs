@@ -1,4 +1,5 @@
-//! Ids for objects whose ids the agent made, of what they are: `lb-7` has VLAN 7. Pure.
+//! New ids for objects whose ids the agent made. They say what the object is: `lb-7` has VLAN 7.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use xpu_model::{Id, ObjectKey};
 use crate::live::{self, Objects};
 use crate::manifest::Spec;
 
-/// Who is called how from now on.
+/// New names by old ones.
 pub type Names = BTreeMap<ObjectKey, ObjectKey>;
 
 /// A new name for each object whose id the agent made. The same objects always get the same.
@@ -31,7 +32,7 @@ pub fn names(objects: &Objects) -> Names {
     names
 }
 
-/// The objects under their new names, which who refers to them has too.
+/// The objects under their new names, with the references to them.
 pub fn renamed(objects: Objects, names: &Names) -> Objects {
     let renamed = objects.into_iter().map(|(key, mut live)| {
         live.spec.rename(names);

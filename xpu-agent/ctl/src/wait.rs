@@ -75,7 +75,7 @@ impl Session {
             if left.is_zero() {
                 return Err(now);
             }
-            progress.set_message(now.told());
+            progress.set_message(now.message());
             progress.tick();
             late = Some(now);
             pause(LOOK.min(left)).await;
@@ -175,12 +175,12 @@ impl Session {
                 }
                 // A live view lives on while the agent restarts, or is busy; once is enough said.
                 Err(error) if error.is_passing() => {
-                    let told = error.told();
-                    if trouble.as_ref() != Some(&told) {
-                        say(&format!("{told}; trying again"));
+                    let message = error.message();
+                    if trouble.as_ref() != Some(&message) {
+                        say(&format!("{message}; trying again"));
                         frame = Frame::default();
                     }
-                    trouble = Some(told);
+                    trouble = Some(message);
                 }
                 Err(error) => return Err(error),
             }

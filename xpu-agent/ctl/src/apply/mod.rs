@@ -36,24 +36,34 @@ pub struct Wanted {
         value_hint = clap::ValueHint::AnyPath
     )]
     sources: Vec<Source>,
-    /// Delete what the manifests leave out, of the kinds that they name. Ports that xpu-cni
-    /// made for pods stay
+    /// Delete objects that the manifests leave out, of the kinds that they name. Ports that
+    /// xpu-cni made for pods stay
     #[arg(long)]
     prune: bool,
 }
 
 /// The flags of `apply`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  xpuctl apply -f tenant.yaml
+  xpuctl apply -f tenants/ --dry-run        # only what would change
+  xpuctl apply -f tenants/ --prune          # and delete what the files leave out
+
+A manifest (YAML or JSON; more in docs/xpuctl.md):
+  kind: LogicalBridge
+  name: net-blue
+  spec: {vlanId: 100, vni: 10100}")]
 pub struct Apply {
     #[command(flatten)]
     wanted: Wanted,
-    /// Only show what would change; exit with 4 if anything would
+    /// Only show what would change; exits with 4 if anything would
     #[arg(long)]
     dry_run: bool,
-    /// Exit with 4, not 0, when something was changed
+    /// Exit with 4, not 0, if anything was changed
     #[arg(long)]
     exit_code: bool,
-    /// Don't ask before --prune deletes
+    /// Delete with --prune without asking
     #[arg(long, short)]
     yes: bool,
 }
@@ -62,9 +72,9 @@ impl Session {
     /// Shows what `apply` would do.
     pub async fn diff(&self, wanted: &Wanted) -> Result<(), Failure> {
         let (plan, _) = self.plan(wanted).await?;
-        let mut told = Told::default();
-        told.tell(&diff::text(&plan, self.screen()));
-        told.end()?;
+        let mut report = Report::default();
+        report.print(&diff::text(&plan, self.screen()));
+        report.end()?;
         match plan.obstacle {
             Some(obstacle) => Err(Failure::Impossible(obstacle)),
             None if plan.changes.is_empty() => Ok(()),
@@ -78,8 +88,8 @@ impl Session {
             return self.diff(&flags.wanted).await;
         }
         let (plan, from_stdin) = self.plan(&flags.wanted).await?;
-        let mut told = Told::default();
-        told.tell(&diff::text(&plan, self.screen()));
+        let mut report = Report::default();
+        report.print(&diff::text(&plan, self.screen()));
         if let Some(obstacle) = plan.obstacle {
             return Err(Failure::Impossible(obstacle));
         }
@@ -87,11 +97,11 @@ impl Session {
         if deletes > 0 && !flags.yes {
             confirm(deletes, from_stdin)?;
         }
-        let refused = self.carry_out(&plan, &mut told).await?;
+        let refused = self.carry_out(&plan, &mut report).await?;
         match (refused, plan.changes.len()) {
             (refused @ 1.., all) => Err(Failure::Partly { refused, all }),
-            (0, 1..) if flags.exit_code => told.end().and(Err(Failure::Different)),
-            (0, _) => told.end(),
+            (0, 1..) if flags.exit_code => report.end().and(Err(Failure::Different)),
+            (0, _) => report.end(),
         }
     }
 
@@ -109,7 +119,7 @@ impl Session {
     }
 
     /// How many were refused.
-    async fn carry_out(&self, plan: &Plan, told: &mut Told) -> Result<usize, Failure> {
+    async fn carry_out(&self, plan: &Plan, report: &mut Report) -> Result<usize, Failure> {
         let bar = progress(Some(plan.changes.len()));
         let mut refused = 0;
         for change in &plan.changes {
@@ -124,7 +134,7 @@ impl Session {
             let outcome = self.carry_out_one(change).await;
             bar.suspend(|| match outcome {
                 Ok(done) => {
-                    told.tell(&format!("{} {done}\n", change.key()));
+                    report.print(&format!("{} {done}\n", change.key()));
                     Ok(())
                 }
                 // Nothing that follows can succeed either.
@@ -153,10 +163,10 @@ impl Session {
     async fn create_wanted(&self, wanted: &Manifest) -> Result<(), Failure> {
         let id = wanted.key.id.to_string();
         match wanted.spec.clone() {
-            Spec::Vrf(spec) => self.make(id, Vrf::from(spec)).await,
-            Spec::LogicalBridge(spec) => self.make(id, LogicalBridge::from(spec)).await,
-            Spec::BridgePort(spec) => self.make(id, BridgePort::from(spec)).await,
-            Spec::Svi(spec) => self.make(id, Svi::from(spec)).await,
+            Spec::Vrf(spec) => self.create_quietly(id, Vrf::from(spec)).await,
+            Spec::LogicalBridge(spec) => self.create_quietly(id, LogicalBridge::from(spec)).await,
+            Spec::BridgePort(spec) => self.create_quietly(id, BridgePort::from(spec)).await,
+            Spec::Svi(spec) => self.create_quietly(id, Svi::from(spec)).await,
         }
     }
 
@@ -168,10 +178,13 @@ impl Session {
         let mask = fields.iter().map(FieldChange::mask_path).collect();
         let key = &wanted.key;
         match wanted.spec.clone() {
-            Spec::Vrf(spec) => self.change(key, Vrf::from(spec), mask).await,
-            Spec::LogicalBridge(spec) => self.change(key, LogicalBridge::from(spec), mask).await,
-            Spec::BridgePort(spec) => self.change(key, BridgePort::from(spec), mask).await,
-            Spec::Svi(spec) => self.change(key, Svi::from(spec), mask).await,
+            Spec::Vrf(spec) => self.update_quietly(key, Vrf::from(spec), mask).await,
+            Spec::LogicalBridge(spec) => {
+                self.update_quietly(key, LogicalBridge::from(spec), mask)
+                    .await
+            }
+            Spec::BridgePort(spec) => self.update_quietly(key, BridgePort::from(spec), mask).await,
+            Spec::Svi(spec) => self.update_quietly(key, Svi::from(spec), mask).await,
         }
     }
 }
@@ -186,23 +199,23 @@ fn with_rivals(mut kinds: BTreeSet<Kind>) -> BTreeSet<Kind> {
     kinds
 }
 
-/// What is told on stdout. A reader that has gone (`| head`) neither stops the changes nor alters
-/// the exit code.
+/// What goes to stdout. A reader that has gone (`| head`) neither stops the changes nor alters the
+/// exit code, so a write that failed is only kept in mind.
 #[derive(Default)]
-struct Told {
-    lost: Option<Failure>,
+struct Report {
+    failed: Option<Failure>,
 }
 
-impl Told {
-    fn tell(&mut self, text: &str) {
+impl Report {
+    fn print(&mut self, text: &str) {
         if let Err(failure) = emit(text) {
-            self.lost.get_or_insert(failure);
+            self.failed.get_or_insert(failure);
         }
     }
 
     /// Fails where stdout broke in another way than by its reader's leaving.
     fn end(self) -> Result<(), Failure> {
-        match self.lost {
+        match self.failed {
             None | Some(Failure::NobodyReads) => Ok(()),
             Some(failure) => Err(failure),
         }

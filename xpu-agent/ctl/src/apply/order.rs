@@ -1,5 +1,5 @@
-//! In which order changes are possible: who is referred to is made first and removed last, and
-//! who gives a value up goes before who takes it. Pure.
+//! In which order changes are possible. An object is made before those that refer to it, and removed
+//! after them. A change that gives a value up goes before one that takes it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ use crate::manifest::Spec;
 pub struct Ordered {
     /// Each is possible once those before it are done.
     pub changes: Vec<Change>,
-    /// Objects on their way out, by whose change takes a value of theirs: they have it until they
-    /// are gone, which may be later than Delete's answer.
+    /// By object: those being deleted whose value its change takes. They hold it until they are
+    /// gone, which may be later than Delete's answer.
     pub needs_gone: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
     /// There is no such order.
     pub obstacle: Option<Obstacle>,
 }
 
-/// Why a change has to wait for another, by its place.
+/// For which changes one has to wait, by their index, and why.
 type Waits = BTreeMap<usize, Why>;
 
 /// Why a change has to wait.
@@ -36,9 +36,9 @@ enum Why {
     Freed(String),
 }
 
-/// Brings changes to `live` into order. Each of what is waited for is necessary, so where they
-/// wait in a circle there is no order; else what is valid at the end is reached by steps that
-/// are.
+/// Brings changes to `live` into an order in which each is valid when its turn comes, if they are
+/// valid all together. There is none where changes wait for each other in a cycle, since no wait
+/// can be left out.
 pub fn order(changes: Vec<Change>, live: &Objects) -> Ordered {
     let waits = waits(&changes, live);
     let mut todo: BTreeSet<(u8, usize)> = (0..)
@@ -58,7 +58,7 @@ pub fn order(changes: Vec<Change>, live: &Objects) -> Ordered {
         done.insert(next.1);
         places.push(next.1);
     }
-    let obstacle = circle(&todo, &waits, &changes);
+    let obstacle = cycle(&todo, &waits, &changes);
     places.extend(todo.into_iter().map(|(_, place)| place));
     let needs_gone = needs_gone(&changes, &waits, live);
     let mut changes: BTreeMap<usize, Change> = (0..).zip(changes).collect();
@@ -70,8 +70,8 @@ pub fn order(changes: Vec<Change>, live: &Objects) -> Ordered {
     }
 }
 
-/// Among those that are possible, what goes first: room is made before it is taken, and who is
-/// referred to comes before who refers.
+/// Which goes first of the changes that are possible: what makes room before what takes it, and an
+/// object before those that refer to it.
 const fn rank(change: &Change) -> u8 {
     let refers = matches!(change.key().kind, Kind::Svi | Kind::BridgePort);
     match (change, refers) {
@@ -90,7 +90,7 @@ const fn after(change: &Change) -> Option<&Spec> {
     }
 }
 
-/// Whom each change waits for.
+/// For which others each change waits.
 fn waits(changes: &[Change], live: &Objects) -> Vec<Waits> {
     let places = |is: fn(&Change) -> bool| -> BTreeMap<&ObjectKey, usize> {
         let all = (0..).zip(changes).filter(|(_, change)| is(change));
@@ -115,7 +115,7 @@ fn waits(changes: &[Change], live: &Objects) -> Vec<Waits> {
                 wait(place, *other, Why::Made);
             }
         }
-        // What is on its way out holds nobody it refers to.
+        // An object that is being deleted keeps nothing that it refers to from being deleted.
         let staying = live.get(change.key()).filter(|live| !live.is_going());
         let held = staying.map(|live| live.spec.references());
         for key in held.iter().flatten().filter(|key| !wanted.contains(key)) {
@@ -135,16 +135,17 @@ fn waits(changes: &[Change], live: &Objects) -> Vec<Waits> {
     waits
 }
 
-/// The value that is wanted, was there `before` at another object, and is not `kept` there. What
-/// both want in the end is given up by neither: the agent will refuse one.
+/// The value that is wanted, that another object has `before` its change, and that is not `kept`
+/// by it. A value that both are to have in the end is given up by neither: the agent refuses one of
+/// them.
 fn freed(wanted: &Spec, before: &Spec, kept: Option<&Spec>) -> Option<String> {
     let value = contested(before, wanted)?;
     let kept = kept.and_then(|kept| contested(kept, wanted));
     kept.is_none().then_some(value)
 }
 
-/// Whom each change needs gone: of those that the plan deletes, and those that are being deleted
-/// already.
+/// By changed object: which objects must be gone first, of those that the plan deletes and of those
+/// that are being deleted already.
 fn needs_gone(
     changes: &[Change],
     waits: &[Waits],
@@ -178,8 +179,8 @@ fn needs_gone(
     needed
 }
 
-/// Of those left over, some that wait for each other.
-fn circle(todo: &BTreeSet<(u8, usize)>, waits: &[Waits], changes: &[Change]) -> Option<Obstacle> {
+/// Changes that wait for each other, if any are left over, in words.
+fn cycle(todo: &BTreeSet<(u8, usize)>, waits: &[Waits], changes: &[Change]) -> Option<Obstacle> {
     let left: BTreeSet<usize> = todo.iter().map(|(_, place)| *place).collect();
     let mut path: Vec<usize> = Vec::new();
     let mut next = todo.first().map(|(_, place)| *place)?;
@@ -202,7 +203,7 @@ fn circle(todo: &BTreeSet<(u8, usize)>, waits: &[Waits], changes: &[Change]) -> 
             Why::Freed(value) => format!("{who} takes {value} from {whom}"),
         })
     });
-    Some(Obstacle::Circle(sentences.collect()))
+    Some(Obstacle::Cycle(sentences.collect()))
 }
 
 #[cfg(test)]

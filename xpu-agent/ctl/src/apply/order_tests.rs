@@ -231,7 +231,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn no_step_meets_what_is_taken_and_a_circle_has_no_way_out(
+    fn no_step_meets_what_is_taken_and_a_cycle_has_no_way_out(
         there in vec(any_manifest(), 0..16),
         wanted in vec(any_manifest(), 0..16),
         prune in kinds(),
@@ -327,20 +327,20 @@ fn a_network_goes_as_soon_as_its_port_has_left_it() {
     assert_eq!(steps(&there, &wanted), ["~ port-a", "- blue", "+ green"]);
 }
 
-fn circle_of(there: &Manifests, wanted: &Manifests) -> Vec<String> {
+fn cycle_of(there: &Manifests, wanted: &Manifests) -> Vec<String> {
     let plan = plan(wanted, &live(there, Oper::Up), &BTreeSet::from(Kind::ALL));
     match plan.obstacle {
-        Some(Obstacle::Circle(sentences)) => sentences,
+        Some(Obstacle::Cycle(sentences)) => sentences,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_circle_is_told_step_by_step() {
+fn a_cycle_is_explained_step_by_step() {
     let there = all([bridge("net-a", 100, None), bridge("net-b", 200, None)]);
     let swapped = all([bridge("net-a", 200, None), bridge("net-b", 100, None)]);
     assert_eq!(
-        circle_of(&there, &swapped),
+        cycle_of(&there, &swapped),
         [
             "logicalBridges/net-a takes vlanId 200 from logicalBridges/net-b",
             "logicalBridges/net-b takes vlanId 100 from logicalBridges/net-a",
@@ -349,7 +349,7 @@ fn a_circle_is_told_step_by_step() {
     let there = all([bridge("blue", 100, None), port("port-a", 1, &["blue"])]);
     let renamed = all([bridge("green", 100, None), port("port-a", 1, &["green"])]);
     assert_eq!(
-        circle_of(&there, &renamed),
+        cycle_of(&there, &renamed),
         [
             "logicalBridges/blue is deleted when bridgePorts/port-a does not refer to it",
             "bridgePorts/port-a refers to logicalBridges/green, which is to be made",

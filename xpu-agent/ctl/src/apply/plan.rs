@@ -37,16 +37,16 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Objects that are as wanted.
     pub unchanged: usize,
-    /// Objects on their way out, by whose change takes a value of theirs.
+    /// By object: those being deleted whose value its change takes.
     pub needs_gone: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
-    /// Why they can't be made, if they can't.
+    /// Why the changes can't be made, if they can't.
     pub obstacle: Option<Obstacle>,
 }
 
 /// Why changes can't be made, whatever the agent says of each.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Obstacle {
-    /// These are not there, and their ids are such as only an agent gives.
+    /// These are not there, and only an agent gives such ids.
     #[error(
         "{} can't be made: an agent takes no id that an agent made; nothing was changed",
         listed(_0)
@@ -54,7 +54,7 @@ pub enum Obstacle {
     AgentsIds(Vec<ObjectKey>),
     /// Each can only be done after another: a sentence each.
     #[error("it can't be done at once: {}; nothing was changed", _0.join("; "))]
-    Circle(Vec<String>),
+    Cycle(Vec<String>),
 }
 
 impl Obstacle {
@@ -65,7 +65,7 @@ impl Obstacle {
                 "`xpuctl export --rename`, at the agent that has them, writes manifests with \
                  other ids; or change the ids here, and in who refers to them"
             }
-            Self::Circle(_) => {
+            Self::Cycle(_) => {
                 "do it in two steps: first have one of them take a value that nobody has, or let \
                  go of it, then apply this"
             }
@@ -85,8 +85,9 @@ impl Plan {
     }
 }
 
-/// Compares. `live` has all objects of the manifests' kinds. Of the kinds in `prune` what no
-/// manifest has is to go, except ports of pods; `live` then has the objects of every kind.
+/// Compares what is wanted with what is there. `live` has all objects of the manifests' kinds.
+/// Objects of the kinds in `prune` that no manifest has are deleted, except pods' ports; `live`
+/// then has the objects of every kind.
 pub fn plan(
     wanted: &BTreeMap<ObjectKey, Manifest>,
     live: &Objects,

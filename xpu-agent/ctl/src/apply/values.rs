@@ -1,6 +1,6 @@
 //! Which values no two objects may have, as the agent's rules have it (`xpu_model::rules`). Pure.
 //!
-//! Nothing is refused by this: it tells only what has to be free before somebody can take it.
+//! Nothing is refused by this. It only says what must be given up before another can take it.
 
 use xpu_model::Vni;
 
@@ -13,7 +13,7 @@ pub fn contested(one: &Spec, other: &Spec) -> Option<String> {
             Some(format!("vlanId {}", one.vlan_id))
         }
         (Spec::BridgePort(one), Spec::BridgePort(other)) => {
-            let same = one.mac_address == other.mac_address && meet(one, other);
+            let same = one.mac_address == other.mac_address && share_a_bridge(one, other);
             same.then(|| format!("macAddress {}", one.mac_address.0))
         }
         (Spec::Svi(one), Spec::Svi(other)) => contested_gateway(one, other),
@@ -34,7 +34,7 @@ const fn vni(spec: &Spec) -> Option<Vni> {
 }
 
 /// Whether there is a LogicalBridge that both carry.
-fn meet(one: &BridgePortText, other: &BridgePortText) -> bool {
+fn share_a_bridge(one: &BridgePortText, other: &BridgePortText) -> bool {
     let all =
         |port: &BridgePortText| port.ptype == PortType::Trunk && port.logical_bridges.is_empty();
     let carries = |id| other.logical_bridges.contains(id);

@@ -8,8 +8,8 @@
 mod certificates;
 mod host;
 mod objects;
+mod presented;
 mod ready;
-mod shown;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -117,9 +117,9 @@ impl Doctor {
         tell(vec![Finding::fine("endpoint", origin)])?;
         if let Way::Tls(uri) = &settings.address.way {
             tell(certificates::findings(&settings.tls))?;
-            if let Some(shown) = connect::shown(&settings, timeout).await {
+            if let Some(presented) = connect::presented(&settings, timeout).await {
                 let host = bare(uri.host().unwrap_or_default());
-                tell(shown::findings(&shown, host, settings.tls.ca.as_deref()))?;
+                tell(presented::findings(&presented, host, settings.tls.ca.as_deref()))?;
             }
         }
         let local = settings.address.is_local();
@@ -170,7 +170,7 @@ impl Doctor {
 
 /// A failed call: what the agent says of it, and what mends it in words of our own.
 fn of_failure(failure: &Failure) -> Finding {
-    let mut seen = failure.told();
+    let mut seen = failure.message();
     for line in failure.details() {
         seen.push_str("; ");
         seen.push_str(&line);

@@ -53,7 +53,7 @@ const MENDS: [(&str, &str, &str); 7] = [
     ),
 ];
 
-/// The objects that are not up, by reason; those that only wait for another are told last.
+/// The objects that are not up, by reason; those that only wait for another come last.
 pub fn findings(objects: &Objects) -> Vec<Finding> {
     if objects.is_empty() {
         return vec![Finding::fine("objects", "there are none yet")];
@@ -177,9 +177,9 @@ mod tests {
             },
             ..Observed::default()
         };
-        // It has been told what it needs of the Vrf itself.
-        let told = frr::plan(&inputs, &observed).commands;
-        let lines = told.into_iter().map(|command| command.line);
+        // FRR has got what it needs of the Vrf itself.
+        let commands = frr::plan(&inputs, &observed).commands;
+        let lines = commands.into_iter().map(|command| command.line);
         observed.config.lines.extend(lines);
         let report = frr::report(&inputs, &observed, &[]);
         let reasons = report.objects.values();

@@ -45,7 +45,7 @@ pub enum SourceError {
         /// Why.
         source: io::Error,
     },
-    /// A directory without manifests is more likely a mistake than a wish.
+    /// The directory has no manifest: most likely it is the wrong one.
     #[error("{path} has no .yaml, .yml or .json file")]
     Empty {
         /// Which.
@@ -248,7 +248,7 @@ fn manifest(value: Value) -> Result<Manifest, String> {
     };
     let kind = kind(fields.remove("kind"), &name)?;
     let key = ObjectKey::parse(kind, &name).map_err(|error| format!("name: {error}"))?;
-    // What the agent said of it at some time is no wish.
+    // It is what the agent said at some time, not what is asked for.
     fields.remove("status");
     let spec = fields
         .remove("spec")

@@ -182,7 +182,7 @@ impl Spec {
         }
     }
 
-    /// Refers by new names to those who have one.
+    /// Replaces references by the new names of what they refer to.
     pub fn rename(&mut self, names: &BTreeMap<ObjectKey, ObjectKey>) {
         let rename = |kind, id: &mut Id| {
             if let Some(new) = names.get(&ObjectKey::new(kind, id.clone())) {
@@ -195,7 +195,7 @@ impl Spec {
                 for id in &mut port.logical_bridges {
                     rename(Kind::LogicalBridge, id);
                 }
-                // A set, in order as it is read.
+                // A set is kept in order, as it is read.
                 port.logical_bridges.sort_unstable();
             }
             Self::Svi(svi) => {

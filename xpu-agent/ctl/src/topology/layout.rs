@@ -74,7 +74,7 @@ pub fn layout(graph: &Graph) -> Layout {
                 .map(|it| beside_neighbours(graph, *it, &places, heights[*it]))
                 .collect(),
             Layer::Port | Layer::Bridge => spread(nodes, &heights, tallest),
-            // No line leads there: together, from the top.
+            // No line leads there, so they stand together at the top.
             Layer::Vtep => vec![MARGIN + HEAD; nodes.len()],
         };
         let bottom = MARGIN + HEAD + tallest;
@@ -132,8 +132,9 @@ fn beside_neighbours(graph: &Graph, node: usize, places: &[Place], height: u32) 
     middle.saturating_sub(height / 2).max(MARGIN + HEAD)
 }
 
-/// As near to the wishes as goes without an overlap: in the order of the wishes, each below the
-/// one before; then from the bottom up what has slipped out.
+/// Where the boxes of a column go: as near to the wished places as is possible without an overlap.
+/// First each goes below the one before, in the order of the wishes. Then, from the last one up, what
+/// has been pushed below the bottom is moved up.
 fn settle(nodes: &[usize], wishes: &[u32], heights: &[u32], bottom: u32) -> Vec<u32> {
     let mut order: Vec<usize> = (0..nodes.len()).collect();
     order.sort_by_key(|it| wishes[*it]);

@@ -90,19 +90,7 @@ impl Graph {
             .map(|address| (address, graph.add_vtep(address)))
             .collect();
 
-        // What a network is sorted by: the Vrf that routes it; those that none routes last.
-        let gateways: BTreeMap<&Id, (&Id, &ObjectKey)> = objects
-            .iter()
-            .filter_map(|(key, live)| match &live.spec {
-                Spec::Svi(svi) => Some((&svi.logical_bridge, (&svi.vrf, key))),
-                _ => None,
-            })
-            .collect();
-        let mut bridges = of_kind(objects, Kind::LogicalBridge);
-        bridges.sort_by_key(|(key, _)| {
-            let vrf = gateways.get(&key.id).map(|(vrf, _)| *vrf);
-            (vrf.is_none(), vrf.cloned(), key.id.clone())
-        });
+        let bridges = bridges_by_vrf(objects);
         let order: BTreeMap<_, _> = bridges
             .iter()
             .map(|(key, _)| &key.id)
@@ -197,6 +185,21 @@ impl Graph {
 
 fn of_kind(objects: &Objects, kind: Kind) -> Vec<(&ObjectKey, &Live)> {
     objects.iter().filter(|(key, _)| key.kind == kind).collect()
+}
+
+/// The LogicalBridges, those of a Vrf beside each other; those that none routes are last.
+fn bridges_by_vrf(objects: &Objects) -> Vec<(&ObjectKey, &Live)> {
+    let routed = objects.values().filter_map(|live| match &live.spec {
+        Spec::Svi(svi) => Some((&svi.logical_bridge, &svi.vrf)),
+        _ => None,
+    });
+    let vrfs: BTreeMap<&Id, &Id> = routed.collect();
+    let mut bridges = of_kind(objects, Kind::LogicalBridge);
+    bridges.sort_by_key(|(key, _)| {
+        let vrf = vrfs.get(&key.id).copied();
+        (vrf.is_none(), vrf, &key.id)
+    });
+    bridges
 }
 
 /// Twice the mean place of a port's networks, to stay with whole numbers; a transparent trunk

@@ -98,7 +98,7 @@ fn draw(svg: &mut String, graph: &Graph, node: &Node, place: Place) {
         ),
     );
     let (x, mut y) = (x + PAD, y + PAD + LINE - 5);
-    // Colours alone don't tell everybody.
+    // Not everybody sees colours.
     let state = node.oper.filter(|oper| *oper != Oper::Up);
     let state = state.map_or("", Oper::as_str);
     let room = FITS - if state.is_empty() { 0 } else { state.len() + 1 };

@@ -26,7 +26,7 @@ fn what_is_not_gone_is_not_called_deleted() {
     let warning = "xpuctl: warning: logicalBridges/blue is not gone yet: linux: the kernel has \
                    not let go of it; `xpuctl wait logical-bridge blue --for deleted` waits for \
                    it\n";
-    for (words, told) in [
+    for (words, stdout) in [
         ("", "logicalBridges/blue is being deleted\n"),
         // What is on its way out is deleted again as well as for the first time.
         ("-o name", "logicalBridges/blue\n"),
@@ -34,7 +34,7 @@ fn what_is_not_gone_is_not_called_deleted() {
     ] {
         let ran = xpuctl(&agent, &format!("delete lb blue {words}"));
         assert_eq!((ran.code, ran.stderr.as_str()), (0, warning), "{words}");
-        assert_eq!(ran.stdout, told);
+        assert_eq!(ran.stdout, stdout);
     }
     agent.hold(false);
     let waited = succeed(&agent, "wait lb blue --for deleted");
@@ -44,9 +44,9 @@ fn what_is_not_gone_is_not_called_deleted() {
     assert_eq!(succeed(&patient, "delete lb blue"), waited);
 }
 
-/// Applies a manifest that takes a value of an object that is held, and gives what is told behind
-/// the difference. The object is let go once a line is there, or none has come for a while: who
-/// does not wait is refused before that.
+/// Applies a manifest that takes a value of an object that is held, and gives the lines of
+/// stdout that follow the difference. The object is let go once such a line is there, or none has
+/// come for a while: an apply that does not wait is refused before that.
 fn applied(agent: &ServedAgent, words: &str, manifest: &str) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let path = folder.path().join("wanted.yaml");
@@ -60,22 +60,22 @@ fn applied(agent: &ServedAgent, words: &str, manifest: &str) -> Vec<String> {
         .stderr(Stdio::piped());
     let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
     let lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
-    let (told, heard) = mpsc::channel();
+    let (send, printed) = mpsc::channel();
     std::thread::spawn(move || {
         let mut lines = lines.map_while(Result::ok);
         // The sum is the last line of the difference; what is done comes after it.
         let sum = lines.find(|line| line.contains(" to create, "));
-        told.send(sum.unwrap_or_default())?;
-        lines.try_for_each(|line| told.send(line))
+        send.send(sum.unwrap_or_default())?;
+        lines.try_for_each(|line| send.send(line))
     });
-    let _sum = heard.recv().expect("a sum");
-    let mut told = Vec::from_iter(heard.recv_timeout(Duration::from_secs(1)).ok());
+    let _sum = printed.recv().expect("a sum");
+    let mut done = Vec::from_iter(printed.recv_timeout(Duration::from_secs(1)).ok());
     agent.hold(false);
-    told.extend(heard);
+    done.extend(printed);
     let status = child.0.wait().expect("xpuctl ends");
     let stderr = std::io::read_to_string(child.0.stderr.take().expect("a pipe")).expect("text");
-    assert!(status.success(), "{told:?}: {stderr}");
-    told
+    assert!(status.success(), "{done:?}: {stderr}");
+    done
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn apply_waits_for_who_has_a_value_until_it_is_gone() {
 /// Vrfs and LogicalBridges have their VNIs from one space.
 #[test]
 fn apply_waits_for_an_object_of_another_kind_that_has_the_vni() {
-    for (made, deleted, wanted, told) in [
+    for (made, deleted, wanted, done) in [
         (
             "create vrf pink --loopback 10.0.0.1/32 --vni 5001",
             "delete vrf pink",
@@ -112,6 +112,6 @@ fn apply_waits_for_an_object_of_another_kind_that_has_the_vni() {
         assert_eq!(xpuctl(&agent, made).code, 0);
         agent.hold(true);
         assert_eq!(xpuctl(&agent, deleted).code, 0);
-        assert_eq!(applied(&agent, "apply --timeout 1m", wanted), [told]);
+        assert_eq!(applied(&agent, "apply --timeout 1m", wanted), [done]);
     }
 }

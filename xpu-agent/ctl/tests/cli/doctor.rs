@@ -45,7 +45,7 @@ fn a_ready_agent_and_its_objects() {
 }
 
 #[test]
-fn what_is_down_is_told_with_what_mends_it() {
+fn what_is_down_is_shown_with_what_mends_it() {
     let agent = FakeAgent::start();
     let down = xpuctl(
         &agent,

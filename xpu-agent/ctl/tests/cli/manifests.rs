@@ -381,19 +381,19 @@ fn ids_that_the_agent_made_do_not_come_back_elsewhere_but_by_other_names() {
     for words in ["apply -f -", "diff -f -", "apply --dry-run -f -"] {
         let ran = on_stdin(&elsewhere, words, &exported);
         assert_eq!(ran.code, 2, "{words}: {}", ran.stderr);
-        let told = format!("xpuctl: {bridge} can't be made: ");
-        assert!(ran.stderr.starts_with(&told), "{words}: {}", ran.stderr);
+        let message = format!("xpuctl: {bridge} can't be made: ");
+        assert!(ran.stderr.starts_with(&message), "{words}: {}", ran.stderr);
         assert!(ran.stderr.contains("export --rename"), "{}", ran.stderr);
     }
     assert_eq!(xpuctl(&elsewhere, "export").stdout, "");
 
     let ran = xpuctl(&agent, "export --rename");
-    let told = format!("xpuctl: {bridge} is written as lb-7\n");
-    assert_eq!((ran.code, ran.stderr), (0, told.clone()));
+    let message = format!("xpuctl: {bridge} is written as lb-7\n");
+    assert_eq!((ran.code, ran.stderr), (0, message.clone()));
     assert_eq!(on_stdin(&elsewhere, "apply -f -", &ran.stdout).code, 0);
     assert_eq!(succeed(&elsewhere, "export"), ran.stdout);
     // One kind alone says the same.
     let svi = xpuctl(&agent, "export svi --rename");
-    assert_eq!(svi.stderr, told);
+    assert_eq!(svi.stderr, message);
     assert_eq!(svi.stdout, succeed(&elsewhere, "export svi"));
 }

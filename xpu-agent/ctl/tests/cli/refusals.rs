@@ -19,7 +19,7 @@ fn refused(agent: &impl Asked, words: &str, stderr: &str) {
 }
 
 #[test]
-fn a_taken_value_is_told_by_field() {
+fn a_taken_value_is_named_by_its_field() {
     let agent = ServedAgent::start();
     succeed(&agent, "create lb blue --vlan 100");
     refused(
@@ -35,7 +35,7 @@ xpuctl: can't create logicalBridges/green: logical_bridge.spec.vlan_id: 100 is i
 }
 
 #[test]
-fn who_refers_and_what_is_referred_to_is_told() {
+fn who_refers_and_what_is_referred_to_is_named() {
     let agent = ServedAgent::start();
     succeed(&agent, "create vrf prod --loopback 10.0.0.1/32");
     let svi = "create svi gw-a --vrf prod --lb blue --mac 02:00:00:00:00:01 --gateway 10.1.0.1/24";
@@ -88,7 +88,7 @@ xpuctl: can't get logicalBridges/none: logicalBridges/none does not exist [NOT_F
 
 /// What the command line checks itself, an agent may see otherwise.
 #[test]
-fn a_field_that_is_wrong_in_itself_is_told_with_the_flags() {
+fn a_field_that_is_wrong_in_itself_is_named_with_the_flags() {
     let agent = FakeAgent::start();
     agent.state().troubles = [Code::InvalidArgument].into();
     refused(

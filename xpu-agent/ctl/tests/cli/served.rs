@@ -45,8 +45,8 @@ impl ServedAgent {
         let (holds, held) = watch::channel(false);
         let guard = runtime.enter();
         let foreign = watch::channel(Default::default()).1;
-        let told = Default::default();
-        let store = Store::open(&dir.path().join("store"), tables, foreign, told);
+        let directory = dir.path().join("store");
+        let store = Store::open(&directory, tables, foreign, Default::default());
         let store = store.expect("a store");
         let board = Board::new(vec![Source {
             backend: Backend::Linux,

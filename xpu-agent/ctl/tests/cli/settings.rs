@@ -43,7 +43,7 @@ fn the_current_context_is_used_unless_another_is_named() {
 }
 
 #[test]
-fn a_wrong_file_is_told() {
+fn a_wrong_file_is_refused_by_name() {
     let agent = FakeAgent::start();
     for (text, flags, parts) in [
         ("current = 5", vec![], vec!["config.toml", "line 1"]),

@@ -1,4 +1,4 @@
-//! TLS to an agent: who gets in, and what who doesn't is told.
+//! TLS to an agent: who gets in, and the message for those who do not.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -218,8 +218,12 @@ fn certificates_come_from_flags_the_environment_and_the_context() {
         for ran in [ran(&flags(&some), &[]), ran(&[], &variables(&some))] {
             assert_eq!(ran.code, 2);
             let wrong = folder.path().join(format!("xpuctl/none/{missing}.pem"));
-            let told = format!("--{missing} {} has no ", wrong.display());
-            assert!(ran.stderr.contains(&told), "{} lacks {told}", ran.stderr);
+            let message = format!("--{missing} {} has no ", wrong.display());
+            assert!(
+                ran.stderr.contains(&message),
+                "{} lacks {message}",
+                ran.stderr
+            );
         }
         // A flag wins over the environment.
         let nowhere: Vec<_> = variable_names
@@ -324,13 +328,13 @@ fn doctor_asks_readyz_over_tls() {
     let own = ours.sign("operator", FAR);
     let cert = write(&folder, "c.pem", &own.cert);
     let key = write(&folder, "c.key", &own.key);
-    for (name, told) in [
+    for (name, part) in [
         ("localhost", "ok      readiness"),
         ("elsewhere.example", "notice  readiness"),
     ] {
         let url = readyz(&ours, name);
         let ran = ask(&agent, &format!("doctor --http {url}"), &ca, &cert, &key);
-        assert!(ran.stdout.contains(told), "{} lacks {told}", ran.stdout);
+        assert!(ran.stdout.contains(part), "{} lacks {part}", ran.stdout);
         assert!(
             ran.stdout.contains(&format!("{url}/readyz")),
             "{}",
@@ -352,7 +356,7 @@ fn doctor_tells_until_when_the_agents_certificate_is_good() {
     let ending = ours.sign_with("localhost", |params| {
         params.not_after = date_time_ymd(1970, 1, 1) + now + ten_days_and_a_half;
     });
-    for (pair, told) in [
+    for (pair, part) in [
         (
             ours.sign("localhost", FAR),
             "ok      certificates  the agent's certificate",
@@ -361,10 +365,10 @@ fn doctor_tells_until_when_the_agents_certificate_is_good() {
     ] {
         let agent = agent_with(&ours, pair);
         let ran = ask(&agent, "doctor", &ca, &cert, &key);
-        assert!(ran.stdout.contains(told), "{} lacks {told}", ran.stdout);
+        assert!(ran.stdout.contains(part), "{} lacks {part}", ran.stdout);
         assert!(ran.stdout.contains("ok      agent"), "{}", ran.stdout);
         let soon = ran.stdout.contains("expires in 10 days");
-        assert_eq!(soon, told.starts_with("notice"), "{}", ran.stdout);
+        assert_eq!(soon, part.starts_with("notice"), "{}", ran.stdout);
     }
 }
 

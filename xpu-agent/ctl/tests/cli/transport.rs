@@ -63,7 +63,7 @@ fn an_agent_that_does_not_answer_is_waited_for_no_longer_than_asked() {
 }
 
 #[test]
-fn the_agent_is_told_how_long_it_may_take() {
+fn the_agent_learns_how_long_it_may_take() {
     let agent = FakeAgent::start();
     let create = "create vrf prod --loopback 10.0.0.1/32";
     for (flag, header) in [("", "10000000u"), ("--timeout 2m", "120000m")] {

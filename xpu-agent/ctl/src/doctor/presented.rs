@@ -16,26 +16,26 @@ use x509_parser::time::ASN1Time;
 use super::certificates::{WHAT, dated};
 use super::{Finding, Level};
 use crate::connect::certificates;
-use crate::shown::Shown;
+use crate::presented::Presented;
 
 /// Where the agent has it.
 const THERE: &str = "put it in the place of the old one (tls.cert in the agent's configuration); \
                      the agent takes it over without a restart";
 
-/// Judges what the agent at `host` has shown to who trusts the CAs of a file.
-pub fn findings(shown: &Shown, host: &str, ca: Option<&Path>) -> Vec<Finding> {
+/// Judges what the agent at `host` has presented to a client that trusts the CAs of a file.
+pub fn findings(presented: &Presented, host: &str, ca: Option<&Path>) -> Vec<Finding> {
     let now = ASN1Time::now();
     let renew = format!("get a new certificate from the agent's CA and {THERE}");
     let judge = |der| dated("the agent's certificate", der, now, &renew);
-    let mut findings: Vec<_> = shown.certificates.iter().map(judge).collect();
+    let mut findings: Vec<_> = presented.certificates.iter().map(judge).collect();
     let out_of_date = findings.iter().any(|it| it.level == Level::Wrong);
-    if let (Some(error), Some(own)) = (&shown.refused, shown.certificates.first()) {
+    if let (Some(error), Some(own)) = (&presented.refused, presented.certificates.first()) {
         findings.extend(refused(error, own, host, ca, out_of_date));
     }
     findings
 }
 
-/// Why a certificate is refused; none if that has been told by its dates.
+/// Why a certificate is refused; none where the findings about its dates say it.
 fn refused(
     error: &Error,
     own: &CertificateDer<'_>,

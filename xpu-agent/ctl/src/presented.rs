@@ -1,4 +1,5 @@
-//! What an agent shows of itself in a TLS handshake, kept whether it is accepted or not.
+//! The certificates that an agent presents in a TLS handshake, kept whether they are accepted or
+//! not.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,36 +10,36 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 /// An agent's certificates.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct Presented {
     /// Its own, and those between it and the CA.
     pub certificates: Vec<CertificateDer<'static>>,
     /// Why they are refused, if they are.
     pub refused: Option<Error>,
 }
 
-/// Sees what a verifier is asked, and what it answers. It has no say in that.
+/// Records what a verifier is asked and what it answers, and answers the same.
 #[derive(Debug)]
-pub struct Witness {
+pub struct RecordingVerifier {
     verifier: Arc<WebPkiServerVerifier>,
-    shown: OnceLock<Shown>,
+    presented: OnceLock<Presented>,
 }
 
-impl Witness {
+impl RecordingVerifier {
     /// One beside this verifier, for one handshake.
     pub const fn of(verifier: Arc<WebPkiServerVerifier>) -> Self {
         Self {
             verifier,
-            shown: OnceLock::new(),
+            presented: OnceLock::new(),
         }
     }
 
-    /// What has been shown, if the handshake came that far.
-    pub fn shown(&self) -> Option<Shown> {
-        self.shown.get().cloned()
+    /// What has been presented, if the handshake came that far.
+    pub fn presented(&self) -> Option<Presented> {
+        self.presented.get().cloned()
     }
 }
 
-impl ServerCertVerifier for Witness {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         own: &CertificateDer<'_>,
@@ -51,7 +52,7 @@ impl ServerCertVerifier for Witness {
             .verifier
             .verify_server_cert(own, others, name, ocsp, now);
         let certificates = std::iter::once(own).chain(others);
-        self.shown.get_or_init(|| Shown {
+        self.presented.get_or_init(|| Presented {
             certificates: certificates.map(|it| it.clone().into_owned()).collect(),
             refused: verdict.as_ref().err().cloned(),
         });
