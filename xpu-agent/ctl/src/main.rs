@@ -39,6 +39,7 @@ mod render;
 mod run;
 mod screen;
 mod settings;
+mod toml_error;
 mod topology;
 mod update;
 mod view;

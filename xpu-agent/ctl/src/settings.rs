@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::args::{self, Address};
+use crate::toml_error::in_a_line;
 
 /// The flags, each of which has a variable too.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,13 +34,13 @@ pub struct Flags {
     /// The configuration file [default: ~/.config/xpuctl/config.toml, if there is one]
     #[arg(long, global = true, help_heading = EVERYWHERE, env = "XPUCTL_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Certificates of those who may have signed the agent's, PEM
+    /// The CA certificates to check the agent's certificate by, PEM
     #[arg(long, global = true, help_heading = EVERYWHERE, env = "XPUCTL_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The certificate to show the agent, with those between it and the CA, PEM
+    /// The client certificate, followed by its intermediate certificates, PEM
     #[arg(long, global = true, help_heading = EVERYWHERE, env = "XPUCTL_CERT", value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// The certificate's key, PEM
+    /// The client certificate's private key, PEM
     #[arg(long, global = true, help_heading = EVERYWHERE, env = "XPUCTL_KEY", value_name = "FILE")]
     key: Option<PathBuf>,
 }
@@ -107,12 +108,12 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// The file is not as it should be.
-    #[error("the configuration {path} is wrong")]
+    #[error("the configuration {path} is wrong: {why}")]
     Wrong {
         /// Which.
         path: PathBuf,
-        /// Where and why.
-        source: toml::de::Error,
+        /// Where in it, and what.
+        why: String,
     },
     /// There is no such context.
     #[error("there is no context `{name}` in {path}; it has {known}")]
@@ -137,30 +138,17 @@ pub enum SettingsError {
 }
 
 impl Flags {
-    /// Each value from the flag, else the environment, else the context, else the default.
+    /// Takes each value from the flag, else the environment, else the context, else the default.
     ///
     /// # Errors
-    /// Where the file is named and not there, wrong, or without the context.
+    /// Where the file was named and is not there; where it is wrong, or has not the context.
     pub fn settle(self) -> Result<Settings, SettingsError> {
         let (path, file) = self.file()?;
         let folder = path.as_deref().and_then(Path::parent);
         let name = self.context.or(file.current);
         let context = match &name {
             None => Context::default(),
-            Some(name) => file.contexts.get(name).cloned().ok_or_else(|| {
-                let known: Vec<_> = file.contexts.keys().map(String::as_str).collect();
-                SettingsError::NoContext {
-                    name: name.escape_debug().to_string(),
-                    path: path.as_ref().map_or_else(
-                        || "the configuration".to_owned(),
-                        |it| it.display().to_string(),
-                    ),
-                    known: match known.is_empty() {
-                        true => "none".to_owned(),
-                        false => known.join(", "),
-                    },
-                }
-            })?,
+            Some(name) => context(name, &file.contexts, path.as_deref())?,
         };
         let beside = |file: PathBuf| folder.map_or_else(|| file.clone(), |it| it.join(&file));
         // Another agent than the context's has another HTTP side too.
@@ -199,7 +187,10 @@ impl Flags {
         match fs::read_to_string(&path) {
             Ok(text) => match toml::from_str(&text) {
                 Ok(file) => Ok((Some(path), file)),
-                Err(source) => Err(SettingsError::Wrong { path, source }),
+                Err(error) => Err(SettingsError::Wrong {
+                    why: in_a_line(&text, &error),
+                    path,
+                }),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
                 Ok((None, File::default()))
@@ -207,6 +198,28 @@ impl Flags {
             Err(source) => Err(SettingsError::Unreadable { path, source }),
         }
     }
+}
+
+/// The context of a name, among those of the file.
+fn context(
+    name: &str,
+    contexts: &BTreeMap<String, Context>,
+    path: Option<&Path>,
+) -> Result<Context, SettingsError> {
+    contexts.get(name).cloned().ok_or_else(|| {
+        let known: Vec<_> = contexts.keys().map(String::as_str).collect();
+        SettingsError::NoContext {
+            name: name.escape_debug().to_string(),
+            path: path.map_or_else(
+                || "the configuration".to_owned(),
+                |it| it.display().to_string(),
+            ),
+            known: match known.is_empty() {
+                true => "none".to_owned(),
+                false => known.join(", "),
+            },
+        }
+    })
 }
 
 /// XDG base directories: `$XDG_CONFIG_HOME`, else `~/.config`.

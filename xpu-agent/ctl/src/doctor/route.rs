@@ -1,0 +1,42 @@
+//! How large a packet to an address may be, by the kernel's own choice of a route. No packet is
+//! sent for that.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+
+use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
+
+/// To where tunnelled packets go (RFC 7348): a rule of the kernel's may depend on it.
+const VXLAN_PORT: u16 = 4789;
+
+/// The MTU of the way to an address, in bytes: that of the device, or less where the route says
+/// so, or a router on the way has said so. None where no route leads there.
+pub fn mtu_to(address: IpAddr) -> Option<u32> {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    // A datagram socket is connected by choosing a route.
+    socket.connect((address, VXLAN_PORT)).ok()?;
+    let mtu = match address {
+        IpAddr::V4(_) => ip_mtu(&socket),
+        IpAddr::V6(_) => ipv6_mtu(&socket),
+    };
+    mtu.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_knows_the_way() {
+        let lo = std::fs::read_to_string("/sys/class/net/lo/mtu").expect("there is a loopback");
+        let lo: u32 = lo.trim().parse().expect("a number");
+        // An IPv4 packet's length is a number of 16 bits.
+        let largest = lo.min(u32::from(u16::MAX));
+        assert_eq!(mtu_to(Ipv4Addr::LOCALHOST.into()), Some(largest));
+        // A socket that may not broadcast has no way there.
+        assert_eq!(mtu_to(Ipv4Addr::BROADCAST.into()), None);
+    }
+}
