@@ -44,6 +44,7 @@ mod topology;
 mod update;
 mod view;
 mod wait;
+mod watch;
 mod wire;
 
 use std::io::Write as _;

@@ -2,11 +2,14 @@
 //! to write there.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::pin;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -157,6 +160,37 @@ pub fn cut(line: &str, width: usize) -> String {
         }
     }
     shown
+}
+
+/// Whoever reads stdout.
+pub struct Reader(Option<AsyncFd<OwnedFd>>);
+
+impl Reader {
+    /// The one at the other end, where stdout has one: a pipe, a socket, a terminal.
+    pub fn of_stdout() -> Self {
+        let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned() else {
+            return Self(None);
+        };
+        // SAFETY: the descriptor is our own and is given away here: it is the same and open until
+        // it is dropped, which the AsyncFd does after its registration.
+        let registered = unsafe { AsyncFd::register_with_interest(stdout, Interest::WRITABLE) };
+        // A file can't be waited for (EPERM).
+        Self(registered.ok())
+    }
+
+    /// Waits until the reader has gone, as `head` does when it has seen enough. From a file nobody
+    /// goes: that is waited for in vain.
+    pub async fn gone(&self) {
+        if let Some(stdout) = &self.0 {
+            while let Ok(mut guard) = stdout.ready(Interest::WRITABLE).await {
+                if guard.ready().is_write_closed() {
+                    return;
+                }
+                guard.clear_ready();
+            }
+        }
+        std::future::pending().await
+    }
 }
 
 /// Writes to stdout. A reader that has seen enough (`| head`) ends the command quietly.

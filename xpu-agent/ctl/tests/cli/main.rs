@@ -22,6 +22,10 @@ mod transport;
 mod waiting;
 
 use std::process::{Command, Output};
+use std::time::Duration;
+
+/// For what must come: far more than a busy machine takes.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// An agent that `xpuctl` asks.
 trait Asked {

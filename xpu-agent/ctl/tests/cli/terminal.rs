@@ -4,16 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pty_process::Size;
 use pty_process::blocking::{Command, Pty, open};
 
 use crate::fake_agent::FakeAgent;
-use crate::succeed;
-
-/// Far more than a busy machine takes.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::{LIMIT, succeed};
 
 struct Terminal {
     screen: vt100::Parser,

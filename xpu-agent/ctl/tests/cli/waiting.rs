@@ -1,14 +1,17 @@
 //! `wait` and `watch` in a pipe, and `update`.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
+use std::sync::mpsc;
 
 use pretty_assertions::assert_eq;
 use tonic::Code;
 use xpu_proto::evpn_gw::v1alpha1::BpOperStatus;
 
 use crate::fake_agent::FakeAgent;
-use crate::{command, run, succeed, xpuctl};
+use crate::{LIMIT, command, run, succeed, xpuctl};
 
 fn with_a_port_that_is_down() -> FakeAgent {
     let agent = FakeAgent::start();
@@ -199,7 +202,7 @@ fn watch_for_programs_has_a_document_for_each_change() {
 }
 
 #[test]
-fn watch_in_a_pipe_tells_what_changes_and_ends_with_its_reader() {
+fn watch_in_a_pipe_prints_what_changes() {
     let agent = with_a_port_that_is_down();
     let mut xpuctl = command("watch ports -n 20ms");
     xpuctl
@@ -219,12 +222,45 @@ fn watch_in_a_pipe_tells_what_changes_and_ends_with_its_reader() {
     assert_eq!(words()[4], "UP");
     succeed(&agent, "delete port down");
     assert_eq!(words(), ["bridgePorts/down", "deleted"]);
-    drop(lines);
-    succeed(
-        &agent,
-        "create port next --mac 02:00:00:00:00:04 --transparent",
-    );
-    assert!(child.0.wait().expect("xpuctl ends").success());
+}
+
+/// Nothing changes and nothing is asked for an hour: there is nothing to write.
+#[test]
+fn a_quiet_watch_ends_when_its_reader_goes() {
+    let agent = with_a_port_that_is_down();
+    let (ours, socket) = UnixStream::pair().expect("sockets");
+    let (reader, pipe) = std::io::pipe().expect("a pipe");
+    let ends: [(Box<dyn Read>, Stdio); 2] = [
+        (Box::new(reader), pipe.into()),
+        (Box::new(ours), OwnedFd::from(socket).into()),
+    ];
+    for (reader, stdout) in ends {
+        let mut xpuctl = command("watch ports -n 60m");
+        xpuctl
+            .env("XPUCTL_ENDPOINT", &agent.endpoint)
+            .stdout(stdout)
+            .stderr(Stdio::piped());
+        let mut child = Running(xpuctl.spawn().expect("xpuctl starts"));
+        // It has the other end too.
+        drop(xpuctl);
+        let mut lines = BufReader::new(reader).lines();
+        assert!(
+            lines
+                .next()
+                .expect("a line")
+                .expect("text")
+                .starts_with("NAME")
+        );
+        drop(lines);
+        let mut stderr = child.0.stderr.take().expect("a pipe");
+        let (send, end) = mpsc::channel();
+        std::thread::spawn(move || send.send(std::io::read_to_string(&mut stderr)));
+        let said = end
+            .recv_timeout(LIMIT)
+            .expect("xpuctl ends with its reader");
+        assert_eq!(said.expect("text"), "");
+        assert!(child.0.wait().expect("xpuctl ends").success());
+    }
 }
 
 #[test]
