@@ -41,8 +41,23 @@ test: ## Run every test: unit and property, then in the lab's machine
 	$(MAKE) test-lab
 
 .PHONY: test-native
-test-native: ## Run the tests that need no lab: unit, property, veth pairs
+test-native: native-packages ## Run the tests that need no lab: unit, property, veth pairs
 	$(CARGO) test --profile $(PROFILE) --workspace --exclude xpu-fuzz -- $(T)
+
+# What these tests need of Debian: the shells that read xpuctl's completions. Elsewhere the tests
+# themselves say what is missing.
+NATIVE_PACKAGES := bash zsh fish
+APT := DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300
+
+.PHONY: native-packages
+native-packages:
+	@command -v dpkg-query > /dev/null || exit 0; \
+	missing=$$(for package in $(NATIVE_PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2> /dev/null | grep -q ^ii || echo $$package; \
+	done); \
+	test -z "$$missing" || { echo "make: installing" $$missing && $(APT) update \
+		&& $(APT) install --no-install-recommends $$missing; } \
+	|| { echo "make: the tests need" $$missing": install that, or run this as root" >&2; exit 1; }
 
 .PHONY: test-lab
 test-lab: build ## Run the tests that need the lab's machine, in it
