@@ -24,7 +24,18 @@ use crate::{args, complete};
 /// Exit codes: 0 done, 1 refused or failed, 2 wrong command line, manifest or configuration,
 /// 3 agent unreachable, 4 there is a difference (diff, apply --dry-run, apply --exit-code).
 #[derive(Debug, Parser)]
-#[command(name = "xpuctl", version)]
+#[command(
+    name = "xpuctl",
+    version,
+    after_help = "\
+Examples:
+  xpuctl create logical-bridge net-blue --vlan 100 --vni 10100
+  xpuctl list logical-bridge
+  xpuctl describe logical-bridge net-blue
+  xpuctl doctor                             # what is wrong, and what mends it
+  xpuctl export > tenant.yaml               # all objects as manifests
+  xpuctl apply -f tenant.yaml               # after changing them"
+)]
 pub struct Cli {
     #[command(flatten)]
     pub settings: settings::Flags,
@@ -37,7 +48,8 @@ pub struct Cli {
     #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value = "auto", value_name = "WHEN")]
     pub color: Colour,
 
-    /// How long one call may take, and `wait` in all: 500ms, 10s, 2m [default: 10s; wait: 60s]
+    /// How long one call may take, and how long `wait` may wait: 500ms, 10s, 2m [default: 10s;
+    /// wait: 60s]
     #[arg(long, global = true, help_heading = EVERYWHERE, value_parser = args::duration)]
     pub timeout: Option<Duration>,
 
@@ -48,15 +60,15 @@ pub struct Cli {
 /// How answers are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For reading; fits the terminal.
+    /// A table that fits the terminal.
     Table,
-    /// With what each component says, as wide as it takes.
+    /// A table with what each component says, however wide.
     Wide,
-    /// For programs.
+    /// The API's JSON, for programs.
     Json,
-    /// For programs and people.
+    /// The same as YAML.
     Yaml,
-    /// For `xargs`.
+    /// Names only, for `xargs`.
     Name,
 }
 
@@ -67,61 +79,70 @@ pub enum Command {
     Apply(Apply),
     /// Show what apply would change; exits with 4 if anything
     Diff(Wanted),
-    /// Create an object and show what has become of it
+    /// Create an object and show its state
     #[command(subcommand)]
     Create(Create),
     /// Change some fields of an object
     #[command(subcommand)]
     Update(Update),
-    /// Show an object in a line
+    /// Show one object, as a row of `list`
     Get(One),
     /// Show an object with every component's details
     Describe(One),
     /// Show all objects of a kind
     List {
-        /// What kind
+        /// The kind of object
         kind: KindWord,
     },
     /// Delete an object that nothing refers to
     Delete {
         #[command(flatten)]
         one: One,
-        /// Succeed if it isn't there
+        /// Succeed also if there is no such object
         #[arg(long)]
         allow_missing: bool,
     },
-    /// Show a kind's objects, again and again: as a live table, or in a pipe what changes
+    /// Show a kind's objects again and again: as a live table, or in a pipe what changes
     Watch {
-        /// What kind
+        /// The kind of object
         kind: KindWord,
-        /// Only this one
+        /// Only the object of this name
         #[arg(add = complete::names_of_typed_kind())]
         name: Option<String>,
-        /// How often to ask the agent, which has no call that reports changes
+        /// How often to ask the agent; the API has no call that reports changes
         #[arg(long, short = 'n', value_parser = args::duration, default_value = "2s")]
         interval: Duration,
     },
     /// Wait until objects are up, or gone; asks every half second, for --timeout at most
+    #[command(after_help = "\
+Examples:
+  xpuctl wait vrf                           # until every Vrf is up
+  xpuctl wait port port-1 port-2 --timeout 2m
+  xpuctl wait svi svi-blue --for deleted")]
     Wait {
-        /// What kind
+        /// The kind of object
         kind: KindWord,
-        /// Which; none: all there are
+        /// Their names; without any, all objects of the kind
         #[arg(add = complete::names_of_typed_kind())]
         names: Vec<String>,
         /// What to wait for
         #[arg(long = "for", value_enum, default_value = "up")]
         goal: Goal,
     },
-    /// Print manifests of what there is, for apply to take back
+    /// Print the agent's objects as manifests, which `apply` takes
     Export {
-        /// Which kinds; none: all
+        /// The kinds to print; without any, all
         kinds: Vec<KindWord>,
         #[command(flatten)]
         which: Which,
     },
     /// Draw Vrfs, Svis, LogicalBridges, ports and remote VTEPs with their states
+    #[command(after_help = "\
+Examples:
+  xpuctl topology > topology.svg            # for a browser
+  xpuctl topology -F dot | dot -Tpdf -o topology.pdf")]
     Topology {
-        /// As what
+        /// The format of the picture
         #[arg(long = "format", short = 'F', value_enum, default_value = "svg")]
         form: Form,
     },
@@ -129,7 +150,7 @@ pub enum Command {
     Doctor(Doctor),
     /// Print the script that makes a shell complete words and names: `source <(xpuctl completion bash)`
     Completion {
-        /// Which shell
+        /// The shell
         shell: Shell,
     },
     /// Print the manual page, or write one for each command
@@ -143,7 +164,7 @@ pub enum Command {
 /// An object that exists.
 #[derive(Debug, clap::Args)]
 pub struct One {
-    /// What kind
+    /// The kind of object
     pub kind: KindWord,
     /// Its name: `blue` or in full, `vrfs/blue`
     #[arg(add = complete::names_of_typed_kind())]
@@ -208,5 +229,25 @@ mod tests {
     #[test]
     fn the_grammar_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The examples of a command's help and of those below, as typed, without what a shell does.
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string);
+        let lines = help.unwrap_or_default();
+        let own = lines.lines().filter(|line| line.starts_with("  xpuctl "));
+        let own = own.filter_map(|line| line.split(['#', '>', '|']).next().map(str::to_owned));
+        let below = command.get_subcommands().flat_map(examples);
+        own.chain(below).collect()
+    }
+
+    #[test]
+    fn the_examples_of_the_help_can_be_typed() {
+        let examples = examples(&Cli::command());
+        assert!(examples.len() > 10, "{examples:?}");
+        for example in examples {
+            let parsed = Cli::try_parse_from(example.split_whitespace());
+            assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+        }
     }
 }

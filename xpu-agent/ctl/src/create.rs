@@ -21,26 +21,46 @@ pub const BRIDGE_PORT_WORDS: [&str; 5] =
 #[derive(Debug, Subcommand)]
 pub enum Create {
     /// A tenant's routing table; with a VNI, its L3 EVPN
-    #[command(alias = "vrfs")]
+    #[command(
+        alias = "vrfs",
+        after_help = "\
+Example:
+  xpuctl create vrf vrf-red --loopback 10.255.1.1/32 --vni 5001"
+    )]
     Vrf(VrfFlags),
     /// A tenant network: a VLAN; with a VNI, its L2 EVPN
     #[command(
         visible_alias = "lb",
-        aliases = LOGICAL_BRIDGE_WORDS
+        aliases = LOGICAL_BRIDGE_WORDS,
+        after_help = "\
+Example:
+  xpuctl create logical-bridge net-blue --vlan 100 --vni 10100"
     )]
     LogicalBridge(LogicalBridgeFlags),
     /// A virtual function's attachment to logical bridges
-    #[command(visible_aliases = ["port", "bp"], aliases = BRIDGE_PORT_WORDS)]
+    #[command(
+        visible_aliases = ["port", "bp"],
+        aliases = BRIDGE_PORT_WORDS,
+        after_help = "\
+Examples:
+  xpuctl create port port-1 --mac 02:00:00:00:00:01 --access net-blue
+  xpuctl create port port-2 --mac 02:00:00:00:00:02 --trunk net-blue,net-green"
+    )]
     BridgePort(BridgePortFlags),
     /// A logical bridge's gateway into a VRF
-    #[command(alias = "svis")]
+    #[command(
+        alias = "svis",
+        after_help = "\
+Example:
+  xpuctl create svi svi-blue --vrf vrf-red --lb net-blue --mac 02:00:5e:00:00:01 --gateway 10.1.0.1/24"
+    )]
     Svi(SviFlags),
 }
 
 /// The object's id, common to all kinds.
 #[derive(Debug, Args)]
 pub struct NewId {
-    /// Id: 4 to 63 of a-z, 0-9 and `-`. Without one the agent makes a UUID
+    /// Its id: 4 to 63 of a-z, 0-9 and `-`. Without one the agent makes a UUID
     #[arg(value_parser = args::new_id)]
     id: Option<Id>,
 }
@@ -64,7 +84,7 @@ pub struct VrfFlags {
     /// L3VNI, 1 to 16777215. Without one the VRF routes on this xPU only
     #[arg(long, value_parser = args::number::<Vni>)]
     vni: Option<Vni>,
-    /// The local tunnel endpoint, instead of the agent's default
+    /// The local VTEP (tunnel endpoint), instead of the agent's default
     #[arg(long, value_name = "IP/LEN")]
     vtep: Option<IfAddr>,
 }
@@ -79,7 +99,7 @@ pub struct LogicalBridgeFlags {
     /// L2VNI, 1 to 16777215. Without one the network stays on this xPU
     #[arg(long, value_parser = args::number::<Vni>)]
     vni: Option<Vni>,
-    /// The local tunnel endpoint, instead of the agent's default
+    /// The local VTEP (tunnel endpoint), instead of the agent's default
     #[arg(long, value_name = "IP/LEN")]
     vtep: Option<IfAddr>,
 }
@@ -89,7 +109,7 @@ pub struct LogicalBridgeFlags {
 pub struct BridgePortFlags {
     #[command(flatten)]
     pub id: NewId,
-    /// The function's MAC address
+    /// The virtual function's MAC address
     #[arg(long)]
     mac: Mac,
     /// Untagged, in this logical bridge

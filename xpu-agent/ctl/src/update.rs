@@ -15,19 +15,38 @@ use crate::{args, complete, wire};
 #[derive(Debug, Subcommand)]
 pub enum Update {
     /// Change a Vrf
-    #[command(alias = "vrfs")]
+    #[command(
+        alias = "vrfs",
+        after_help = "\
+Example:
+  xpuctl update vrf vrf-red --vni 5002"
+    )]
     Vrf(VrfChange),
     /// Change a tenant network
     #[command(
         visible_alias = "lb",
-        aliases = LOGICAL_BRIDGE_WORDS
+        aliases = LOGICAL_BRIDGE_WORDS,
+        after_help = "\
+Example:
+  xpuctl update logical-bridge net-blue --no-vni"
     )]
     LogicalBridge(LogicalBridgeChange),
     /// Change a virtual function's attachment
-    #[command(visible_aliases = ["port", "bp"], aliases = BRIDGE_PORT_WORDS)]
+    #[command(
+        visible_aliases = ["port", "bp"],
+        aliases = BRIDGE_PORT_WORDS,
+        after_help = "\
+Example:
+  xpuctl update port port-1 --trunk net-blue,net-green"
+    )]
     BridgePort(BridgePortChange),
     /// Change a gateway
-    #[command(alias = "svis")]
+    #[command(
+        alias = "svis",
+        after_help = "\
+Example:
+  xpuctl update svi svi-blue --gateway 10.1.0.1/24 --gateway fd00:1::1/64"
+    )]
     Svi(SviChange),
 }
 
@@ -79,10 +98,10 @@ pub struct LogicalBridgeChange {
 /// The tunnel endpoint of whatever has a VNI.
 #[derive(Debug, Args)]
 struct VtepChange {
-    /// The local tunnel endpoint, instead of the agent's default
+    /// The local VTEP (tunnel endpoint), instead of the agent's default
     #[arg(long, group = "change", value_name = "IP/LEN")]
     vtep: Option<IfAddr>,
-    /// The agent's default tunnel endpoint again
+    /// Use the agent's default VTEP again
     #[arg(long, group = "change", conflicts_with = "vtep")]
     no_vtep: bool,
 }
@@ -101,7 +120,7 @@ pub struct BridgePortChange {
     /// Its name: `blue` or in full, `bridgePorts/blue`
     #[arg(value_parser = args::bridge_port, add = complete::names(Kind::BridgePort))]
     name: ObjectKey,
-    /// The function's MAC address
+    /// The virtual function's MAC address
     #[arg(long, group = "change")]
     mac: Option<Mac>,
     /// Untagged, in this logical bridge
@@ -136,13 +155,13 @@ pub struct SviChange {
     /// The gateway's MAC address
     #[arg(long, group = "change")]
     mac: Option<Mac>,
-    /// The gateways from now on; may be repeated
+    /// The gateways from now on, in place of those there are; may be repeated
     #[arg(long = "gateway", group = "change", value_name = "IP/LEN")]
     gateways: Vec<IfAddr>,
     /// Speak BGP with tenants of this AS in these subnets
     #[arg(long, group = "change", value_name = "ASN", value_parser = args::number::<Asn>)]
     remote_as: Option<Asn>,
-    /// Speak BGP with tenants no more
+    /// Stop speaking BGP with tenants
     #[arg(long, group = "change", conflicts_with = "remote_as")]
     no_bgp: bool,
 }
