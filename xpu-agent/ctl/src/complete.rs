@@ -20,7 +20,8 @@ const VARIABLE: &str = "XPUCTL_COMPLETE";
 /// Longer than this nobody waits after pressing the tab key.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Answers the shell's script, if it is who asks; then nothing else is to be done.
+/// Answers the shell's script, if it was the script that started `xpuctl`. Then there is nothing
+/// else to do.
 pub fn answered() -> bool {
     let answer = CompleteEnv::with_factory(Cli::command)
         .var(VARIABLE)

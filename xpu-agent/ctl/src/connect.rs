@@ -186,7 +186,7 @@ struct Tls {
     config: ClientConfig,
     /// The one that is in `config`.
     verifier: Arc<WebPkiServerVerifier>,
-    /// Whom the agent's certificate must be for.
+    /// The name that the agent's certificate must be for.
     name: ServerName<'static>,
 }
 

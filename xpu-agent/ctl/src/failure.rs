@@ -95,7 +95,7 @@ pub enum Failure {
     /// What was waited for has not come.
     #[error("after {after:?}: {what}")]
     NotYet {
-        /// Who is not as wished, and why.
+        /// Which objects have not reached the goal, and why.
         what: String,
         /// How long was waited.
         after: Duration,

@@ -1,4 +1,4 @@
-//! Where the agent is and who asks: from flags, the environment, and a file of contexts.
+//! Where the agent is and which certificates to use: from flags, the environment, and a file of contexts.
 //!
 //! ```toml
 //! current = "lab"
@@ -72,7 +72,7 @@ struct Context {
     http: Option<String>,
 }
 
-/// Whom to ask, and as whom.
+/// The agent to ask, and the certificates for that.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The agent's address.
@@ -88,7 +88,7 @@ pub struct Settings {
 /// Files with certificates, where given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsFiles {
-    /// Who may have signed the agent's certificate.
+    /// The CAs that may have signed the agent's certificate.
     pub ca: Option<PathBuf>,
     /// The own certificate.
     pub cert: Option<PathBuf>,

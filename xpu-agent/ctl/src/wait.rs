@@ -38,8 +38,8 @@ impl Session {
     /// Waits until all of `keys` have reached the goal; without keys, all objects of the kind.
     ///
     /// # Errors
-    /// [`Failure::NotYet`] when `limit` is over: it says who is not there and why. Where the agent
-    /// has not answered till then, why it has not.
+    /// [`Failure::NotYet`] when `limit` is over: it says which objects have not reached the goal, and
+    /// why. Where the agent has not answered till then, why it has not.
     pub async fn wait<K: Resource>(
         &self,
         keys: &[ObjectKey],

@@ -1,5 +1,5 @@
-//! What the certificates of this side say: that they are readable, a pair, in date, the key for
-//! nobody else.
+//! The files that `--ca`, `--cert` and `--key` name: whether they can be read and are in date, and
+//! whether nobody else can read the key.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

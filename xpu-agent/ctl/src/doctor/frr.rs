@@ -260,7 +260,7 @@ mod tests {
             ("[frr]\nenabled = true\n", None, "/run/frr"),
             (blue, None, "/none/blue"),
             (blue, Some("/none/red"), "/none/red"),
-            // Who names a directory asks for the FRR there.
+            // A directory is named to have the FRR there looked at.
             ("[frr]\nenabled = false\n", Some("/none/red"), "/none/red"),
         ] {
             let Frr::In(sockets) = place(text, flag) else {

@@ -190,7 +190,7 @@ fn elsewhere(vtep: Option<IpAddr>) -> IpAddr {
     }
 }
 
-/// `IFF_NOARP` (linux/if.h). Who does not resolve neighbours leads to no fabric: VRF devices, whose
+/// `IFF_NOARP` (linux/if.h). A device without neighbours leads to no fabric: VRF devices, whose
 /// MTU is 65575, dummies, tunnels.
 const NOARP: u32 = 0x80;
 

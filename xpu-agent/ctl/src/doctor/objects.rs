@@ -1,4 +1,4 @@
-//! What the objects' states say: each reason once, with whom it concerns.
+//! What the objects' states say: each reason once, with the objects that have it.
 
 use std::collections::BTreeMap;
 

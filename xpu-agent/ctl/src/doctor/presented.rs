@@ -99,7 +99,7 @@ fn subjects(ca: &Path) -> String {
     listed(found.iter().filter_map(|der| subject(der)))
 }
 
-/// For whom a certificate is, as openssl writes it.
+/// The names that a certificate is for, as openssl writes them.
 fn names(certificate: &X509Certificate<'_>) -> String {
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = extension.map(|it| it.value.general_names.as_slice());
