@@ -44,9 +44,9 @@ test: ## Run every test: unit and property, then in the lab's machine
 test-native: native-packages ## Run the tests that need no lab: unit, property, veth pairs
 	$(CARGO) test --profile $(PROFILE) --workspace --exclude xpu-fuzz -- $(T)
 
-# What these tests need of Debian: the shells that read xpuctl's completions. Elsewhere the tests
-# themselves say what is missing.
-NATIVE_PACKAGES := bash zsh fish
+# What these tests need of Debian: the shells that read xpuctl's completions, and the font of its
+# topology. Elsewhere the tests themselves fail where something is missing.
+NATIVE_PACKAGES := bash zsh fish fonts-dejavu-core
 APT := DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300
 
 .PHONY: native-packages

@@ -242,5 +242,6 @@ fn facts(live: &Live) -> (Layer, Vec<String>) {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
+mod drawn_tests;
+#[cfg(test)]
 mod tests;

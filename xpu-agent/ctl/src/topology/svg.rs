@@ -50,7 +50,7 @@ pub fn picture(graph: &Graph) -> String {
     for (node, place) in graph.nodes.iter().zip(&layout.places) {
         draw(&mut svg, graph, node, *place);
     }
-    legend(&mut svg, height);
+    legend(&mut svg, graph, height);
     svg.push_str("</svg>\n");
     svg
 }
@@ -142,14 +142,17 @@ fn tip(node: &Node) -> String {
         .fold(tip, |tip, fact| format!("{tip}\n{fact}"))
 }
 
-fn legend(svg: &mut String, height: u32) {
+fn legend(svg: &mut String, graph: &Graph, height: u32) {
     let y = height - MARGIN;
     let mut x = MARGIN;
-    for (class, word) in [
+    let states = [
         ("up", "up"),
         ("down", "down"),
         ("other", "unknown, or being deleted"),
-    ] {
+    ];
+    let vteps = !graph.layer(Layer::Vtep).is_empty();
+    let vteps = vteps.then_some(("vtep", "remote VTEP; \u{2192} v1: reaches v1"));
+    for (class, word) in states.into_iter().chain(vteps) {
         let top = y - 11;
         line(
             svg,
@@ -162,7 +165,7 @@ fn legend(svg: &mut String, height: u32) {
             svg,
             format_args!("<text class=\"fact\" x=\"{text}\" y=\"{y}\">{word}</text>"),
         );
-        let chars = u32::try_from(word.len()).unwrap_or_default();
+        let chars = u32::try_from(word.chars().count()).unwrap_or_default();
         x = text + chars * CHAR_TENTHS / 10 + 24;
     }
 }
