@@ -261,7 +261,8 @@ pub struct NotRestored {
     pub is_final: bool,
 }
 
-/// Tells the PF what it had before, last change first. Goes on past refusals.
+/// Tells the PF what it had before: that the VF is not trusted any more, then the rest, last change
+/// first. Goes on past refusals.
 ///
 /// # Errors
 /// A refusal, where the VF is not as it was nevertheless: one that another try may mend if there is
@@ -294,14 +295,15 @@ pub fn restore(
 /// Tells the PF what it had before. Gives why what is not as it was is not.
 fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error> {
     let index = index(home, side)?;
-    // Refused or not: what the VF was allowed ends in any case.
+    let changes = way_back(&side.changes);
+    let requests = changes
+        .iter()
+        .map(|change| request(index, side, change.back));
+    let verdicts = home.apply_each(&Vec::from_iter(requests))?;
+    // Refused or not: what the VF was allowed has ended in any case.
     let mac = restore_mac(home, index, side).err();
-    let changes = || side.changes.iter().rev();
-    let requests: Vec<_> = changes()
-        .map(|change| request(index, side, change.back))
-        .collect();
-    let verdicts = home.apply_each(&requests)?;
-    let mut refused = changes()
+    let mut refused = changes
+        .into_iter()
         .zip(verdicts)
         .filter_map(|(change, verdict)| Some((change, verdict.err()?)))
         .peekable();
@@ -318,6 +320,15 @@ fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error>
         .filter(|(change, _)| !is_back(change))
         .map(|(_, error)| Error::from(error));
     Ok(mac.into_iter().chain(left).collect())
+}
+
+/// The changes in the order in which they are taken back: what ends trust, then the others, last
+/// change first. A VF that is still trusted could change its address right after it was put back, and
+/// no PF's driver needs trust to set one.
+fn way_back(changes: &[PfChange]) -> Vec<&PfChange> {
+    let mut order = Vec::from_iter(changes.iter().rev());
+    order.sort_by_key(|change| change.back != Setting::Trust(false));
+    order
 }
 
 /// Gives a VF that was trusted the address back that its PF had for it: what the VF made of it is

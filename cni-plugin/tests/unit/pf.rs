@@ -85,6 +85,28 @@ fn every_setting_knows_what_it_was() {
     assert_eq!(changes(&asked, &set), []);
 }
 
+/// A VF that is trusted for a moment longer than its address is its PF's could take another.
+#[test]
+fn trust_ends_before_the_address_is_put_back_and_returns_after_it() {
+    let asked = |trust| Asked {
+        mac: Some(mac()),
+        trust: Some(trust),
+        spoofchk: Some(trust),
+        ..Asked::default()
+    };
+    let has = |trust| VfSide {
+        trust,
+        spoofchk: trust,
+        ..VfSide::default()
+    };
+    let back = |trust| {
+        let changes = changes(&asked(trust), &has(!trust));
+        Vec::from_iter(way_back(&changes).iter().map(|change| change.key.as_str()))
+    };
+    assert_eq!(back(true), ["trust", "spoofchk", "mac"]);
+    assert_eq!(back(false), ["spoofchk", "mac", "trust"]);
+}
+
 #[test]
 fn a_priority_keeps_the_port_vlan() {
     let has = VfSide {
