@@ -242,7 +242,7 @@ fn taken_by(there: &Rtnl, names: &[OsString]) -> Vec<OsString> {
             let found = ioctl::index(there, &name);
             found.map_or_else(|error| error.raw_os_error() != Some(libc::ENODEV), |_| true)
         }
-        // No text, or too long for a look without RTNL: it goes as well.
+        // No text, too long for a look without RTNL, or no name for a device: it goes as well.
         None => true,
     };
     names.iter().filter(taken).cloned().collect()

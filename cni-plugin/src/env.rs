@@ -250,6 +250,7 @@ mod tests {
             ("a", "net/1"),
             ("a", "net:1"),
             ("a", "a name"),
+            ("a", "net%d"),
             ("a", "sixteen-bytes-xx"),
         ] {
             assert!(

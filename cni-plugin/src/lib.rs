@@ -49,7 +49,7 @@ use serde_json::Value;
 use crate::{
     agent::{Agent, AgentError, Peer},
     config::Raw,
-    env::{Command, Vars},
+    env::{Command, EnvError, Vars},
     error::Error,
     host::Host,
     journal::{Entry, Journal, JournalError},
@@ -235,10 +235,13 @@ fn dispatch(
         return Ok(Some(version::answer(stdin)));
     }
     let deadline = Instant::now() + CALL_DEADLINE;
-    let attachment = if command.has_attachment() {
-        Some(vars.attachment()?)
-    } else {
-        None
+    let attachment = match vars.attachment() {
+        _ if !command.has_attachment() => None,
+        // ADD made no such interface. A pod must be able to end.
+        Err(EnvError::Invalid {
+            key: "CNI_IFNAME", ..
+        }) if command == Command::Del => return Ok(None),
+        attachment => Some(attachment?),
     };
     let read = Raw::read(stdin, &host.config_files).map_err(Error::from);
     let read = read.and_then(|raw| Ok((raw.version()?, raw)));

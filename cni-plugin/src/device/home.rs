@@ -44,6 +44,9 @@ const NAMES: usize = 64;
 /// What a VF's name begins with whose own name at home was taken meanwhile.
 const FALLBACK: &str = "xvf";
 
+/// How many of those names there are: more than a node has VFs.
+const FALLBACKS: u32 = 10_000;
+
 /// Waits until a VF whose pod's namespace is gone is home again, and takes from it what the pod may
 /// have attached and the kernel left there. Gives remarks where something could not be taken.
 ///
@@ -197,10 +200,10 @@ fn bring_home(
                 if is_taken(&error)
                     && let Some(pod) = pod.as_deref_mut().filter(|_| in_pod)
                     && drop_taken(home, pod, &facts)? => {}
-            (Err(error), _) if is_taken(&error) && name == origin.name => {
+            (Err(error), _) if is_taken(&error) => {
                 // Home under a wrong name serves better than not at all; its next
                 // owner finds it by its PCI address.
-                name = format!("{FALLBACK}%d").parse().map_err(|_| error)?;
+                name = fallback_name(home, (!in_pod).then_some(&facts.name)).ok_or(error)?;
             }
             // Drivers have many words for it, and the kernel stays where it was refused: after the
             // move, before the name.
@@ -216,6 +219,22 @@ fn bring_home(
     }
     let told = format!("the VF {pci} is changed by others as often as it is put right");
     Err(Error::Busy(told))
+}
+
+/// A name for a VF whose own is taken: the fallback name that it has at home already, else the first
+/// that no device there has. Somebody else may be quicker; then this is asked again.
+fn fallback_name(home: &Rtnl, has: Option<&String>) -> Option<IfName> {
+    let is_free = |name: &IfName| {
+        let found = ioctl::index(home, name);
+        found.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
+    };
+    let has = has.filter(|name| name.starts_with(FALLBACK));
+    match has.and_then(|name| name.parse().ok()) {
+        Some(name) => Some(name),
+        None => (0..FALLBACKS)
+            .filter_map(|number| format!("{FALLBACK}{number}").parse().ok())
+            .find(is_free),
+    }
 }
 
 /// What takes from a VF in a pod all that would follow it out of there: devices that stand on it,
@@ -473,14 +492,11 @@ fn plan_home<'a>(
     } else {
         origin.mtu
     };
-    // The kernel fills in a fallback name's number; once that is done it stays. In the pod such a
-    // name is the pod's choice.
-    let numbered = to.is_none() && name != &origin.name && facts.name.starts_with(FALLBACK);
     let flags = origin.flags.map_or(SetFlags::ETHERNET, SetFlags::among);
     let differs = |was: Option<u32>, is: Option<u32>| was.filter(|_| is.is_some() && is != was);
     let mut change = Change {
         netns: to.map(AsFd::as_fd),
-        name: (facts.name != name.as_str() && !numbered).then_some(name),
+        name: (facts.name != name.as_str()).then_some(name),
         mac: (other_mac && mac_by == MacBy::Message).then_some(origin.mac),
         mtu: (facts.mtu != u32::from(wanted_mtu)).then_some(wanted_mtu),
         // Programs of the host may take an alias for their own word.

@@ -510,7 +510,12 @@ fn version_and_bad_calls_touch_nothing() {
         node.call_with("ADD", "c1", netns, stdin, env).error().0
     };
     assert_eq!(call(&pod, "{", &[]), 6);
-    assert_eq!(call(&pod, &stdin, &[("CNI_IFNAME", "a/b")]), 4);
+    for name in ["a/b", "net%d"] {
+        let env = [("CNI_IFNAME", name)];
+        assert_eq!(call(&pod, &stdin, &env), 4, "{name}");
+        // Its pod must be able to end.
+        node.call_with("DEL", "c1", &pod, &stdin, &env).ok();
+    }
     assert_eq!(call(&pod, &stdin, &[("CNI_CONTAINERID", "")]), 4);
     assert_eq!(call(&pod, &stdin, &[("CNI_NETNS", "")]), 4);
     assert_eq!(call(Path::new("/run/netns/none"), &stdin, &[]), 8);

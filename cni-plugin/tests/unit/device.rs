@@ -216,26 +216,14 @@ fn a_device_that_may_not_be_renamed_while_it_is_up_goes_down_for_it() {
     }
 }
 
+/// Its first free one, and the one that the VF has already.
 #[test]
-fn a_fallback_name_is_asked_for_once() {
-    let (origin, ns) = (origin(false), NetNs::current().unwrap());
-    let fallback: IfName = "xvf%d".parse().unwrap();
-    let pod = LinkFacts {
-        name: "net1".to_owned(),
-        ..facts(&origin)
-    };
-    assert_eq!(
-        plan_home(&pod, Some(&ns), &origin, &fallback, MacBy::Message).name,
-        Some(&fallback)
-    );
-    let home = LinkFacts {
-        name: "xvf0".to_owned(),
-        ..facts(&origin)
-    };
-    assert!(plan_home(&home, None, &origin, &fallback, MacBy::Message).is_empty());
-    // In the pod, such a name is the pod's.
-    assert_eq!(
-        plan_home(&home, Some(&ns), &origin, &fallback, MacBy::Message).name,
-        Some(&fallback)
-    );
+fn a_fallback_name_is_a_free_one_and_stays() {
+    let home = Rtnl::open().unwrap();
+    let first = fallback_name(&home, None).unwrap();
+    assert!(first.as_str().starts_with(FALLBACK), "{first}");
+    assert!(ioctl::index(&home, &first).is_err());
+    let has = |name: &str| fallback_name(&home, Some(&name.to_owned())).unwrap();
+    assert_eq!(has("xvf77").as_str(), "xvf77");
+    assert_eq!(has("net1"), first);
 }

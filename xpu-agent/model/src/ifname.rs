@@ -5,8 +5,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 /// A name the kernel accepts for a device: 1 to 15 bytes, no `/`, no `:`, no white space, not
-/// `.` or `..` (`dev_valid_name()`), and here printable ASCII only, since names reach FRR,
-/// logs and terminals too.
+/// `.` or `..` (`dev_valid_name()`), no `%`, which makes it a pattern that the kernel completes or
+/// refuses (`dev_get_valid_name()`), and here printable ASCII only, since names reach FRR, logs and
+/// terminals too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IfName(Arc<str>);
@@ -14,7 +15,7 @@ pub struct IfName(Arc<str>);
 /// A text that is no device name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no device name; use 1 to 15 printable ASCII characters without `/`, `:` or space"
+    "`{0}` is no device name; use 1 to 15 printable ASCII characters without `/`, `:`, `%` or space"
 )]
 pub struct IfNameError(String);
 
@@ -33,7 +34,7 @@ impl FromStr for IfName {
     type Err = IfNameError;
 
     fn from_str(text: &str) -> Result<Self, IfNameError> {
-        let allowed = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
+        let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%');
         let ok = (1..=MAX_LEN).contains(&text.len())
             && text.bytes().all(allowed)
             && !matches!(text, "." | "..");
@@ -85,6 +86,8 @@ mod tests {
     #[case("a:b", false)]
     #[case("a b", false)]
     #[case("a\n", false)]
+    #[case("net%d", false)]
+    #[case("100%", false)]
     #[case("$(reboot)", true)]
     fn rules(#[case] name: &str, #[case] ok: bool) {
         assert_eq!(name.parse::<IfName>().is_ok(), ok, "{name:?}");

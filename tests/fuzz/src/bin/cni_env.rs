@@ -54,6 +54,8 @@ fn holds(attachment: Attachment) {
     assert!(![".", ".."].contains(&container_id.as_str()));
     assert!(![".", ".."].contains(&ifname.as_str()));
     assert!(ifname.as_str().len() < 16, "{ifname:?}");
+    // To the kernel a pattern.
+    assert!(!ifname.as_str().contains('%'), "{ifname:?}");
     let key = Key::of(&attachment);
     assert_eq!(Key::from_file_name(key.as_str()), Some(key.clone()));
     assert!(xpu_model::Id::user(&key.port_id()).is_ok());
