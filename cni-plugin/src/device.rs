@@ -26,7 +26,7 @@ mod home;
 mod stay;
 
 pub use arrive::{Arrived, Wanted, move_in, take_mac};
-pub use home::{returned, send_home};
+pub use home::{WasInPod, await_return, send_home};
 pub use stay::strip;
 
 /// A VF at home, as it is before anything is changed.

@@ -12,7 +12,8 @@ use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError};
 use crate::{
     Call,
     agent::{Agent, AgentError, Peer},
-    device, deviceinfo,
+    device::{self, WasInPod},
+    deviceinfo,
     drain::{self, DELETE_PORTS_LIMIT},
     error::{Error, chain},
     host::Host,
@@ -298,9 +299,7 @@ fn undo_device(
     let moved = vf.netdev.as_ref().filter(|_| entry.has_begun(Step::Move));
     if moved.is_some() && pod.is_none() && !stays {
         // The kernel brings it home when it gets to it; nobody else waits for that.
-        for remark in device::returned(call.host, &mut home, &vf.pci())? {
-            call.log.warn(remark);
-        }
+        device::await_return(call.host, &mut home, &vf.pci())?;
     }
     let _turn = lock(&journal.admission_lock(), deadline)?;
     // Before the move: a VF that comes up at home takes the MAC of this moment.
@@ -313,8 +312,15 @@ fn undo_device(
         } else {
             Ok(())
         };
-        let sent =
-            stripped.and_then(|()| device::send_home(call.host, &mut home, pod, &vf.pci(), netdev));
+        let was_in_pod = match &pod {
+            _ if stays => WasInPod::No,
+            Some(_) if !entry.has_ended(Step::Move) => WasInPod::Maybe,
+            // The kernel brought it home from there.
+            _ => WasInPod::Yes,
+        };
+        let sent = stripped.and_then(|()| {
+            device::send_home(call.host, &mut home, pod, &vf.pci(), netdev, was_in_pod)
+        });
         match sent {
             Ok(remarks) => {
                 for remark in remarks {

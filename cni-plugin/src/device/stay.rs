@@ -7,7 +7,7 @@ use xpu_linux::{
 };
 use xpu_model::IfName;
 
-use super::home::locate;
+use super::home::locate::locate;
 use crate::{error::Error, host::Host, journal::Netdev};
 
 /// Takes all addresses and routes from a VF that ADD made `name` of.
@@ -21,24 +21,24 @@ pub fn strip(
     origin: &Netdev,
     name: &IfName,
 ) -> Result<(), Error> {
-    let Some(found) = locate(host, home, None, pci)? else {
+    let Some(located) = locate(host, home, None, pci)? else {
         return Ok(());
     };
-    let facts = found.facts;
-    if facts.name == origin.name.as_str() && *name != origin.name {
+    let current = located.current();
+    if current.name == origin.name.as_str() && *name != origin.name {
         return Ok(()); // ADD didn't come that far: whatever it has is the host's
     }
     // Routes go with the state. What it was, it gets back with its name.
     let down = Change {
         up: Some(false),
-        ..Change::of(facts.index)
+        ..Change::of(current.index)
     };
-    let mut requests = vec![down.request(format!("take {} down", facts.name))];
-    let addresses = look::addresses(home, facts.index)?;
+    let mut requests = vec![down.request(format!("take {} down", current.name))];
+    let addresses = look::addresses(home, current.index)?;
     requests.extend(addresses.into_iter().map(|found| {
         let addr = found.addr;
-        let what = format!("take {addr} from {}", facts.name);
-        del_address(facts.index, addr, what)
+        let what = format!("take {addr} from {}", current.name);
+        del_address(current.index, addr, what)
     }));
     for verdict in home.apply_each(&requests)? {
         match verdict {

@@ -101,6 +101,13 @@ impl Entry {
         self.begun.contains(&step)
     }
 
+    /// Whether `step` has happened for certain: another one began after it.
+    #[must_use]
+    pub fn has_ended(&self, step: Step) -> bool {
+        let last = self.begun.iter().rposition(|begun| *begun == step);
+        last.is_some_and(|at| at + 1 < self.begun.len())
+    }
+
     /// Takes every step for begun: what a record of an earlier boot comes to.
     pub fn assume_all(&mut self) {
         self.begun = Step::ALL.to_vec();

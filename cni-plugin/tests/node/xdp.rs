@@ -58,13 +58,17 @@ fn program() -> OwnedFd {
 
 /// Attaches a program to a pod's interface: by the kernel's generic code, or by the driver.
 fn attach(pod: &Path, flag: u32) {
-    let (pod, program) = (pod.to_owned(), program());
+    attach_to(pod, "net1", flag);
+}
+
+fn attach_to(netns: &Path, name: &str, flag: u32) {
+    let (netns, name, program) = (netns.to_owned(), name.parse().unwrap(), program());
     // The thread alone goes there, and ends there.
     let attached = thread::spawn(move || {
-        setns(File::open(pod).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        setns(File::open(netns).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
         let mut rtnl = Rtnl::open().unwrap();
         let mut message = LinkMessage::default();
-        message.header.index = ioctl::index(&rtnl, &"net1".parse().unwrap()).unwrap().get();
+        message.header.index = ioctl::index(&rtnl, &name).unwrap().get();
         let xdp = vec![LinkXdp::Fd(program.as_raw_fd()), LinkXdp::Flags(flag)];
         message.attributes.push(LinkAttribute::Xdp(xdp));
         let request = Request {
@@ -94,19 +98,55 @@ fn a_program_of_the_pods_goes_with_the_pod() {
     }
 }
 
+/// As the kernel brings a VF home from a namespace that ends, by the name it had there.
+fn come_home(node: &Node, pod: &Path, name: &str) {
+    let home = format!("link set net1 netns {} name {name}", node.host);
+    let words = ["-n", name_of(pod)].into_iter().chain(home.split(' '));
+    run("ip", &Vec::from_iter(words));
+}
+
+/// A pod that may make namespaces puts its VF into one and ends that: the VF is home, and the pod
+/// lives. Whether by its name at home or another, it was in the pod.
+#[test]
+fn a_program_on_a_vf_that_came_home_from_a_living_pod_goes() {
+    for name in [VF, "net1"] {
+        let mut node = Node::new();
+        let (pod, config) = (node.pod(), node.config(json!({})));
+        node.call("ADD", "c1", &pod, &config).ok();
+        attach(&pod, GENERIC);
+        come_home(&node, &pod, name);
+        if name != VF {
+            node.hide_netdev();
+        }
+        assert!(Node::link(&node.host, name)["xdp"].is_object());
+        node.call("DEL", "c1", &pod, &config).ok();
+        assert_eq!(Node::link(&node.host, VF)["xdp"], Value::Null, "{name}");
+        node.assert_clean();
+    }
+}
+
+/// A VF that never came as far as its pod has what the host gave it.
+#[test]
+fn a_program_of_the_hosts_on_a_vf_that_never_left_stays() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    attach_to(&Path::new("/run/netns").join(&node.host), VF, GENERIC);
+    // The record, the claim, the port twice, and the move once: noted, and not done.
+    let env = [("XPU_TESTBED_KILL_AT", "6")];
+    let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
+    assert!(answer.stderr.contains("killed at move"), "{answer:?}");
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert!(Node::link(&node.host, VF)["xdp"].is_object());
+    node.assert_clean();
+}
+
 #[test]
 fn a_program_of_a_pod_that_is_gone_goes_too() {
     let mut node = Node::new();
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
     attach(&pod, GENERIC);
-    // As the kernel brings it home.
-    let home = format!("link set net1 netns {} name {VF}", node.host);
-    let words: Vec<_> = ["-n", name_of(&pod)]
-        .into_iter()
-        .chain(home.split(' '))
-        .collect();
-    run("ip", &words);
+    come_home(&node, &pod, VF);
     run("ip", &["netns", "del", name_of(&pod)]);
     assert!(Node::link(&node.host, VF)["xdp"].is_object());
     node.call("DEL", "c1", &pod, &config).ok();

@@ -1,11 +1,11 @@
 //! Going home, as pure plans.
 
-use xpu_linux::sync::{
-    RtnlError,
-    link::{SetFlags, XdpModes},
-};
+use xpu_linux::sync::{ioctl, link::SetFlags};
 
-use super::*;
+use super::{
+    names::{FALLBACK, fallback_name},
+    *,
+};
 use crate::device::by_way_of_down;
 
 fn origin(up: bool) -> Netdev {
@@ -22,22 +22,17 @@ fn origin(up: bool) -> Netdev {
     }
 }
 
-fn facts(origin: &Netdev) -> LinkFacts {
-    LinkFacts {
+fn as_it_was(origin: &Netdev) -> Current {
+    Current {
         index: IfIndex::new(7).unwrap(),
         name: origin.name.as_str().to_owned(),
-        alt_names: Vec::new(),
         mac: Some(origin.mac),
         mtu: u32::from(origin.mtu),
         up: origin.up,
         flags: SetFlags::ETHERNET,
-        lower_up: false,
         txqlen: Some(1000),
         group: Some(0),
         alias: None,
-        parent: None,
-        lower: None,
-        xdp: XdpModes::default(),
     }
 }
 
@@ -45,7 +40,13 @@ fn facts(origin: &Netdev) -> LinkFacts {
 fn what_is_as_it_was_needs_nothing() {
     for up in [false, true] {
         let origin = origin(up);
-        let change = plan_home(&facts(&origin), None, &origin, &origin.name, MacBy::Message);
+        let change = plan_home(
+            &as_it_was(&origin),
+            None,
+            &origin,
+            &origin.name,
+            MacBy::Message,
+        );
         assert!(change.is_empty(), "{change:?}");
     }
 }
@@ -54,12 +55,12 @@ fn what_is_as_it_was_needs_nothing() {
 fn everything_a_pod_changed_goes_back_in_one_message() {
     let (origin, ns) = (origin(true), NetNs::current().unwrap());
     let mac = "02:00:00:00:00:66".parse().ok();
-    let pod = LinkFacts {
+    let pod = Current {
         name: "evil".to_owned(),
         mac,
         mtu: 9000,
         up: true,
-        ..facts(&origin)
+        ..as_it_was(&origin)
     };
     let change = plan_home(&pod, Some(&ns), &origin, &origin.name, MacBy::Message);
     assert!(change.netns.is_some());
@@ -93,18 +94,18 @@ fn flags_queue_and_group_are_as_they_were_or_as_an_ethernet_devices_are() {
         (was(None, None, None), SetFlags::ETHERNET.bits(), None, None),
         (was(Some(SPOILT), Some(77), Some(9)), SPOILT, None, None),
     ] {
-        let pod = LinkFacts {
+        let pod = Current {
             flags: SetFlags::among(SPOILT),
             txqlen: Some(77),
             group: Some(9),
-            ..facts(&origin)
+            ..as_it_was(&origin)
         };
         let change = plan_home(&pod, None, &origin, &origin.name, MacBy::Message);
         let wanted = (flags != SPOILT).then_some(SetFlags::among(flags));
         assert_eq!(change.flags, wanted);
         assert_eq!((change.txqlen, change.group), (txqlen, group));
         // Where a look doesn't tell, nothing is known to differ.
-        let unseen = LinkFacts {
+        let unseen = Current {
             txqlen: None,
             group: None,
             ..pod
@@ -128,11 +129,11 @@ fn an_alias_of_the_pods_gives_way_to_what_was() {
         (Some("rack 7"), Some("rack 7"), None),
     ] {
         let origin = named(was);
-        let facts = LinkFacts {
+        let current = Current {
             alias: is.map(str::to_owned),
-            ..facts(&origin)
+            ..as_it_was(&origin)
         };
-        let change = plan_home(&facts, None, &origin, &origin.name, MacBy::Message);
+        let change = plan_home(&current, None, &origin, &origin.name, MacBy::Message);
         assert_eq!(change.alias, sent, "{was:?} {is:?}");
     }
 }
@@ -140,9 +141,9 @@ fn an_alias_of_the_pods_gives_way_to_what_was() {
 #[test]
 fn a_device_that_was_down_is_not_touched_after_the_move() {
     let (origin, ns) = (origin(false), NetNs::current().unwrap());
-    let pod = LinkFacts {
+    let pod = Current {
         up: true,
-        ..facts(&origin)
+        ..as_it_was(&origin)
     };
     assert_eq!(
         plan_home(&pod, Some(&ns), &origin, &origin.name, MacBy::Message).up,
@@ -153,20 +154,20 @@ fn a_device_that_was_down_is_not_touched_after_the_move() {
 #[test]
 fn a_refused_mac_costs_one_reset_and_then_the_admin_state_returns() {
     let origin = origin(false);
-    let wrong = LinkFacts {
+    let wrong = Current {
         mac: "02:00:00:00:00:66".parse().ok(),
-        ..facts(&origin)
+        ..as_it_was(&origin)
     };
     let reset = plan_home(&wrong, None, &origin, &origin.name, MacBy::Reset);
     assert_eq!((reset.mac, reset.up), (None, Some(true)));
-    let taken = LinkFacts {
+    let taken = Current {
         up: true,
-        ..facts(&origin)
+        ..as_it_was(&origin)
     };
     let settled = plan_home(&taken, None, &origin, &origin.name, MacBy::Nobody);
     assert_eq!((settled.mac, settled.up), (None, Some(false)));
     // Also where the driver never took the address: it must not stay up for that.
-    let kept = LinkFacts { up: true, ..wrong };
+    let kept = Current { up: true, ..wrong };
     let settled = plan_home(&kept, None, &origin, &origin.name, MacBy::Nobody);
     assert_eq!((settled.mac, settled.up), (None, Some(false)));
 }
@@ -176,10 +177,10 @@ fn a_refused_mac_costs_one_reset_and_then_the_admin_state_returns() {
 fn a_device_that_may_not_be_renamed_while_it_is_up_goes_down_for_it() {
     for up in [false, true] {
         let origin = origin(up);
-        let home = LinkFacts {
+        let home = Current {
             name: "net1".to_owned(),
             up: true,
-            ..facts(&origin)
+            ..as_it_was(&origin)
         };
         let change = plan_home(&home, None, &origin, &origin.name, MacBy::Message);
         let [down, again] = by_way_of_down(&change);
@@ -223,7 +224,66 @@ fn a_fallback_name_is_a_free_one_and_stays() {
     let first = fallback_name(&home, None).unwrap();
     assert!(first.as_str().starts_with(FALLBACK), "{first}");
     assert!(ioctl::index(&home, &first).is_err());
-    let has = |name: &str| fallback_name(&home, Some(&name.to_owned())).unwrap();
+    let has = |name: &str| fallback_name(&home, Some(name)).unwrap();
     assert_eq!(has("xvf77").as_str(), "xvf77");
     assert_eq!(has("net1"), first);
+}
+
+/// A change of `mac_by` that was sent to a VF at home.
+fn sent(mac_by: MacBy) -> Sent {
+    Sent {
+        in_pod: false,
+        had_mac: false,
+        tells_mac: mac_by == MacBy::Message,
+        mac_by,
+    }
+}
+
+#[test]
+fn what_was_accepted_in_the_pod_is_looked_at_again_at_home() {
+    for mac_by in [MacBy::Message, MacBy::Reset, MacBy::Nobody] {
+        let in_pod = Sent {
+            in_pod: true,
+            ..sent(mac_by)
+        };
+        assert_eq!(next(in_pod, Ok(())), Next::Again(mac_by));
+    }
+    assert_eq!(next(sent(MacBy::Message), Ok(())), Next::Done);
+}
+
+#[test]
+fn a_mac_is_told_then_brought_by_a_reset_then_left() {
+    let no = |errno| Err(Some(errno));
+    for errno in [Errno::EADDRNOTAVAIL, Errno::EPERM, Errno::EBUSY] {
+        let by_reset = match errno {
+            Errno::EADDRNOTAVAIL => Next::Again(MacBy::Reset),
+            _ => Next::LookForMac,
+        };
+        assert_eq!(next(sent(MacBy::Message), no(errno)), by_reset);
+        let by_nobody = Next::Again(MacBy::Nobody);
+        assert_eq!(next(sent(MacBy::Reset), no(errno)), by_nobody);
+        assert_eq!(next(sent(MacBy::Nobody), no(errno)), Next::Fail);
+    }
+    assert_eq!(next(sent(MacBy::Reset), Ok(())), Next::Again(MacBy::Nobody));
+    assert_eq!(next(sent(MacBy::Nobody), Ok(())), Next::KeepsMac);
+    let had_mac = Sent {
+        had_mac: true,
+        ..sent(MacBy::Nobody)
+    };
+    assert_eq!(next(had_mac, Ok(())), Next::Done);
+    let untold = Sent {
+        tells_mac: false,
+        ..sent(MacBy::Message)
+    };
+    assert_eq!(next(untold, no(Errno::EPERM)), Next::Fail);
+    // The socket failed: no errno.
+    assert_eq!(next(untold, Err(None)), Next::Fail);
+}
+
+#[test]
+fn a_name_that_is_taken_is_given_up_whatever_else_is_tried() {
+    for mac_by in [MacBy::Message, MacBy::Reset, MacBy::Nobody] {
+        let taken = Err(Some(Errno::EEXIST));
+        assert_eq!(next(sent(mac_by), taken), Next::Rename);
+    }
 }

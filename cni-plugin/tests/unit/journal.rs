@@ -87,6 +87,22 @@ fn a_record_reads_back_with_the_steps_that_began() {
     assert!(!read.has_begun(Step::Ipam));
 }
 
+/// That a step was noted says that it may have happened; that another one was, that it has.
+#[test]
+fn a_step_has_ended_when_another_one_began() {
+    let (_dir, journal) = journal();
+    let mut entry = journal.create(record("a")).unwrap();
+    assert!(!entry.has_ended(Step::Move));
+    entry.begin(Step::Port).unwrap();
+    entry.begin(Step::Move).unwrap();
+    // Once more, with what became known before it could be done.
+    entry.begin_with(Step::Move, Vec::new()).unwrap();
+    assert!(entry.has_ended(Step::Port) && !entry.has_ended(Step::Move));
+    entry.begin(Step::Attached).unwrap();
+    let read = journal.load(&entry.record.key()).unwrap().unwrap();
+    assert!(read.has_ended(Step::Move) && !read.has_ended(Step::Attached));
+}
+
 #[test]
 fn forgetting_takes_the_claim_along_but_no_one_elses() {
     let (_dir, journal) = journal();
