@@ -40,8 +40,18 @@ impl Raw {
         if let Some(named) = text(&read.map, "", "configuration_path")? {
             read.add_named(&named, host_files)?;
         }
-        read.remarks.extend(read.unused_log_file());
+        let unused = [read.unused_log_file(), read.unused_trunk()];
+        read.remarks.extend(unused.into_iter().flatten());
         Ok(read)
+    }
+
+    /// A host-wide `trunk` is ignored; this remark tells the host's owner.
+    fn unused_trunk(&self) -> Option<String> {
+        let trunk = self.host.get("trunk").filter(|trunk| !trunk.is_null())?;
+        Some(format!(
+            "`trunk`: {trunk} of the host-wide file is not used: a network that is for every bridge \
+             says so itself"
+        ))
     }
 
     /// A network's `logFile` is ignored; this remark tells its author where the log goes.

@@ -352,6 +352,25 @@ fn the_public_plugins_host_file_pins_the_agent() {
     }
 }
 
+/// Every bridge is opened by the network that wants them, and by no file that others forgot.
+#[test]
+fn a_trunk_of_the_host_wide_file_is_not_used_and_that_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("host.conf");
+    let read = |host: Value| {
+        fs::write(&file, host.to_string()).unwrap();
+        Raw::read(br#"{"name": "red"}"#, std::slice::from_ref(&file)).unwrap()
+    };
+    let raw = read(json!({"trunk": "all"}));
+    assert!(raw.attach().is_err());
+    let told = raw.remarks().join(" ");
+    assert!(
+        told.starts_with("`trunk`: \"all\" of the host-wide"),
+        "{told}"
+    );
+    assert_eq!(read(json!({"trunk": null})).remarks().len(), 0);
+}
+
 #[test]
 fn a_log_file_that_a_network_names_is_not_written_and_that_is_told() {
     let dir = tempfile::tempdir().unwrap();
