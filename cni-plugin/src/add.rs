@@ -64,11 +64,15 @@ pub fn run(
     let key = Key::of(attachment);
 
     // In this order everywhere: the attachment, then the VF.
-    let _attachment = lock(&journal.attachment_lock(&key), call.deadline)?;
+    let held = lock(&journal.attachment_lock(&key), call.deadline)?;
     let done = attach(call, attachment, &config, device_info, &journal, &mut pod);
     if done.is_ok() {
-        // The process ends soon, and the kernel hangs up for less than an orderly end costs.
+        // Leaked on purpose: the process exits now, and letting the kernel close the sockets is
+        // cheaper than dropping them.
         std::mem::forget(pod);
+    } else {
+        drop(held);
+        drain::in_passing(call, &journal);
     }
     done
 }
@@ -106,8 +110,7 @@ fn attach(
     })?
     .others;
     // Before the first side effect: without an agent there is nothing to begin.
-    let trace = call.vars.traceparent.as_deref();
-    let agent = Agent::connect(peer, trace, call.agent_deadline())?;
+    let agent = call.connect_to(peer, call.agent_deadline())?;
 
     is_still_there(call, pod)?;
     let record = record(call, attachment, config, &found, pod, device_info)?;
@@ -203,7 +206,7 @@ fn clear_the_way(
         // All of it: its record is about to be written over.
         finish(call, journal, entry, Extent::Whole, Undone::is_clean)?;
         // The VF may just have been in this very pod.
-        pod.hear_anew()?;
+        pod.resubscribe()?;
     }
     let Some(owner) = journal.owner(&config.device) else {
         return Ok(());

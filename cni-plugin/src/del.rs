@@ -9,7 +9,7 @@ use crate::{
     drain,
     env::Attachment,
     error::{Error, chain},
-    journal::{Entry, Journal},
+    journal::{Entry, Journal, Tombstone},
     lock::lock,
     port::Key,
     sandbox::{Sandbox, is_gone},
@@ -56,7 +56,7 @@ fn detach(
         // has made nothing.
         return match raw.common(version) {
             Ok(common) => {
-                let undone = without_journal(call, attachment, &common, &key);
+                let undone = without_record(call, attachment, &common, &key, journal);
                 Failure::first_of(undone.failures)
             }
             Err(error) => {
@@ -91,9 +91,15 @@ fn open_pod(attachment: &Attachment, entry: &Entry) -> Result<Option<Sandbox>, E
     }
 }
 
-/// An attachment that the journal doesn't know: undone already, never made, or the
+/// An attachment whose record isn't there or can't be read: undone already, never made, or the
 /// journal was lost. IPAM and port go by their names; no VF is touched.
-fn without_journal(call: &Call<'_>, attachment: &Attachment, common: &Common, key: &Key) -> Undone {
+fn without_record(
+    call: &Call<'_>,
+    attachment: &Attachment,
+    common: &Common,
+    key: &Key,
+    journal: &Journal,
+) -> Undone {
     let mut undone = Undone::default();
     let deadline = call.deadline.min(Instant::now() + UNRECORDED_LIMIT);
     if let Some(name) = &common.ipam {
@@ -107,6 +113,13 @@ fn without_journal(call: &Call<'_>, attachment: &Attachment, common: &Common, ke
             "no record, and the port can't be asked for: {}",
             chain(&error)
         ));
+        // What was never attached has no port. While an agent is away, pods are tried again and
+        // again, each time as another container: a tombstone for each would be no end of them.
+        let was_attached = journal.unreadable(key).is_some();
+        let tombstone = Tombstone::without_record(key.clone(), &common.agent);
+        if was_attached && let Err(error) = journal.add_tombstone(&tombstone) {
+            undone.fail("port", error);
+        }
     }
     undone
 }

@@ -2,9 +2,8 @@
 //! agent.
 //!
 //! A tombstone's port has the id that its attachment would have again, so deleting
-//! late must never meet creating anew: both sides hold the drain lock, a tombstone is
-//! looked at again under it, and what is deleted in passing is held by its attachment's
-//! lock.
+//! late must never meet creating anew: whoever deletes holds the drain lock, reads the
+//! tombstones again under it, and holds the attachment's lock while no such one lives.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,12 @@ pub const DELETE_PORTS_LIMIT: Duration = Duration::from_secs(3);
 /// The time that other attachments' ports may cost a call.
 const COURTESY: Duration = Duration::from_millis(500);
 
-/// From when on a failure has cost a call something.
+/// How long a lock on somebody else's attachment is waited for by a call that has its VF's lock: the
+/// order is the other way round, so whoever has that one may be waiting for this call. Long enough
+/// for a DEL that has just let go of the VF.
+const OUT_OF_ORDER: Duration = Duration::from_millis(100);
+
+/// A failure slower than this counts as a hang.
 const SLOW: Duration = Duration::from_millis(250);
 
 /// What [`clear`] has found.
@@ -51,22 +55,29 @@ pub fn clear(
     own: &Key,
     way: impl Fn(&Tombstone) -> bool,
 ) -> Result<Cleared, Error> {
-    let buried = journal.tombstones()?;
-    if !buried.iter().any(&way) {
+    let tombstones = journal.tombstones()?;
+    if !tombstones.iter().any(&way) {
         return Ok(Cleared {
             any: false,
-            others: !buried.is_empty(),
+            others: !tombstones.is_empty(),
         });
     }
     let _alone = lock(&journal.drain_lock(), call.deadline)?;
     let (in_way, mut others): (Vec<_>, Vec<_>) = journal.tombstones()?.into_iter().partition(way);
     let addr = agent.addr().to_string();
-    let (here, elsewhere) = in_way.into_iter().partition(|it| it.agent == addr);
-    let here: Vec<_> = here;
+    let (here, elsewhere): (Vec<_>, Vec<_>) = in_way.into_iter().partition(|it| it.agent == addr);
     // Others wait for the lock meanwhile.
     let deadline = call.deadline.min(Instant::now() + DELETE_PORTS_LIMIT);
-    delete(call, journal, &here, deadline, &mut 0, |_| Ok(Some(())))?;
-    delete_here(call, journal, agent, own, &elsewhere, deadline)?;
+    let hold = |tombstone: &Tombstone| -> Result<_, Error> {
+        // This call has its own attachment's lock, and nothing of it lives yet.
+        if tombstone.key() == own {
+            return Ok(Some(None));
+        }
+        let patience = deadline.min(Instant::now() + OUT_OF_ORDER);
+        Ok(lock_if_ended(call, journal, tombstone, patience)?.map(Some))
+    };
+    delete(call, journal, &here, deadline, &mut 0, hold)?;
+    delete_here(call, agent, &elsewhere, deadline, hold)?;
     others.extend(elsewhere);
     Ok(Cleared {
         any: true,
@@ -74,30 +85,22 @@ pub fn clear(
     })
 }
 
-/// Deletes at this agent what the tombstones of others tell of.
-fn delete_here(
+/// Deletes at this agent what the tombstones of others tell of, each while `hold` holds it.
+fn delete_here<H>(
     call: &Call<'_>,
-    journal: &Journal,
     agent: &Peer,
-    own: &Key,
     elsewhere: &[Tombstone],
     deadline: Instant,
+    hold: impl Fn(&Tombstone) -> Result<Option<H>, Error>,
 ) -> Result<(), Error> {
     if elsewhere.is_empty() {
         return Ok(());
     }
-    let mut agent = Agent::connect(agent, call.vars.traceparent.as_deref(), deadline)?;
+    let mut agent = call.connect_to(agent, deadline)?;
     for tombstone in elsewhere {
-        // This call has its own attachment's lock, and nothing of it lives yet.
-        let is_own = tombstone.key() == own;
-        let held = if is_own {
-            None
-        } else {
-            hold_ended(call, journal, tombstone)?
-        };
-        if !is_own && held.is_none() {
+        let Some(_held) = hold(tombstone)? else {
             continue;
-        }
+        };
         match agent.delete(&tombstone.port_id(), deadline) {
             Ok(()) => {}
             Err(error @ AgentError::Refused { .. }) => call.log.warn(chain(&error)),
@@ -107,15 +110,16 @@ fn delete_here(
     Ok(())
 }
 
-/// The lock of a tombstone's attachment; `None` where that lives again or somebody is at it, so that
-/// a port by its id may be a living one.
-fn hold_ended(
+/// Locks a tombstone's attachment; `None` where that lives again or somebody is at it until `patience`
+/// ends, so that a port by its id may be a living one.
+fn lock_if_ended(
     call: &Call<'_>,
     journal: &Journal,
     tombstone: &Tombstone,
+    patience: Instant,
 ) -> Result<Option<Lock>, Error> {
     let key = tombstone.key();
-    let held = match lock(&journal.attachment_lock(key), Instant::now()) {
+    let held = match lock(&journal.attachment_lock(key), patience) {
         Err(LockError::Held { .. }) => return Ok(None),
         held => held?,
     };
@@ -147,32 +151,32 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
         Err(LockError::Held { .. }) => return Ok(()),
         held => held?,
     };
-    let mut buried = journal.tombstones()?;
-    buried.sort_by(|a, b| a.agent.cmp(&b.agent));
+    let mut tombstones = journal.tombstones()?;
+    tombstones.sort_by(|a, b| a.agent.cmp(&b.agent));
     let deadline = call.deadline.min(Instant::now() + COURTESY);
-    for of_one in buried.chunk_by(|a, b| a.agent == b.agent) {
+    for of_one in tombstones.chunk_by(|a, b| a.agent == b.agent) {
         let addr = &of_one[0].agent;
         let agent = Subject::Agent(addr);
         if Instant::now() >= deadline {
             break;
         }
-        if journal.failures(agent).is_none() {
+        if journal.is_left_alone(agent) {
             continue;
         }
         let start = Instant::now();
         let mut deleted = 0;
-        let hold = |tombstone: &_| hold_ended(call, journal, tombstone);
+        let hold = |tombstone: &_| lock_if_ended(call, journal, tombstone, Instant::now());
         let done = delete(call, journal, of_one, deadline, &mut deleted, hold);
         // Time may be up before the ports are: the agent works all the same.
         if deleted > 0 {
-            journal.succeeded(agent)?;
+            journal.clear_failures(agent)?;
         }
         match done {
             Ok(()) => {}
             Err(Error::Agent(error)) => {
                 call.log.warn(format_args!("tombstones: {}", chain(&error)));
                 if deleted == 0 && hung(&error, start) {
-                    note(call, journal, addr);
+                    note_hung_agent(call, journal, addr);
                 }
             }
             Err(error) => return Err(error),
@@ -192,8 +196,8 @@ pub fn hung(error: &AgentError, start: Instant) -> bool {
 }
 
 /// Notes of an agent that it [hung](hung). A note that can't be written costs one try more.
-pub fn note(call: &Call<'_>, journal: &Journal, agent: &str) {
-    if let Err(error) = journal.failed(Subject::Agent(agent)) {
+pub fn note_hung_agent(call: &Call<'_>, journal: &Journal, agent: &str) {
+    if let Err(error) = journal.note_failure(Subject::Agent(agent)) {
         call.log.warn(chain(&error));
     }
 }
@@ -221,7 +225,7 @@ fn delete<H>(
             Ok(()) => {
                 call.log
                     .info(format_args!("drained the tombstone of port {id}"));
-                journal.exhume(tombstone)?;
+                journal.remove_tombstone(tombstone)?;
                 *deleted += 1;
             }
             Err(error @ AgentError::Refused { .. }) => refused = Err(error),

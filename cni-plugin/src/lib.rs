@@ -107,6 +107,11 @@ impl Call<'_> {
         Sandbox::open_as(path, self.vars.netns_override, false)
     }
 
+    /// Connects to an agent, with this call's trace.
+    fn connect_to(&self, peer: &Peer, deadline: Instant) -> Result<Agent, AgentError> {
+        Agent::connect(peer, self.vars.traceparent.as_deref(), deadline)
+    }
+
     /// Connects to an agent that the journal knows, as it `kept` it; to this call's own agent first
     /// by what this call has: files move, and what is kept may be of long ago.
     fn connect(
@@ -115,16 +120,15 @@ impl Call<'_> {
         kept: Result<Peer, AgentError>,
         deadline: Instant,
     ) -> Result<Agent, AgentError> {
-        let trace = self.vars.traceparent.as_deref();
         let own = self.peer.as_ref();
         let own = own.filter(|own| own.addr().to_string() == addr);
         let Some(own) = own else {
-            return Agent::connect(&kept?, trace, deadline);
+            return self.connect_to(&kept?, deadline);
         };
-        match (Agent::connect(own, trace, deadline), kept) {
+        match (self.connect_to(own, deadline), kept) {
             (Err(error @ AgentError::Unusable { .. }), Ok(kept)) if kept != *own => {
                 // Of two that can't be used the configuration's is the one to mend.
-                Agent::connect(&kept, trace, deadline).map_err(|_| error)
+                self.connect_to(&kept, deadline).map_err(|_| error)
             }
             (connected, _) => connected,
         }

@@ -89,7 +89,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn hear_anew(&mut self) -> Result<(), Error> {
+    pub fn resubscribe(&mut self) -> Result<(), Error> {
         if self.events.is_some() {
             self.events = Some(self.ns.run(LinkEvents::subscribe)??);
         }

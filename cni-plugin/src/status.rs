@@ -1,5 +1,5 @@
 //! STATUS: whether an ADD could be served now, and whether pods that are attached have
-//! their network.
+//! their network. Changes nothing but what is to be deleted anyway: ports of tombstones.
 
 use std::time::Instant;
 
@@ -7,6 +7,7 @@ use crate::{
     Call, Failure,
     agent::{Agent, Seen},
     config::{Common, Raw},
+    drain,
     error::{Error, chain},
     ipam,
     journal::{Entry, Journal, JournalError, Step},
@@ -37,6 +38,10 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
         .iter()
         .map(|error| Error::NotReady(chain(error)))
         .collect::<Vec<_>>();
+    // Runtimes ask often, also on nodes where no pod comes or goes any more.
+    if let Ok(journal) = Journal::open(&call.host.state) {
+        drain::in_passing(call, &journal);
+    }
     // 51 says all that 50 does, and more.
     Failure::first_of(suffering.into_iter().chain(broken))
 }
@@ -44,11 +49,7 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
 /// What is wrong with the ports that this node's pods have at the network's agent.
 fn ports(call: &Call<'_>, common: &Common) -> Result<Vec<String>, Error> {
     let journal = Journal::open(&call.host.state)?;
-    let mut agent = Agent::connect(
-        &common.agent,
-        call.vars.traceparent.as_deref(),
-        call.deadline,
-    )?;
+    let mut agent = call.connect_to(&common.agent, call.deadline)?;
     let seen = agent.list(call.deadline)?;
     let addr = common.agent.addr().to_string();
     let mut told = Vec::new();

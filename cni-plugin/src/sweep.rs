@@ -18,7 +18,7 @@ use crate::{
     env::{Attachment, Vars},
     error::{Error, chain},
     host::Host,
-    journal::{Entry, Journal, Listing, NetNsRef, Record, Step, Subject},
+    journal::{Backoff, Entry, Journal, Listing, NetNsRef, Record, Step, Subject},
     lock::{LockError, lock},
     port::Key,
     undo::{Extent, is_this_boot, undo},
@@ -111,16 +111,19 @@ fn finish_if_left(
         return Ok(());
     }
     let subject = Subject::Attachment(key);
-    let Some(failures) = journal.failures(subject) else {
+    let Backoff::Due { failures } = journal.backoff(subject) else {
         return Ok(());
     };
     let ipam = entry.record.ipam.as_ref();
-    let hung = ipam.map_or(Some(0), |ipam| journal.failures(Subject::Ipam(&ipam.name)));
-    if hung.is_none() && !journal.owns(&entry) {
+    let ipam_backoff = ipam.map_or(Backoff::Due { failures: 0 }, |ipam| {
+        journal.backoff(Subject::Ipam(&ipam.name))
+    });
+    let failures = match ipam_backoff {
         // Only its addresses are left, and their IPAM is left alone.
-        return Ok(());
-    }
-    let failures = failures.max(hung.unwrap_or_default());
+        Backoff::LeaveAlone if !journal.owns(&entry) => return Ok(()),
+        Backoff::LeaveAlone => failures,
+        Backoff::Due { failures: ipams } => failures.max(ipams),
+    };
     let grace = GRACE.saturating_mul(1 << failures.min(8)).min(MAX_GRACE);
     call.grace = grace.min(until.saturating_duration_since(Instant::now()));
     // Before the work, so that a record at which calls are killed keeps none waiting.
@@ -148,10 +151,10 @@ fn finish_if_left(
         call.log.warn(format_args!("sweep: {}", chain(failure)));
     }
     // That an IPAM was left alone is no failure of this attachment's.
-    if undone.failures.is_empty() || (undone.frees_vf && hung.is_none()) {
+    if undone.failures.is_empty() || (undone.frees_vf && ipam_backoff == Backoff::LeaveAlone) {
         Ok(())
     } else {
-        Ok(journal.failed(subject)?)
+        Ok(journal.note_failure(subject)?)
     }
 }
 

@@ -11,7 +11,7 @@ use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError};
 
 use crate::{
     Call,
-    agent::{Agent, AgentError, Peer},
+    agent::{AgentError, Peer},
     device::{self, WasInPod},
     deviceinfo,
     drain::{self, DELETE_PORTS_LIMIT},
@@ -224,8 +224,8 @@ impl<'a> Undoing<'a> {
         (self.call.host.checkpoint)("undo: port");
         let Self { call, journal, .. } = self;
         let left = if self.extent == Extent::WithoutAgent {
-            drain::note(call, journal, &self.entry.record.agent);
-            journal.bury(&Tombstone::of(&self.entry.record))
+            drain::note_hung_agent(call, journal, &self.entry.record.agent);
+            journal.add_tombstone(&Tombstone::of(&self.entry.record))
         } else {
             undo_port(call, journal, &self.entry, self.deadline)
         };
@@ -369,7 +369,7 @@ fn undo_ipam(
 ) -> Result<(), Error> {
     (call.host.checkpoint)("undo: ipam");
     let subject = Subject::Ipam(&ipam.name);
-    if heeds_backoff && journal.failures(subject).is_none() {
+    if heeds_backoff && journal.is_left_alone(subject) {
         let told = format!(
             "{} hung not long ago and is left alone for a while",
             ipam.name
@@ -394,8 +394,8 @@ fn undo_ipam(
     let released = release_or_forget(call, &release);
     let noted = match &released {
         // What works for a pod that is there may hang for one that is gone.
-        Ok(()) if call.in_passing => journal.succeeded(subject),
-        Err(Error::Ipam(IpamError::Deadline { .. })) => journal.failed(subject),
+        Ok(()) if call.in_passing => journal.clear_failures(subject),
+        Err(Error::Ipam(IpamError::Deadline { .. })) => journal.note_failure(subject),
         _ => Ok(()),
     };
     if let Err(error) = noted {
@@ -426,8 +426,8 @@ fn undo_port(
     deadline: Instant,
 ) -> Result<(), JournalError> {
     let record = &entry.record;
-    if call.in_passing && journal.failures(Subject::Agent(&record.agent)).is_none() {
-        return journal.bury(&Tombstone::of(record));
+    if call.in_passing && journal.is_left_alone(Subject::Agent(&record.agent)) {
+        return journal.add_tombstone(&Tombstone::of(record));
     }
     let start = Instant::now();
     let deadline = deadline.min(start + DELETE_PORTS_LIMIT);
@@ -442,9 +442,9 @@ fn undo_port(
             record.port.id,
             chain(&error)
         ));
-        journal.bury(&Tombstone::of(record))?;
+        journal.add_tombstone(&Tombstone::of(record))?;
         if drain::hung(&error, start) {
-            drain::note(call, journal, &record.agent);
+            drain::note_hung_agent(call, journal, &record.agent);
         }
         undo_port_elsewhere(call, record);
     }
@@ -475,5 +475,5 @@ pub fn delete_port(
     id: &str,
     deadline: Instant,
 ) -> Result<(), AgentError> {
-    Agent::connect(agent, call.vars.traceparent.as_deref(), deadline)?.delete(id, deadline)
+    call.connect_to(agent, deadline)?.delete(id, deadline)
 }

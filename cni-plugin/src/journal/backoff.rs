@@ -56,6 +56,18 @@ impl Subject<'_> {
     }
 }
 
+/// Whether something that failed may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backoff {
+    /// It may.
+    Due {
+        /// How often it has failed in a row.
+        failures: u32,
+    },
+    /// It failed not long ago, and is left alone for a while.
+    LeaveAlone,
+}
+
 /// A name that is good for a file's.
 pub(super) fn digest(name: &str) -> String {
     let hash = Sha256::digest(name);
@@ -70,30 +82,38 @@ impl Journal {
         self.root.join("backoff").join(subject.file())
     }
 
-    /// How often something has failed in a row; `None`: it is to be left alone still. What can't
-    /// be told counts as never.
+    /// Whether something that failed may be tried again. What can't be told counts as never failed.
     #[must_use]
-    pub fn failures(&self, subject: Subject<'_>) -> Option<u32> {
+    pub fn backoff(&self, subject: Subject<'_>) -> Backoff {
         let path = self.backoff_path(subject);
         let Some(failures) = read_small(&path).ok().and_then(|text| text.parse().ok()) else {
-            return Some(0);
+            return Backoff::Due { failures: 0 };
         };
         let last = fs::metadata(&path).and_then(|meta| meta.modified());
         let since = last
             .ok()
             .and_then(|last| SystemTime::now().duration_since(last).ok());
         // A clock that went back keeps nothing waiting.
-        let is_due = since.is_none_or(|since| since >= subject.wait(failures));
-        is_due.then_some(failures)
+        if since.is_none_or(|since| since >= subject.wait(failures)) {
+            Backoff::Due { failures }
+        } else {
+            Backoff::LeaveAlone
+        }
+    }
+
+    /// Whether something has failed not long ago.
+    #[must_use]
+    pub fn is_left_alone(&self, subject: Subject<'_>) -> bool {
+        self.backoff(subject) == Backoff::LeaveAlone
     }
 
     /// Notes a failure. One while it is to be left alone doesn't count: calls that run at the same
     /// time tell of one fault.
     ///
     /// # Errors
-    /// [`JournalError::File`].
-    pub fn failed(&self, subject: Subject<'_>) -> Result<(), JournalError> {
-        let Some(known) = self.failures(subject) else {
+    /// [`JournalError::File`] when the note can't be written; the subject is tried again at once then.
+    pub fn note_failure(&self, subject: Subject<'_>) -> Result<(), JournalError> {
+        let Backoff::Due { failures: known } = self.backoff(subject) else {
             return Ok(());
         };
         let path = self.backoff_path(subject);
@@ -112,8 +132,8 @@ impl Journal {
     /// Forgets the failures.
     ///
     /// # Errors
-    /// [`JournalError::File`].
-    pub fn succeeded(&self, subject: Subject<'_>) -> Result<(), JournalError> {
+    /// [`JournalError::File`] when the note can't be removed; it counts until it is.
+    pub fn clear_failures(&self, subject: Subject<'_>) -> Result<(), JournalError> {
         remove(&self.backoff_path(subject))
     }
 }
@@ -130,9 +150,10 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(dir.path()).unwrap();
-        assert_eq!(journal.failures(agent), Some(0));
-        journal.failed(agent).unwrap();
-        assert_eq!(journal.failures(agent), None);
+        let due = |failures| Backoff::Due { failures };
+        assert_eq!(journal.backoff(agent), due(0));
+        journal.note_failure(agent).unwrap();
+        assert!(journal.is_left_alone(agent));
         let path = journal.backoff_path(agent);
         let touch = |ago: u64, ahead: u64| {
             let now = SystemTime::now() + Duration::from_secs(ahead);
@@ -140,15 +161,15 @@ mod tests {
             file.set_modified(now - Duration::from_secs(ago)).unwrap();
         };
         // Told of twice, it is one fault, unless it was tried anew.
-        journal.failed(agent).unwrap();
+        journal.note_failure(agent).unwrap();
         touch(3, 0);
-        assert_eq!(journal.failures(agent), Some(1));
-        journal.failed(agent).unwrap();
+        assert_eq!(journal.backoff(agent), due(1));
+        journal.note_failure(agent).unwrap();
         touch(5, 0);
-        assert_eq!(journal.failures(agent), Some(2));
+        assert_eq!(journal.backoff(agent), due(2));
         touch(0, 3600);
-        assert_eq!(journal.failures(agent), Some(2), "the clock went back");
-        journal.succeeded(agent).unwrap();
-        assert_eq!(journal.failures(agent), Some(0));
+        assert_eq!(journal.backoff(agent), due(2), "the clock went back");
+        journal.clear_failures(agent).unwrap();
+        assert_eq!(journal.backoff(agent), due(0));
     }
 }

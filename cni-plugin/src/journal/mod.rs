@@ -33,7 +33,7 @@ use std::{
 use serde::Deserialize;
 use xpu_linux::sysfs::PciAddr;
 
-pub use backoff::Subject;
+pub use backoff::{Backoff, Subject};
 pub use listing::Listing;
 pub use record::{Ipam, NetNsRef, Netdev, Record, Step, Vf};
 pub use tombstone::Tombstone;
@@ -309,7 +309,7 @@ impl Journal {
         }
         let tombstone = tombstone::file(&key, &entry.record.agent);
         remove(&temporary(&self.tombstone_path(&tombstone)))?;
-        self.succeeded(Subject::Attachment(&key))?;
+        self.clear_failures(Subject::Attachment(&key))?;
         remove(&entry.path)
     }
 
@@ -351,7 +351,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::File`].
-    pub fn bury(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
+    pub fn add_tombstone(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
         write_durably(&self.tombstone_path(&tombstone.file()), &tombstone.line()).map(drop)
     }
 
@@ -395,7 +395,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::File`].
-    pub fn exhume(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
+    pub fn remove_tombstone(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
         remove(&self.tombstone_path(&tombstone.file()))?;
         // Earlier versions had one name for the ports of all agents.
         let earlier = self.tombstone_path(tombstone.key().as_str());

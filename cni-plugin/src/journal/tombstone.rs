@@ -14,9 +14,9 @@ use crate::{
 pub struct Tombstone {
     format: u32,
     key: Key,
-    /// The VF that the port was for.
+    /// The VF that the port was for; empty: not known.
     pub pci: String,
-    /// The MAC that the port holds; `None`, as earlier versions write it: not known.
+    /// The MAC that the port holds; `None`, also of earlier versions: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
     /// The agent that has the port.
@@ -41,6 +41,19 @@ impl Tombstone {
             mac: Some(record.port.mac),
             agent,
             tls: record.tls.clone(),
+        }
+    }
+
+    /// The tombstone of a port at `agent` whose attachment's record can't be read.
+    #[must_use]
+    pub fn without_record(key: Key, agent: &Peer) -> Self {
+        Self {
+            format: Self::FORMAT,
+            key,
+            pci: String::new(),
+            mac: None,
+            agent: agent.addr().to_string(),
+            tls: agent.tls().cloned(),
         }
     }
 

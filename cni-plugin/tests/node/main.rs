@@ -20,5 +20,6 @@ mod recovery;
 mod steps;
 mod sweep;
 mod tls;
+mod tombstones;
 mod verbs;
 mod xdp;

@@ -169,11 +169,11 @@ fn what_a_newer_plugin_wrote_is_left_to_it() {
 }
 
 #[test]
-fn tombstones_are_kept_until_exhumed() {
+fn tombstones_are_kept_until_they_are_removed() {
     let (dir, journal) = journal();
     let tombstone = Tombstone::of(&record("a"));
-    journal.bury(&tombstone).unwrap();
-    journal.bury(&tombstone).unwrap();
+    journal.add_tombstone(&tombstone).unwrap();
+    journal.add_tombstone(&tombstone).unwrap();
     fs::write(dir.path().join("state/tombstones/stray.tmp"), "{").unwrap();
     let broken = Key::of(&record("b").attachment());
     fs::write(
@@ -191,8 +191,8 @@ fn tombstones_are_kept_until_exhumed() {
             .join(broken.as_str())
             .exists()
     );
-    journal.exhume(&tombstone).unwrap();
-    journal.exhume(&tombstone).unwrap();
+    journal.remove_tombstone(&tombstone).unwrap();
+    journal.remove_tombstone(&tombstone).unwrap();
     assert!(journal.tombstones().unwrap().is_empty());
 }
 
@@ -203,10 +203,10 @@ fn two_agents_tombstones_of_one_attachment_are_two() {
     let mut other = record("a");
     other.agent = "unix:///run/b.sock".to_owned();
     let (one, two) = (Tombstone::of(&record("a")), Tombstone::of(&other));
-    journal.bury(&one).unwrap();
-    journal.bury(&two).unwrap();
+    journal.add_tombstone(&one).unwrap();
+    journal.add_tombstone(&two).unwrap();
     assert_eq!(journal.tombstones().unwrap().len(), 2);
-    journal.exhume(&one).unwrap();
+    journal.remove_tombstone(&one).unwrap();
     assert_eq!(journal.tombstones().unwrap(), [two]);
 }
 
@@ -228,9 +228,9 @@ fn an_earlier_versions_tombstone_is_read_and_goes() {
     // Another agent's leaves it alone.
     let mut other = record("a");
     other.agent = "unix:///run/b.sock".to_owned();
-    journal.exhume(&Tombstone::of(&other)).unwrap();
+    journal.remove_tombstone(&Tombstone::of(&other)).unwrap();
     assert!(path.exists());
-    journal.exhume(&read[0]).unwrap();
+    journal.remove_tombstone(&read[0]).unwrap();
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 }
 
@@ -239,8 +239,8 @@ fn an_earlier_versions_tombstone_is_read_and_goes() {
 fn a_tombstone_that_cannot_be_read_now_is_not_set_aside() {
     let (dir, journal) = journal();
     let (kept, other) = (Tombstone::of(&record("a")), Tombstone::of(&record("b")));
-    journal.bury(&kept).unwrap();
-    journal.bury(&other).unwrap();
+    journal.add_tombstone(&kept).unwrap();
+    journal.add_tombstone(&other).unwrap();
     let tombstones = dir.path().join("state/tombstones");
     let path = tombstones.join(kept.file());
     let away = dir.path().join("away");
