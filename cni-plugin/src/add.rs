@@ -23,16 +23,20 @@ use crate::{
     env::{Attachment, EnvError},
     error::{Error, chain},
     ipam::{self, Lease},
-    journal::{Entry, Ipam, Journal, JournalError, NetNsRef, Netdev, Record, Step},
+    journal::{Entry, Ipam, Journal, JournalError, NetNsRef, Record, Step},
     lock::{Lock, LockError, lock},
-    pf,
+    pf::{self, MacSetBy},
     port::{Key, Port},
     result::{self, Interface},
-    sandbox::Sandbox,
-    sweep::{finish_dead, pod_lives},
-    undo::{Extent, Undone, is_this_boot, undo},
+    sandbox::{Open, Sandbox},
+    sweep::finish_dead,
+    undo::{Extent, undo},
     version::Version,
 };
+
+mod obstacles;
+
+use obstacles::{clear_the_way, delete_leftover_ports};
 
 /// Does ADD and gives the result document.
 ///
@@ -59,7 +63,13 @@ pub fn run(
         (None, Some(ips)) => return Err(no_ipam("CNI_ARGS IP", ips).into()),
         (None, None) => {}
     }
-    let mut pod = Sandbox::open_as(netns, call.vars.netns_override, true)?;
+    let mut pod = Sandbox::open_as(
+        netns,
+        Open {
+            may_be_own: call.vars.netns_override,
+            hears_arrivals: true,
+        },
+    )?;
     let journal = Journal::open(&call.host.state)?;
     let key = Key::of(attachment);
 
@@ -91,30 +101,22 @@ fn attach(
     let _vf = lock(&journal.vf_lock(device), call.deadline)?;
     clear_the_way(call, journal, &key, config, pod)?;
     if pod.index_of(&attachment.ifname).is_some() {
-        let told = format!("the pod has an interface {} already", attachment.ifname);
-        return Err(Error::Device(told).into());
+        let message = format!("the pod has an interface {} already", attachment.ifname);
+        return Err(Error::Device(message).into());
     }
     let mut home = Rtnl::open()?;
     let found = device::inspect(call.host, &mut home, device, &config.asked, &config.macs)?;
     if found.index.is_none() {
-        needs_no_netdev(config)?;
+        check_userspace_vf(config)?;
     }
-    // The port of the VF's last owner holds its MAC, another pod's may hold the one that is asked
-    // for, and our own port's id must be free. What was cleared out of the way just now may have left
-    // such ports.
     let peer = &config.common.agent;
-    let others = drain::clear(call, journal, peer, &key, |tombstone| {
-        tombstone.pci == device.as_str()
-            || *tombstone.key() == key
-            || tombstone.mac == Some(found.mac)
-    })?
-    .others;
+    let cleared = delete_leftover_ports(call, journal, &key, peer, &found)?;
     // Before the first side effect: without an agent there is nothing to begin.
     let agent = call.connect_to(peer, call.agent_deadline())?;
 
-    is_still_there(call, pod)?;
+    check_pod_unchanged(call, pod)?;
     let record = record(call, attachment, config, &found, pod, device_info)?;
-    (call.host.checkpoint)("record");
+    call.host.checkpoint("record");
     let entry = journal.create(record)?;
     let mut attach = Attach {
         call,
@@ -129,9 +131,9 @@ fn attach(
     };
     match attach.steps(pod) {
         Ok(answer) => {
-            // The process ends now, and the kernel hangs up for less than an orderly end costs.
+            // Leaked on purpose, as the pod's sockets are.
             std::mem::forget((attach.agent, attach.home));
-            if others {
+            if cleared.others {
                 drain::in_passing(call, journal);
             }
             Ok(answer)
@@ -140,29 +142,29 @@ fn attach(
     }
 }
 
-/// Whether all that is asked for can be had by a VF that a userspace driver has got.
-fn needs_no_netdev(config: &AddConfig) -> Result<(), ConfigError> {
+/// Fails if something is asked for that a VF of a userspace driver can't have.
+fn check_userspace_vf(config: &AddConfig) -> Result<(), ConfigError> {
     if config.mtu.is_some() {
-        let told = "a VF of a userspace driver has no MTU that could be set here";
-        return Err(ConfigError::invalid("mtu", told));
+        let reason = "a VF of a userspace driver has no MTU that could be set here";
+        return Err(ConfigError::invalid("mtu", reason));
     }
     if config.common.asks_ipam_late() {
-        let told = "works on an interface, which a VF of a userspace driver has none of";
-        return Err(ConfigError::invalid("ipam.type", told));
+        let reason = "works on an interface, which a VF of a userspace driver has none of";
+        return Err(ConfigError::invalid("ipam.type", reason));
     }
     Ok(())
 }
 
-/// Whether the pod is where and what it was: locks and the agent may have taken their time.
-fn is_still_there(call: &Call<'_>, pod: &Sandbox) -> Result<(), Error> {
+/// Fails if the pod is gone or another one by now: locks and the agent may have taken their time.
+fn check_pod_unchanged(call: &Call<'_>, pod: &Sandbox) -> Result<(), Error> {
     let netns = Path::new(pod.path());
     if NetNs::id_at(netns).ok() == Some(pod.id()) {
         return Ok(());
     }
     // Gone, or no namespace any more: opening it says so.
     call.sandbox(netns)?;
-    let told = format!("CNI_NETNS {} is another namespace by now", netns.display());
-    Err(Error::Device(told))
+    let message = format!("CNI_NETNS {} is another namespace by now", netns.display());
+    Err(Error::Device(message))
 }
 
 /// `runtimeConfig` before `CNI_ARGS` before the rest of the configuration.
@@ -175,97 +177,6 @@ fn wanted_mac(call: &Call<'_>, config: &AddConfig) -> Result<Option<Mac>, EnvErr
     })
 }
 
-/// Finishes what stands in the way: an earlier attempt of this attachment, or an owner
-/// of the VF whose pod is gone.
-fn clear_the_way(
-    call: &Call<'_>,
-    journal: &Journal,
-    key: &Key,
-    config: &AddConfig,
-    pod: &mut Sandbox,
-) -> Result<(), Error> {
-    let own = call.record(journal, key)?;
-    if let Some(entry) = own {
-        let kept = &entry.record;
-        if entry.has_begun(Step::Attached)
-            && kept.netns.is(pod.id())
-            && is_this_boot(call.host, &entry)?
-            && journal.owns(&entry)
-        {
-            return Err(Error::Busy(format!(
-                "{} is attached already; DEL comes before another ADD",
-                kept.attachment()
-            )));
-        }
-        // The earlier attempt may have been for another VF, whose lock it then needs.
-        let _other = if kept.vf.pci() == config.device {
-            None
-        } else {
-            Some(lock(&journal.vf_lock(&kept.vf.pci()), call.deadline)?)
-        };
-        // All of it: its record is about to be written over.
-        finish(call, journal, entry, Extent::Whole, Undone::is_clean)?;
-        // The VF may just have been in this very pod.
-        pod.resubscribe()?;
-    }
-    let Some(owner) = journal.owner(&config.device) else {
-        return Ok(());
-    };
-    // An own record that could be read is finished by now.
-    let entry = if owner == *key {
-        None
-    } else {
-        call.record(journal, &owner)?
-    };
-    let Some(entry) = entry else {
-        return match journal.unreadable(&owner) {
-            None => Ok(()),
-            // What the last pod was allowed would be taken for what the VF has at home.
-            Some(record) => Err(Error::Busy(format!(
-                "the record of the VF {}'s last owner can't be read, so what the VF was before is \
-                 not known; see to it that it is as it should be, also at its PF, then remove {}",
-                config.device,
-                record.display()
-            ))),
-        };
-    };
-    let kept = &entry.record;
-    let lives = is_this_boot(call.host, &entry)? && pod_lives(&kept.netns);
-    if lives {
-        return Err(Error::Busy(format!(
-            "the VF {} is attached to container {} as {}",
-            config.device, kept.container_id, kept.ifname
-        )));
-    }
-    let frees_vf = |undone: &Undone| undone.frees_vf;
-    finish(call, journal, entry, Extent::ForNextOwner, frees_vf)
-}
-
-/// Undoes what is left of an attachment, as far as `enough` asks.
-fn finish(
-    call: &Call<'_>,
-    journal: &Journal,
-    entry: Entry,
-    extent: Extent,
-    enough: impl Fn(&Undone) -> bool,
-) -> Result<(), Error> {
-    let name = entry.record.attachment();
-    call.log
-        .info(format_args!("finishing what is left of {name}"));
-    let mut pod = Sandbox::open_kept(&entry.record.netns);
-    let undone = undo(call, journal, entry, pod.as_mut(), extent);
-    if enough(&undone) {
-        for failure in undone.failures {
-            call.log
-                .warn(format_args!("{} (left of {name})", chain(&failure)));
-        }
-        return Ok(());
-    }
-    let why = undone.failures.first().map(|error| chain(error));
-    let why = why.unwrap_or_else(|| "its VF has not come home yet".to_owned());
-    Err(Error::Busy(format!("{why} (left of {name})")))
-}
-
 /// Where the device-info file goes, if the runtime wants one.
 fn device_info(call: &Call<'_>, config: &AddConfig) -> Result<Option<PathBuf>, ConfigError> {
     let Some(path) = &config.device_info else {
@@ -276,7 +187,7 @@ fn device_info(call: &Call<'_>, config: &AddConfig) -> Result<Option<PathBuf>, C
         Some(path) => Ok(Some(path)),
         None => Err(ConfigError::invalid(
             "runtimeConfig.CNIDeviceInfoFile",
-            format!("`{path}` is no file right in {}", folder.display()),
+            format!("`{path}` must be a file directly in {}", folder.display()),
         )),
     }
 }
@@ -355,20 +266,20 @@ impl Attach<'_> {
     }
 
     fn steps(&mut self, pod: &mut Sandbox) -> Result<Value, Error> {
-        (self.call.host.checkpoint)("claim");
+        self.call.host.checkpoint("claim");
         self.journal
             .claim(&self.config.device, &self.entry.record.key())?;
-        self.port()?;
+        self.create_port()?;
         let late = self.config.common.asks_ipam_late();
         let mut lease = if late {
             Lease::default()
         } else {
-            self.lease()?
+            self.allocate_addresses()?
         };
-        let tell_vf = self.tell_pf()?;
+        let mac_set_by = self.apply_pf_settings()?;
         // The node's turn at RTNL: the move and, right after it, addresses and routes.
-        let mut turn = self.turn()?;
-        let arrived = self.enter(pod, tell_vf)?;
+        let mut turn = self.wait_for_rtnl_turn()?;
+        let arrived = self.move_into_pod(pod, mac_set_by)?;
         if late {
             // A server elsewhere answers this IPAM, which is too long to keep the others waiting.
             drop(turn);
@@ -378,15 +289,15 @@ impl Attach<'_> {
                     self.call.log.warn(chain(&error));
                 }
             }
-            lease = self.lease()?;
-            turn = self.turn()?;
+            lease = self.allocate_addresses()?;
+            turn = self.wait_for_rtnl_turn()?;
         }
         if let Some((index, _)) = arrived {
             self.configure(pod, index, &mut lease, turn)?;
         }
         let mtu = arrived.map(|(_, mtu)| mtu);
-        self.tell_pod()?;
-        self.attached()?;
+        self.write_device_info()?;
+        self.begin(Step::Attached)?;
 
         let Record { ifname, port, .. } = &self.entry.record;
         let interface = Interface {
@@ -406,33 +317,25 @@ impl Attach<'_> {
         ))
     }
 
-    /// Notes a step. The checkpoints on both sides are where a test kills the process.
+    /// Notes a step, and with it what became known since the last one. The checkpoints on both sides
+    /// are where a test kills the process.
     fn begin(&mut self, step: Step) -> Result<(), JournalError> {
-        (self.call.host.checkpoint)(step.name());
-        self.entry.begin(step)?;
-        (self.call.host.checkpoint)(step.name());
-        Ok(())
-    }
-
-    /// Notes the end, and with it what became known on the way.
-    fn attached(&mut self) -> Result<(), JournalError> {
-        let step = Step::Attached;
-        (self.call.host.checkpoint)(step.name());
+        self.call.host.checkpoint(step.name());
         match self.alt_names.take() {
             Some(names) => self.entry.begin_with(step, names)?,
             None => self.entry.begin(step)?,
         }
-        (self.call.host.checkpoint)(step.name());
+        self.call.host.checkpoint(step.name());
         Ok(())
     }
 
-    fn port(&mut self) -> Result<(), Error> {
+    fn create_port(&mut self) -> Result<(), Error> {
         self.begin(Step::Port)?;
         let deadline = self.call.agent_deadline();
         let start = Instant::now();
         let mut created = self.agent.create(&self.entry.record.port, deadline);
         let conflicts = created.as_ref().is_err_and(AgentError::is_conflict);
-        if conflicts && self.frees_mac() {
+        if conflicts && self.delete_ports_with_same_mac() {
             created = self.agent.create(&self.entry.record.port, deadline);
         }
         // One that ended meanwhile may be back already.
@@ -446,12 +349,12 @@ impl Attach<'_> {
 
     /// Has the ports deleted that ended pods left with this one's MAC, be it with other VFs. Gives
     /// whether there may have been any.
-    fn frees_mac(&self) -> bool {
+    fn delete_ports_with_same_mac(&self) -> bool {
         let Self { call, journal, .. } = self;
         let record = &self.entry.record;
         let (own, mac) = (record.key(), record.port.mac);
         let agent = &self.config.common.agent;
-        let freed = || -> Result<bool, Error> {
+        let delete = || -> Result<bool, Error> {
             let finished = finish_dead(call, journal, &own, |other| other.port.mac == mac)?;
             let cleared = drain::clear(call, journal, agent, &own, |tombstone| {
                 tombstone.mac.is_none_or(|held| held == mac)
@@ -459,13 +362,13 @@ impl Attach<'_> {
             Ok(finished || cleared.any)
         };
         // The refusal is the error to tell.
-        freed().unwrap_or_else(|error| {
+        delete().unwrap_or_else(|error| {
             call.log.warn(chain(&error));
             false
         })
     }
 
-    fn lease(&mut self) -> Result<Lease, Error> {
+    fn allocate_addresses(&mut self) -> Result<Lease, Error> {
         let Some(name) = &self.config.common.ipam else {
             return Ok(Lease::default());
         };
@@ -475,57 +378,56 @@ impl Attach<'_> {
         Ok(ipam::allocate(&allocate)?)
     }
 
-    /// Tells the PF what it is asked to set. Gives whether the VF itself must be told its MAC.
-    fn tell_pf(&mut self) -> Result<bool, Error> {
+    /// Has the PF set what it is asked for. Gives who sets the MAC that the pod gets.
+    fn apply_pf_settings(&mut self) -> Result<MacSetBy, Error> {
         let vf = &self.found.vf;
-        let own = vf.netdev.as_ref().map(|netdev| netdev.mac);
-        // A VF takes what its PF gives when it comes up, and may be told nothing else.
-        let given = self.found.given == Some(self.found.mac);
-        let differs = own.is_some_and(|own| own != self.found.mac) && !given;
-        let Some(side) = vf.pf.clone() else {
-            return Ok(differs);
+        let netdev_mac = vf.netdev.as_ref().map(|netdev| netdev.mac);
+        let by_pf = match vf.pf.clone() {
+            Some(side) => {
+                self.begin(Step::Pf)?;
+                pf::apply(&mut self.home, &side, netdev_mac.is_some())?
+            }
+            None => MacSetBy::VfItself,
         };
-        self.begin(Step::Pf)?;
-        let told = pf::apply(&mut self.home, &side, own.is_some())?;
-        Ok(differs && !told)
-    }
-
-    /// What the VF needs so that it takes the MAC that its PF gives: some drivers look at it only
-    /// when they reset, and not at coming up.
-    fn reset(&mut self, netdev: &Netdev, tell_vf: bool) -> Result<(), Error> {
-        let mac = self.found.mac;
-        if tell_vf || netdev.mac == mac {
-            return Ok(());
-        }
-        device::take_mac(self.call.host, &mut self.home, netdev, mac)
+        // A VF takes what its PF gives when it resets, and may be told nothing else.
+        let mac = Some(self.found.mac);
+        let has_it = netdev_mac.is_none() || netdev_mac == mac || self.found.pf_mac == mac;
+        Ok(if has_it { MacSetBy::Pf } else { by_pf })
     }
 
     /// Waits for the node's turn at RTNL; a VF without a netdev needs none.
-    fn turn(&self) -> Result<Option<Lock>, LockError> {
+    fn wait_for_rtnl_turn(&self) -> Result<Option<Lock>, LockError> {
         let turn = || lock(&self.journal.admission_lock(), self.call.deadline);
         self.found.index.map(|_| turn()).transpose()
     }
 
     /// Moves the VF into the pod. Gives its index there and its MTU. A VF without a netdev is the
     /// pod's by its device files, which are not ours to give.
-    fn enter(&mut self, pod: &mut Sandbox, tell_vf: bool) -> Result<Option<(IfIndex, u32)>, Error> {
+    fn move_into_pod(
+        &mut self,
+        pod: &mut Sandbox,
+        mac_set_by: MacSetBy,
+    ) -> Result<Option<(IfIndex, u32)>, Error> {
         let (Some(index), Some(netdev)) = (self.found.index, self.found.vf.netdev.clone()) else {
             return Ok(None);
         };
         self.begin(Step::Move)?;
-        self.reset(&netdev, tell_vf)?;
+        let mac = self.entry.record.port.mac;
+        if mac_set_by == MacSetBy::Pf && netdev.mac != mac {
+            device::reset_to_pf_mac(self.call.host, &mut self.home, &netdev, mac)?;
+        }
         let name = self.entry.record.ifname.clone();
         let wanted = Wanted {
             name: &name,
-            mac: self.entry.record.port.mac,
-            tell_vf,
+            mac,
+            set_mac: mac_set_by == MacSetBy::VfItself,
             mtu: self.config.mtu,
         };
         let keep = |names| self.entry.begin_with(Step::Move, names);
         let vf = (&netdev, index);
         let arrived = device::move_in(self.call.host, &mut self.home, pod, vf, &wanted, keep)?;
         self.alt_names = arrived.alt_names;
-        (self.call.host.checkpoint)("moved");
+        self.call.host.checkpoint("moved");
         Ok(Some((arrived.index, arrived.mtu)))
     }
 
@@ -545,10 +447,10 @@ impl Attach<'_> {
         let set = pod.configure(index, ifname, lease)?;
         drop(turn);
         for route in lease.routes.iter().filter(|route| !set.contains(route)) {
-            let told = "is not set: the pod has it by another interface";
-            self.call
-                .log
-                .warn(format_args!("the route to {} {told}", route.to));
+            self.call.log.warn(format_args!(
+                "the route to {} is not set: the pod has it by another interface",
+                route.to
+            ));
         }
         lease.routes = set;
         if let Err(error) = pod.announce(index, ifname, port.mac, lease) {
@@ -559,7 +461,7 @@ impl Attach<'_> {
 
     /// Writes the device-info file, unless there is one: what the device plugin says of its device,
     /// which the runtime put there, is more than is known here (device-info-spec 1.1.0, 5.1.2).
-    fn tell_pod(&mut self) -> Result<(), Error> {
+    fn write_device_info(&mut self) -> Result<(), Error> {
         let path = self.entry.record.device_info.clone();
         let Some(path) = path.filter(|path| path.symlink_metadata().is_err()) else {
             return Ok(());

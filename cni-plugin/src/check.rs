@@ -2,7 +2,7 @@
 //! IPAM have now. Changes nothing.
 
 mod kernel;
-pub mod told;
+pub mod prev_result;
 
 use crate::{
     Call, Failure,
@@ -17,7 +17,7 @@ use crate::{
     undo::is_this_boot,
     version::Version,
 };
-use told::Told;
+use prev_result::PrevResult;
 
 /// Does CHECK.
 ///
@@ -35,7 +35,7 @@ pub fn run(
         .netns
         .as_deref()
         .ok_or(EnvError::Missing("CNI_NETNS"))?;
-    let told = Told::read(call.stdin, &attachment.ifname)?;
+    let result = PrevResult::read(call.stdin, &attachment.ifname)?;
     let mut pod = call.sandbox(netns)?;
     let journal = Journal::open(&call.host.state)?;
     let mut wrong = Vec::new();
@@ -49,7 +49,7 @@ pub fn run(
             wrong.extend(journal_differs(call, &entry, &pod));
             // A VF of a userspace driver shows nothing to the kernel.
             if entry.record.vf.netdev.is_some() {
-                match kernel::differs(call.host, &mut pod, &told, &entry.record) {
+                match kernel::differs(call.host, &mut pod, &result, &entry.record) {
                     Ok(differences) => wrong.extend(differences),
                     Err(error) => wrong.push(error),
                 }

@@ -13,7 +13,7 @@ use crate::{
     lock::lock,
     port::Key,
     sandbox::{Sandbox, is_gone},
-    undo::{Extent, Undone, delete_port, release_or_forget, undo},
+    undo::{Extent, Undone, delete_port_at, release_or_forget, undo},
     version::Version,
 };
 
@@ -65,9 +65,7 @@ fn detach(
             }
         };
     };
-    let _vf = lock(&journal.vf_lock(&entry.record.vf.pci()), call.deadline)?;
-    // Whoever held the lock may have been at this very attachment.
-    let Some(entry) = call.record(journal, &key)? else {
+    let Some((_vf, entry)) = call.lock_entry(journal, &entry, call.deadline)? else {
         return Ok(());
     };
     let mut pod = open_pod(attachment, &entry)?;
@@ -108,7 +106,7 @@ fn without_record(
             undone.fail("IPAM", error);
         }
     }
-    if let Err(error) = delete_port(call, &common.agent, &key.port_id(), deadline) {
+    if let Err(error) = delete_port_at(call, &common.agent, &key.port_id(), deadline) {
         call.log.info(format_args!(
             "no record, and the port can't be asked for: {}",
             chain(&error)

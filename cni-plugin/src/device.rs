@@ -25,7 +25,7 @@ mod arrive;
 mod home;
 mod stay;
 
-pub use arrive::{Arrived, Wanted, move_in, take_mac};
+pub use arrive::{Arrived, Wanted, move_in, reset_to_pf_mac};
 pub use home::{WasInPod, await_return, send_home};
 pub use stay::strip;
 
@@ -37,7 +37,7 @@ pub struct Found {
     /// The MAC that the pod gets.
     pub mac: Mac,
     /// The MAC that its PF gives it already, as far as that was asked.
-    pub given: Option<Mac>,
+    pub pf_mac: Option<Mac>,
     /// The index of its netdev here; a VF that a userspace driver has got has none.
     pub index: Option<IfIndex>,
     /// Its PF.
@@ -114,9 +114,9 @@ pub fn inspect(
             reason: "no PF on this host takes settings for it".to_owned(),
         });
     }
-    let told = side.as_ref().and_then(|(_, _, has)| has.mac);
+    let pf_mac = side.as_ref().and_then(|(_, _, has)| has.mac);
     let own = netdev.as_ref().map(|netdev| netdev.mac);
-    let mac = match asked.mac.or(own).or(told) {
+    let mac = match asked.mac.or(own).or(pf_mac) {
         Some(mac) => mac,
         None => mac_from_file(macs, pci)?,
     };
@@ -124,7 +124,7 @@ pub fn inspect(
     Ok(Found {
         vf: Vf::new(pci.clone(), netdev, pf),
         mac,
-        given: told,
+        pf_mac,
         index: here.map(|(_, index)| index),
         parent,
     })

@@ -102,10 +102,10 @@ pub enum Error {
     #[error("{0}")]
     PodsSuffer(String),
     /// Which boot of the kernel runs can't be told.
-    #[error("read /proc/sys/kernel/random/boot_id")]
+    #[error("can't read /proc/sys/kernel/random/boot_id")]
     BootId(#[source] std::io::Error),
     /// A file, or a device, that can't be read or written.
-    #[error("{what}")]
+    #[error("can't {what}")]
     Io {
         /// What was done with which file.
         what: String,
@@ -289,6 +289,6 @@ mod tests {
             what: "write /x".to_owned(),
             source,
         };
-        assert_eq!(chain(&error), "write /x: disk full");
+        assert_eq!(chain(&error), "can't write /x: disk full");
     }
 }

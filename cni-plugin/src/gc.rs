@@ -20,7 +20,6 @@ use crate::{
     error::{Error, chain},
     ipam::{self, Delegate},
     journal::{Entry, Journal},
-    lock::lock,
     port::{Attach, Key},
     sandbox::Sandbox,
     undo::{Extent, undo},
@@ -157,15 +156,12 @@ impl Network<'_> {
         };
         let name = entry.record.attachment().to_string();
         if Instant::now() >= call.deadline {
-            let told = format!("no time was left for {name}; GC again");
-            return Err(Error::Busy(told));
+            let message = format!("no time was left for {name}; GC again");
+            return Err(Error::Busy(message));
         }
         let until = call.deadline.min(Instant::now() + PATIENCE);
-        let pci = entry.record.vf.pci();
-        let _vf = lock(&journal.vf_lock(&pci), until)?;
-        // Whoever held the lock may have finished it, and somebody begun it anew with another VF.
-        let is_it = |entry: &Entry| self.has(entry) && entry.record.vf.pci() == pci;
-        let Some(entry) = call.record(journal, key)?.filter(is_it) else {
+        let locked = call.lock_entry(journal, &entry, until)?;
+        let Some((_vf, entry)) = locked.filter(|(_, entry)| self.has(entry)) else {
             return Ok(());
         };
         call.log.info(format_args!("removing {name}"));

@@ -54,6 +54,11 @@ impl Host {
         }
     }
 
+    /// Between two side effects: `name` is the one to come.
+    pub(crate) fn checkpoint(&self, name: &'static str) {
+        (self.checkpoint)(name);
+    }
+
     /// What names this boot of the kernel; devices and settings end with it.
     ///
     /// # Errors

@@ -53,9 +53,10 @@ use crate::{
     error::Error,
     host::Host,
     journal::{Entry, Journal, JournalError},
+    lock::{Lock, LockError, lock},
     log::{Level, Log},
     port::Key,
-    sandbox::Sandbox,
+    sandbox::{Open, Sandbox},
     version::Version,
 };
 
@@ -104,7 +105,13 @@ impl Call<'_> {
 
     /// Opens the attachment's namespace; our own only where the runtime allows that.
     fn sandbox(&self, path: &Path) -> Result<Sandbox, Error> {
-        Sandbox::open_as(path, self.vars.netns_override, false)
+        Sandbox::open_as(
+            path,
+            Open {
+                may_be_own: self.vars.netns_override,
+                ..Open::default()
+            },
+        )
     }
 
     /// Connects to an agent, with this call's trace.
@@ -143,6 +150,33 @@ impl Call<'_> {
                 Ok(None)
             }
             other => other,
+        }
+    }
+
+    /// Locks the VF of an attachment whose record was read as `seen`, and reads the record again:
+    /// whoever held the lock may have finished it, or begun it anew with another VF. `None`: so it was.
+    fn lock_entry(
+        &self,
+        journal: &Journal,
+        seen: &Entry,
+        deadline: Instant,
+    ) -> Result<Option<(Lock, Entry)>, Error> {
+        let pci = seen.record.vf.pci();
+        let held = lock(&journal.vf_lock(&pci), deadline)?;
+        let entry = self.record(journal, &seen.record.key())?;
+        let same = entry.filter(|entry| entry.record.vf.pci() == pci);
+        Ok(same.map(|entry| (held, entry)))
+    }
+
+    /// As [`Self::lock_entry`]; `None` also where somebody is at work on the VF.
+    fn try_lock_entry(
+        &self,
+        journal: &Journal,
+        seen: &Entry,
+    ) -> Result<Option<(Lock, Entry)>, Error> {
+        match self.lock_entry(journal, seen, Instant::now()) {
+            Err(Error::Lock(LockError::Held(_))) => Ok(None),
+            locked => locked,
         }
     }
 }
@@ -276,9 +310,10 @@ fn dispatch(
         log.warn(remark);
     }
     if let Err(error) = privileges::load_no_modules() {
-        let told =
-            "can't give up CAP_SYS_MODULE, with which a name that a pod chose may load a module";
-        log.warn(format_args!("{told}: {error}"));
+        log.warn(format_args!(
+            "can't give up CAP_SYS_MODULE, with which a name that a pod chose may load a module: \
+             {error}"
+        ));
     }
     let call = Call {
         host,

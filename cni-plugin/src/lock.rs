@@ -97,7 +97,7 @@ pub enum LockError {
         source: io::Error,
     },
     /// Another process held it for all of the time there was; code 11.
-    #[error("another call of the plugin is at {0}; try again")]
+    #[error("another xpu-cni process holds {0}; try again")]
     Held(About),
 }
 

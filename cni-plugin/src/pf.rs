@@ -198,56 +198,65 @@ fn settings(asked: &Asked, has: &VfSide) -> impl Iterator<Item = (SettingKey, Se
     .filter_map(|(key, set)| Some((key, set?)))
 }
 
-/// Does the changes. `false`: the PF's driver gives no addresses, so the VF itself must be told
-/// its own; where it can't be (`tells_vf`), since its driver is a program, that is an error.
+/// Who sets the MAC that a VF is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacSetBy {
+    /// Its PF, whose MAC the VF takes when its driver resets. Also where it has it already.
+    Pf,
+    /// The VF itself must be told: there is no PF, or its driver gives VFs none.
+    VfItself,
+}
+
+/// Has the PF make the changes. Gives who sets the VF's MAC. A driver that gives VFs none is an error
+/// for a VF without a netdev, which nobody else could tell.
 ///
 /// # Errors
 /// [`Error::Setting`] with key, value and the driver's answer: the first change that was refused,
 /// or that the PF doesn't show afterwards.
-pub fn apply(home: &mut Rtnl, side: &PfSide, tells_vf: bool) -> Result<bool, Error> {
+pub fn apply(home: &mut Rtnl, side: &PfSide, has_netdev: bool) -> Result<MacSetBy, Error> {
     let index = index(home, side)?;
     let requests: Vec<_> = side
         .changes
         .iter()
         .map(|change| request(index, side, change.set))
         .collect();
-    let mut gives_addresses = true;
+    let mut mac_set_by = MacSetBy::Pf;
     for (change, verdict) in side.changes.iter().zip(home.apply_each(&requests)?) {
         match verdict {
             Ok(()) => {}
             Err(error)
-                if tells_vf && is_mac(change) && error.errno() == Some(Errno::EOPNOTSUPP) =>
+                if has_netdev && is_mac(change) && error.errno() == Some(Errno::EOPNOTSUPP) =>
             {
-                gives_addresses = false;
+                mac_set_by = MacSetBy::VfItself;
             }
             Err(error) => return Err(refused(side, change, answer(&error))),
         }
     }
-    if shown_by_pf(&side.changes, tells_vf).next().is_none() {
-        return Ok(gives_addresses);
+    if shown_by_pf(&side.changes, has_netdev).next().is_none() {
+        return Ok(mac_set_by);
     }
     let now = vf_side::read(home, index, side.vf)?.unwrap_or_default();
-    match kept(&side.changes, tells_vf, &now) {
-        None => Ok(gives_addresses),
+    match first_not_made(&side.changes, has_netdev, &now) {
+        None => Ok(mac_set_by),
         Some((change, has)) => Err(refused(side, change, format!("its driver keeps {has}"))),
     }
 }
 
 /// The changes that only the PF shows. An address shows in the VF's netdev, where it is looked at
-/// anyway (`tells_vf`: there is one).
-fn shown_by_pf(changes: &[PfChange], tells_vf: bool) -> impl Iterator<Item = &PfChange> {
+/// anyway.
+fn shown_by_pf(changes: &[PfChange], has_netdev: bool) -> impl Iterator<Item = &PfChange> {
     changes
         .iter()
-        .filter(move |change| !(tells_vf && is_mac(change)))
+        .filter(move |change| !(has_netdev && is_mac(change)))
 }
 
 /// The first change that a driver has accepted and not made, and what the PF shows instead.
-fn kept<'a>(
+fn first_not_made<'a>(
     changes: &'a [PfChange],
-    tells_vf: bool,
+    has_netdev: bool,
     now: &VfSide,
 ) -> Option<(&'a PfChange, Setting)> {
-    shown_by_pf(changes, tells_vf)
+    shown_by_pf(changes, has_netdev)
         .map(|change| (change, change.set.now(now)))
         .find(|(change, has)| *has != change.set)
 }

@@ -31,6 +31,15 @@ const ANNOUNCE_WAIT: Duration = Duration::from_millis(200);
 /// link by a mailbox, which some drivers look into every 2 s.
 const IPAM_WAIT: Duration = Duration::from_secs(3);
 
+/// How a pod's namespace is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Open {
+    /// It may be our own.
+    pub may_be_own: bool,
+    /// The arrival of devices is heard from then on, see [`Sandbox::arrival_of`].
+    pub hears_arrivals: bool,
+}
+
 /// A pod's namespace, open.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -51,7 +60,7 @@ impl Sandbox {
     /// [`Error::NetNs`] when there is none; [`Error::HostNetNs`] when it is our own,
     /// in which an attachment makes no sense.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::open_as(path, false, false)
+        Self::open_as(path, Open::default())
     }
 
     /// Opens a namespace that the journal knows, if it is still there and the same.
@@ -61,16 +70,15 @@ impl Sandbox {
         pod.filter(|pod| kept.is(pod.id()))
     }
 
-    /// Opens the namespace at `path`, our own only if that is `allowed`. With `events` it hears of
-    /// the arrival of devices.
+    /// Opens the namespace at `path` as `how` says.
     ///
     /// # Errors
-    /// As [`Self::open`].
-    pub fn open_as(path: &Path, allowed: bool, events: bool) -> Result<Self, Error> {
+    /// [`Error::NetNs`] when there is none; [`Error::HostNetNs`] when it is our own and may not be.
+    pub fn open_as(path: &Path, how: Open) -> Result<Self, Error> {
         let ns = NetNs::open(path)?;
         let path = path.display().to_string();
         let (rtnl, events) = ns.run(|| {
-            let events = events.then(LinkEvents::subscribe).transpose()?;
+            let events = how.hears_arrivals.then(LinkEvents::subscribe).transpose()?;
             Ok::<_, RtnlError>((Rtnl::open()?, events))
         })??;
         let sandbox = Self {
@@ -79,7 +87,7 @@ impl Sandbox {
             events,
             path,
         };
-        if !allowed && sandbox.is_own() {
+        if !how.may_be_own && sandbox.is_own() {
             return Err(Error::HostNetNs(sandbox.path));
         }
         Ok(sandbox)

@@ -1,8 +1,6 @@
 //! STATUS: whether an ADD could be served now, and whether pods that are attached have
 //! their network. Changes nothing but what is to be deleted anyway: ports of tombstones.
 
-use std::time::Instant;
-
 use crate::{
     Call, Failure,
     agent::{Agent, Seen},
@@ -11,7 +9,6 @@ use crate::{
     error::{Error, chain},
     ipam,
     journal::{Entry, Journal, JournalError, Step},
-    lock::{LockError, lock},
     port::Key,
     sweep::pod_lives,
     undo::is_this_boot,
@@ -80,13 +77,15 @@ fn living(
         }
         read => read?,
     };
-    Ok(entry.filter(|entry| {
-        entry.record.agent == agent
-            && entry.has_begun(Step::Attached)
-            && is_this_boot(call.host, entry).unwrap_or(false)
-            && journal.owns(entry)
-            && pod_lives(&entry.record.netns)
-    }))
+    Ok(entry.filter(|entry| lives(call, journal, entry, agent)))
+}
+
+fn lives(call: &Call<'_>, journal: &Journal, entry: &Entry, agent: &str) -> bool {
+    entry.record.agent == agent
+        && entry.has_begun(Step::Attached)
+        && is_this_boot(call.host, entry).unwrap_or(false)
+        && journal.owns(entry)
+        && pod_lives(&entry.record.netns)
 }
 
 /// Between list and record an ADD or a DEL may have run. What is wrong under the VF's
@@ -101,14 +100,13 @@ fn second_look(
     let Some(entry) = living(call, journal, key, addr)? else {
         return Ok(None);
     };
-    let _vf = match lock(&journal.vf_lock(&entry.record.vf.pci()), Instant::now()) {
-        // It is being attached or detached: no pod that suffers already.
-        Err(LockError::Held { .. }) => return Ok(None),
-        held => held?,
-    };
-    let Some(entry) = living(call, journal, key, addr)? else {
+    // One that is being attached or detached is no pod that suffers already.
+    let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
         return Ok(None);
     };
+    if !lives(call, journal, &entry, addr) {
+        return Ok(None);
+    }
     let seen = agent.get(&entry.record.port.id, call.deadline)?;
     Ok(wrong(&entry, seen.as_ref()))
 }

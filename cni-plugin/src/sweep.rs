@@ -19,7 +19,7 @@ use crate::{
     error::{Error, chain},
     host::Host,
     journal::{Backoff, Entry, Journal, Listing, NetNsRef, Record, Step, Subject},
-    lock::{LockError, lock},
+    lock::lock,
     port::Key,
     undo::{Extent, is_this_boot, undo},
 };
@@ -128,15 +128,7 @@ fn finish_if_left(
     call.grace = grace.min(until.saturating_duration_since(Instant::now()));
     // Before the work, so that a record at which calls are killed keeps none waiting.
     journal.set_cursor(key)?;
-    let pci = entry.record.vf.pci();
-    let _vf = match lock(&journal.vf_lock(&pci), Instant::now()) {
-        // Somebody is at work on it.
-        Err(LockError::Held { .. }) => return Ok(()),
-        held => held?,
-    };
-    // Whoever held the lock may have finished it, or begun it anew, with another VF.
-    let is_it = |entry: &Entry| entry.record.vf.pci() == pci;
-    let Some(entry) = call.record(journal, key)?.filter(is_it) else {
+    let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
         return Ok(());
     };
     if !is_left(call.host, &entry)? || !is_back(call.host, journal, &entry)? {
@@ -169,23 +161,17 @@ pub fn finish_dead(
     own: &Key,
     wanted: impl Fn(&Record) -> bool,
 ) -> Result<bool, Error> {
-    let read = |key: &Key| {
-        let entry = call.record(journal, key).ok().flatten()?;
-        // One that has given its VF back has a port no more.
-        let is_it = wanted(&entry.record)
-            && journal.owns(&entry)
-            && is_left(call.host, &entry).unwrap_or(false);
-        is_it.then_some(entry)
+    // One that has given its VF back has a port no more.
+    let is_it = |entry: &Entry| {
+        wanted(&entry.record) && journal.owns(entry) && is_left(call.host, entry).unwrap_or(false)
     };
     let mut any = false;
     for key in journal.keys()?.iter().filter(|key| *key != own) {
-        let Some(entry) = read(key) else { continue };
-        let pci = entry.record.vf.pci();
-        let Ok(_vf) = lock(&journal.vf_lock(&pci), Instant::now()) else {
+        let Some(entry) = call.record(journal, key).ok().flatten().filter(is_it) else {
             continue;
         };
-        // Whoever held the lock may have finished it, or begun it anew, with another VF.
-        let Some(entry) = read(key).filter(|entry| entry.record.vf.pci() == pci) else {
+        let locked = call.try_lock_entry(journal, &entry).ok().flatten();
+        let Some((_vf, entry)) = locked.filter(|(_, entry)| is_it(entry)) else {
             continue;
         };
         let undone = undo(call, journal, entry, None, Extent::ForNextOwner);

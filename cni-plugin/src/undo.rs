@@ -7,22 +7,21 @@
 
 use std::time::{Duration, Instant};
 
-use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError};
-
 use crate::{
-    Call,
-    agent::{AgentError, Peer},
-    device::{self, WasInPod},
-    deviceinfo,
-    drain::{self, DELETE_PORTS_LIMIT},
-    error::{Error, chain},
+    Call, deviceinfo, drain,
+    error::Error,
     host::Host,
-    ipam::{self, Delegate, IpamError},
-    journal::{Entry, Ipam, Journal, JournalError, Record, Step, Subject, Tombstone},
-    lock::lock,
-    pf,
+    ipam,
+    journal::{Entry, Ipam, Journal, Step, Tombstone},
     sandbox::Sandbox,
 };
+
+mod addresses;
+mod port;
+mod vf;
+
+pub use addresses::release_or_forget;
+pub use port::delete_port_at;
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -66,9 +65,6 @@ pub enum Extent {
     ForNextOwner,
 }
 
-/// The time that an agent may take which perhaps is the record's, at another address.
-const OTHER_AGENT_LIMIT: Duration = Duration::from_secs(1);
-
 /// The time that an IPAM which must be asked before the VF moves may cost the VF's next owner.
 const NEXT_OWNERS_IPAM_LIMIT: Duration = Duration::from_secs(1);
 
@@ -91,13 +87,13 @@ pub fn undo(
         }
     };
     let mut undoing = Undoing::new(call, journal, entry, extent, same_boot);
-    undoing.early_ipam();
-    undoing.device(pod);
-    undoing.device_info();
-    undoing.port();
-    undoing.claim();
-    undoing.late_ipam();
-    undoing.forget();
+    undoing.release_interface_ipam();
+    undoing.bring_vf_home(pod);
+    undoing.remove_device_info();
+    undoing.delete_port();
+    undoing.release_claim();
+    undoing.release_ipam();
+    undoing.forget_record();
     undoing.undone
 }
 
@@ -113,8 +109,8 @@ struct Undoing<'a> {
     /// Whether the VF is still this attachment's. One that belongs to somebody else by now, or to an
     /// earlier boot's kernel, is not ours to touch.
     ours: bool,
-    /// Whether something is left on purpose.
-    spares: bool,
+    /// Whether addresses are left on purpose, for which the record is kept.
+    leaves_addresses: bool,
     undone: Undone,
 }
 
@@ -137,7 +133,7 @@ impl<'a> Undoing<'a> {
             deadline: call.deadline.max(Instant::now() + call.grace),
             same_boot,
             ours: journal.owns(&entry),
-            spares: false,
+            leaves_addresses: false,
             undone: Undone {
                 frees_vf: true,
                 ..Undone::default()
@@ -146,8 +142,8 @@ impl<'a> Undoing<'a> {
         }
     }
 
-    /// Asks an IPAM that works on the VF in the pod.
-    fn early_ipam(&mut self) {
+    /// Has an IPAM that works on the VF in the pod release the addresses, while the VF is there.
+    fn release_interface_ipam(&mut self) {
         let ipam = self.ipam().filter(|ipam| ipam::needs_interface(&ipam.name));
         let Some(ipam) = ipam else { return };
         let now = Instant::now();
@@ -156,19 +152,19 @@ impl<'a> Undoing<'a> {
         if self.extent == Extent::ForNextOwner {
             until = until.min(now + NEXT_OWNERS_IPAM_LIMIT);
         }
-        self.release(&ipam, until);
+        self.ask_to_release(&ipam, until);
     }
 
-    /// Asks any other IPAM.
-    fn late_ipam(&mut self) {
+    /// Has any other IPAM release the addresses.
+    fn release_ipam(&mut self) {
         let ipam = self.ipam();
         let Some(ipam) = ipam.filter(|ipam| !ipam::needs_interface(&ipam.name)) else {
             return;
         };
         if self.extent == Extent::ForNextOwner {
-            self.spares = true;
+            self.leaves_addresses = true;
         } else {
-            self.release(&ipam, self.deadline);
+            self.ask_to_release(&ipam, self.deadline);
         }
     }
 
@@ -177,7 +173,7 @@ impl<'a> Undoing<'a> {
         ipam.filter(|_| self.entry.has_begun(Step::Ipam))
     }
 
-    fn release(&mut self, ipam: &Ipam, deadline: Instant) {
+    fn ask_to_release(&mut self, ipam: &Ipam, deadline: Instant) {
         let Self {
             call,
             journal,
@@ -186,16 +182,17 @@ impl<'a> Undoing<'a> {
             ..
         } = self;
         let heeds_backoff = call.in_passing || *extent == Extent::ForNextOwner;
-        if let Err(error) = undo_ipam(call, journal, entry, ipam, heeds_backoff, deadline) {
+        if let Err(error) = addresses::release(call, journal, entry, ipam, heeds_backoff, deadline)
+        {
             self.undone.fail("IPAM", error);
         }
     }
 
-    fn device(&mut self, pod: Option<&mut Sandbox>) {
+    fn bring_vf_home(&mut self, pod: Option<&mut Sandbox>) {
         if !self.same_boot || !self.ours {
             return;
         }
-        match undo_device(self.call, self.journal, &self.entry, pod, self.deadline) {
+        match vf::bring_home(self.call, self.journal, &self.entry, pod, self.deadline) {
             Ok(()) => return,
             Err(Error::Busy(why)) => {
                 self.call.log.warn(why);
@@ -206,28 +203,28 @@ impl<'a> Undoing<'a> {
         self.undone.frees_vf = false;
     }
 
-    fn device_info(&mut self) {
+    fn remove_device_info(&mut self) {
         if self.entry.has_begun(Step::DeviceInfo)
             && let Some(path) = &self.entry.record.device_info
         {
-            (self.call.host.checkpoint)("undo: device-info");
+            self.call.host.checkpoint("undo: device-info");
             if let Err(error) = deviceinfo::remove(path) {
                 self.undone.fail("device info", error);
             }
         }
     }
 
-    fn port(&mut self) {
+    fn delete_port(&mut self) {
         if !self.entry.has_begun(Step::Port) {
             return;
         }
-        (self.call.host.checkpoint)("undo: port");
+        self.call.host.checkpoint("undo: port");
         let Self { call, journal, .. } = self;
         let left = if self.extent == Extent::WithoutAgent {
             drain::note_hung_agent(call, journal, &self.entry.record.agent);
             journal.add_tombstone(&Tombstone::of(&self.entry.record))
         } else {
-            undo_port(call, journal, &self.entry, self.deadline)
+            port::delete_or_keep(call, journal, &self.entry, self.deadline)
         };
         if let Err(error) = left {
             self.undone.fail("port", error);
@@ -235,24 +232,23 @@ impl<'a> Undoing<'a> {
         }
     }
 
-    /// Gives the VF free. An IPAM that fails, for hours or for ever, keeps its addresses and this
-    /// record, but no VF.
-    fn claim(&mut self) {
+    /// Releases the claim on the VF. A failing IPAM plugin keeps the record, but never blocks the VF.
+    fn release_claim(&mut self) {
         if !self.undone.frees_vf || !self.ours {
             return;
         }
-        (self.call.host.checkpoint)("undo: claim");
+        self.call.host.checkpoint("undo: claim");
         if let Err(error) = self.journal.release(&self.entry) {
             self.undone.fail("journal", error);
             self.undone.frees_vf = false;
         }
     }
 
-    fn forget(&mut self) {
-        if self.spares || !self.undone.is_clean() {
+    fn forget_record(&mut self) {
+        if self.leaves_addresses || !self.undone.is_clean() {
             return;
         }
-        (self.call.host.checkpoint)("undo: forget");
+        self.call.host.checkpoint("undo: forget");
         if let Err(error) = self.journal.forget(&self.entry) {
             self.undone.fail("journal", error);
         }
@@ -266,214 +262,4 @@ impl<'a> Undoing<'a> {
 pub fn is_this_boot(host: &Host, entry: &Entry) -> Result<bool, Error> {
     let boot_id = host.boot_id().map_err(Error::BootId)?;
     Ok(boot_id == entry.record.boot_id)
-}
-
-fn undo_device(
-    call: &Call<'_>,
-    journal: &Journal,
-    entry: &Entry,
-    pod: Option<&mut Sandbox>,
-    deadline: Instant,
-) -> Result<(), Error> {
-    let vf = &entry.record.vf;
-    if !entry.has_begun(Step::Pf) && !entry.has_begun(Step::Move) {
-        return Ok(());
-    }
-    if matches!(
-        call.host.sysfs.netdevs(&vf.pci()),
-        Err(SysfsError::NoDevice(_))
-    ) {
-        return Ok(()); // no device, no settings: nothing to bring home
-    }
-    let mut home = Rtnl::open()?;
-    // A VF whose pod is the host is home already.
-    let (stays, pod) = match pod {
-        Some(pod) if pod.is_own() => (true, None),
-        Some(pod) => (false, Some(pod)),
-        // Nor does everybody open the host as a pod.
-        None => {
-            let own = NetNs::own_id();
-            (own.is_ok_and(|own| entry.record.netns.is(own)), None)
-        }
-    };
-    let moved = vf.netdev.as_ref().filter(|_| entry.has_begun(Step::Move));
-    if moved.is_some() && pod.is_none() && !stays {
-        // The kernel brings it home when it gets to it; nobody else waits for that.
-        device::await_return(call.host, &mut home, &vf.pci())?;
-    }
-    let _turn = lock(&journal.admission_lock(), deadline)?;
-    // Before the move: a VF that comes up at home takes the MAC of this moment.
-    let restored = undo_pf(call, entry, &mut home);
-    if let Some(netdev) = moved {
-        let stripped = if stays {
-            (call.host.checkpoint)("undo: strip");
-            let name = &entry.record.ifname;
-            device::strip(call.host, &mut home, &vf.pci(), netdev, name)
-        } else {
-            Ok(())
-        };
-        let was_in_pod = match &pod {
-            _ if stays => WasInPod::No,
-            Some(_) if !entry.has_ended(Step::Move) => WasInPod::Maybe,
-            // The kernel brought it home from there.
-            _ => WasInPod::Yes,
-        };
-        let sent = stripped.and_then(|()| {
-            device::send_home(call.host, &mut home, pod, &vf.pci(), netdev, was_in_pod)
-        });
-        match sent {
-            Ok(remarks) => {
-                for remark in remarks {
-                    call.log.warn(remark);
-                }
-            }
-            Err(error) => {
-                // Both are kept for the next call; one is told.
-                if let Err(setting) = restored {
-                    call.log.warn(chain(&setting));
-                }
-                return Err(error);
-            }
-        }
-    }
-    restored
-}
-
-/// Puts the PF's settings back.
-///
-/// # Errors
-/// What another try may mend. The VF's next owner must not have what this one was allowed, so it
-/// waits for that. What the PF refuses now and ever is told, but in nobody's way.
-fn undo_pf(call: &Call<'_>, entry: &Entry, home: &mut Rtnl) -> Result<(), Error> {
-    let vf = &entry.record.vf;
-    let Some(side) = vf.pf.as_ref().filter(|_| entry.has_begun(Step::Pf)) else {
-        return Ok(());
-    };
-    (call.host.checkpoint)("undo: pf");
-    match pf::restore(call.host, home, &vf.pci(), side) {
-        Err(left) if left.is_final => {
-            call.log.warn(chain(&left.error));
-            Ok(())
-        }
-        restored => restored.map_err(|left| left.error),
-    }
-}
-
-fn undo_ipam(
-    call: &Call<'_>,
-    journal: &Journal,
-    entry: &Entry,
-    ipam: &Ipam,
-    heeds_backoff: bool,
-    deadline: Instant,
-) -> Result<(), Error> {
-    (call.host.checkpoint)("undo: ipam");
-    let subject = Subject::Ipam(&ipam.name);
-    if heeds_backoff && journal.is_left_alone(subject) {
-        let told = format!(
-            "{} hung not long ago and is left alone for a while",
-            ipam.name
-        );
-        return Err(Error::Busy(told));
-    }
-    // This call's runtime may know other folders than ADD's, and the sweep is for all of them.
-    let here = call.vars.path.as_deref().unwrap_or_default();
-    let path = match (&ipam.path, ipam::find(&ipam.name, here)) {
-        (Some(kept), Err(_)) => kept,
-        _ => here,
-    };
-    let config = ipam.config.to_string();
-    let attachment = entry.record.attachment();
-    let release = Delegate {
-        path,
-        args: ipam.args.as_deref(),
-        config: config.as_bytes(),
-        deadline,
-        ..call.delegate(&ipam.name, "DEL", Some(&attachment))
-    };
-    let released = release_or_forget(call, &release);
-    let noted = match &released {
-        // What works for a pod that is there may hang for one that is gone.
-        Ok(()) if call.in_passing => journal.clear_failures(subject),
-        Err(Error::Ipam(IpamError::Deadline { .. })) => journal.note_failure(subject),
-        _ => Ok(()),
-    };
-    if let Err(error) = noted {
-        call.log.warn(chain(&error));
-    }
-    released
-}
-
-/// Releases addresses. To a runtime's DEL, a plugin that isn't installed any more has none to give
-/// back.
-///
-/// # Errors
-/// [`Error::Ipam`].
-pub fn release_or_forget(call: &Call<'_>, release: &Delegate<'_>) -> Result<(), Error> {
-    match ipam::release(release) {
-        Err(error @ IpamError::NotFound { .. }) if call.may_forget_ipam => {
-            call.log.warn(chain(&error));
-            Ok(())
-        }
-        released => Ok(released?),
-    }
-}
-
-fn undo_port(
-    call: &Call<'_>,
-    journal: &Journal,
-    entry: &Entry,
-    deadline: Instant,
-) -> Result<(), JournalError> {
-    let record = &entry.record;
-    if call.in_passing && journal.is_left_alone(Subject::Agent(&record.agent)) {
-        return journal.add_tombstone(&Tombstone::of(record));
-    }
-    let start = Instant::now();
-    let deadline = deadline.min(start + DELETE_PORTS_LIMIT);
-    let deleted = call
-        .connect(&record.agent, record.peer(), deadline)
-        .and_then(|mut agent| agent.delete(&record.port.id, deadline));
-    if let Err(error) = deleted {
-        // The agent will be back; this attachment won't. Whatever it said, the port is
-        // not known to be gone, so it isn't forgotten.
-        call.log.warn(format_args!(
-            "port {} is left for later: {}",
-            record.port.id,
-            chain(&error)
-        ));
-        journal.add_tombstone(&Tombstone::of(record))?;
-        if drain::hung(&error, start) {
-            drain::note_hung_agent(call, journal, &record.agent);
-        }
-        undo_port_elsewhere(call, record);
-    }
-    Ok(())
-}
-
-/// Deletes a port at this call's agent, which may be the record's at another address. The record's
-/// own is asked all the same, later.
-fn undo_port_elsewhere(call: &Call<'_>, record: &Record) {
-    let other = |peer: &&Peer| peer.addr().to_string() != record.agent;
-    let Some(peer) = call.peer.as_ref().filter(other) else {
-        return;
-    };
-    let deadline = Instant::now() + OTHER_AGENT_LIMIT;
-    match delete_port(call, peer, &record.port.id, deadline) {
-        Ok(()) => {}
-        Err(error) => call.log.info(chain(&error)),
-    }
-}
-
-/// Deletes a port by its id.
-///
-/// # Errors
-/// [`AgentError`].
-pub fn delete_port(
-    call: &Call<'_>,
-    agent: &Peer,
-    id: &str,
-    deadline: Instant,
-) -> Result<(), AgentError> {
-    call.connect_to(agent, deadline)?.delete(id, deadline)
 }

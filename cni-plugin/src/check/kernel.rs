@@ -12,34 +12,34 @@ use xpu_model::{IfAddr, IfIndex};
 
 use super::{
     mismatch,
-    told::{Told, list},
+    prev_result::{PrevResult, list},
 };
 use crate::{error::Error, host::Host, journal::Record, sandbox::Sandbox};
 
 /// `RT_TABLE_MAIN` of `linux/rtnetlink.h`.
 const MAIN: u32 = 254;
 
-/// What differs in the pod from what ADD told.
+/// What differs in the pod from what ADD answered.
 ///
 /// # Errors
 /// The kernel's refusal to list.
 pub fn differs(
     host: &Host,
     pod: &mut Sandbox,
-    told: &Told,
+    result: &PrevResult,
     record: &Record,
 ) -> Result<Vec<Error>, Error> {
     let mut wrong = Vec::new();
     let pci = record.vf.pci();
-    if let Some(other) = told.pci.as_ref().filter(|other| **other != pci.as_str()) {
+    if let Some(other) = result.pci.as_ref().filter(|other| **other != pci.as_str()) {
         wrong.push(mismatch("`pciID` in prevResult", &pci, other));
     }
     let Some(link) = vf::find(&host.sysfs, &mut pod.rtnl, &pci, host.proof)? else {
         let what = format!("interface of the VF {pci} in the pod");
-        wrong.push(mismatch(what, &told.name, "none"));
+        wrong.push(mismatch(what, &result.name, "none"));
         return Ok(wrong);
     };
-    wrong.extend(link_differs(&link, told, record));
+    wrong.extend(link_differs(&link, result, record));
 
     let found = look::addresses(&mut pod.rtnl, link.index)?;
     // One that is still looked at is as ADD left it, on kernels without optimistic DAD.
@@ -47,21 +47,24 @@ pub fn differs(
         let mut found = found.iter();
         found.any(|found| found.addr == *addr && found.dad != DadState::Failed)
     };
-    let missing = told.addresses.iter().filter(|addr| !serves(addr));
-    let what = format!("addresses of {}", told.name);
+    let missing = result.addresses.iter().filter(|addr| !serves(addr));
+    let what = format!("addresses of {}", result.name);
     wrong.extend(missing.map(|addr| mismatch(&what, addr, list(found.iter().map(address)))));
 
     let found = look::routes(&mut pod.rtnl)?;
     // Results of a chain have other plugins' routes, which don't say by which device they go.
-    let by = told.alone.then_some(link.index);
-    let missing = told.routes.iter().filter(|told| !has(&found, told, by));
-    wrong.extend(missing.map(|told| {
-        let similar = found.iter().filter(|found| found.route.to == told.to);
+    let by = result.alone.then_some(link.index);
+    let missing = result
+        .routes
+        .iter()
+        .filter(|wanted| !has(&found, wanted, by));
+    wrong.extend(missing.map(|wanted| {
+        let similar = found.iter().filter(|found| found.route.to == wanted.to);
         let similar = similar.map(|found| match by {
             Some(_) if found.by != by => format!("{} by another device", text(&found.route)),
             _ => text(&found.route),
         });
-        mismatch("routes of the pod", text(told), list(similar))
+        mismatch("routes of the pod", text(wanted), list(similar))
     }));
     Ok(wrong)
 }
@@ -76,18 +79,18 @@ fn address(found: &Assigned) -> String {
     format!("{}{why}", found.addr)
 }
 
-fn link_differs(link: &LinkFacts, told: &Told, record: &Record) -> Vec<Error> {
-    let name = &told.name;
+fn link_differs(link: &LinkFacts, result: &PrevResult, record: &Record) -> Vec<Error> {
+    let name = &result.name;
     let mut wrong = Vec::new();
     if link.name != name.as_str() {
         let what = format!("interface of the VF {} in the pod", record.vf.pci());
         wrong.push(mismatch(what, name, link.name.escape_debug()));
     }
-    let mac = told.mac.unwrap_or(record.port.mac);
+    let mac = result.mac.unwrap_or(record.port.mac);
     if link.mac != Some(mac) {
         wrong.push(mismatch(format!("MAC of {name}"), mac, list(link.mac)));
     }
-    if let Some(mtu) = told.mtu.filter(|mtu| *mtu != link.mtu) {
+    if let Some(mtu) = result.mtu.filter(|mtu| *mtu != link.mtu) {
         wrong.push(mismatch(format!("MTU of {name}"), mtu, link.mtu));
     }
     if !link.up {
@@ -96,23 +99,23 @@ fn link_differs(link: &LinkFacts, told: &Told, record: &Record) -> Vec<Error> {
     wrong
 }
 
-/// Whether the kernel has a route as told, and by this device if it must be. What ADD left to the
+/// Whether the kernel has a route as wanted, and by this device if it must be. What ADD left to the
 /// kernel may be anything.
-fn has(found: &[Installed], told: &Route, by: Option<IfIndex>) -> bool {
-    fn same<T: PartialEq>(told: Option<T>, found: Option<T>) -> bool {
-        told.is_none() || told == found
+fn has(found: &[Installed], wanted: &Route, by: Option<IfIndex>) -> bool {
+    fn same<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
+        wanted.is_none() || wanted == found
     }
     // Neither table 0 nor IPv6's priority 0 exists: both are "as the kernel likes".
     let set = |number: Option<u32>| number.filter(|number| *number != 0);
     let table = |route: &Route| set(route.table).unwrap_or(MAIN);
     found.iter().any(|Installed { route, by: device }| {
         same(by, *device)
-            && route.to == told.to
-            && table(route) == table(told)
-            && same(told.via, route.via)
-            && same(set(told.priority), route.priority)
-            && same(set(told.mtu), route.mtu)
-            && same(set(told.advmss), route.advmss)
+            && route.to == wanted.to
+            && table(route) == table(wanted)
+            && same(wanted.via, route.via)
+            && same(set(wanted.priority), route.priority)
+            && same(set(wanted.mtu), route.mtu)
+            && same(set(wanted.advmss), route.advmss)
     })
 }
 
@@ -160,45 +163,45 @@ mod tests {
         };
         let by = IfIndex::new(7);
         let found = [Installed { route: kernel, by }];
-        let there = |told: &Route| has(&found, told, None);
+        let there = |wanted: &Route| has(&found, wanted, None);
         assert!(has(&found, &route("::/0", None), by));
         assert!(!has(&found, &route("::/0", None), IfIndex::new(8)));
-        let told = route("::/0", Some("fd00::1"));
-        assert!(there(&told));
+        let wanted = route("::/0", Some("fd00::1"));
+        assert!(there(&wanted));
         assert!(there(&route("::/0", None)));
         let set = |number| Some(number);
         assert!(there(&Route {
             table: set(254),
             priority: set(0),
-            ..told.clone()
+            ..wanted.clone()
         }));
         assert!(there(&Route {
             mtu: set(1400),
-            ..told.clone()
+            ..wanted.clone()
         }));
         assert!(!there(&route("::/0", Some("fd00::2"))));
         assert!(!there(&route("fd00::/8", Some("fd00::1"))));
         assert!(!there(&Route {
             table: set(7),
-            ..told.clone()
+            ..wanted.clone()
         }));
         assert!(!there(&Route {
             priority: set(7),
-            ..told.clone()
+            ..wanted.clone()
         }));
         assert!(!there(&Route {
             mtu: set(1500),
-            ..told
+            ..wanted
         }));
     }
 
     #[test]
     fn a_route_is_told_as_people_write_it() {
-        let told = Route {
+        let wanted = Route {
             priority: Some(7),
             mtu: Some(1400),
             ..route("0.0.0.0/0", Some("10.1.2.1"))
         };
-        assert_eq!(text(&told), "0.0.0.0/0 via 10.1.2.1 metric 7 mtu 1400");
+        assert_eq!(text(&wanted), "0.0.0.0/0 via 10.1.2.1 metric 7 mtu 1400");
     }
 }

@@ -30,8 +30,8 @@ impl Raw {
                 for (key, path) in asked.each() {
                     if !is_right_below(Path::new(CERTIFICATES), path) {
                         let told = format!(
-                            "{} is no file right in {CERTIFICATES}; others only the host-wide file \
-                             can name",
+                            "{} must be a file directly in {CERTIFICATES}; others only the host-wide \
+                             file can name",
                             path.display()
                         );
                         return Err(invalid(key, told));

@@ -18,11 +18,18 @@ use crate::{
 };
 
 /// Makes a VF at home take the MAC that its PF gives it. A changed MTU resets every driver that
-/// needs it; the one it had comes right after.
+/// needs it, since some look at that MAC only when they reset, and not at coming up; the MTU that it
+/// had comes right after.
 ///
 /// # Errors
-/// The kernel's refusal.
-pub fn take_mac(host: &Host, home: &mut Rtnl, netdev: &Netdev, mac: Mac) -> Result<(), Error> {
+/// [`Error::Io`] when the netdev is gone. That a driver refuses the MTU is none: the MAC is looked at
+/// again in the pod.
+pub fn reset_to_pf_mac(
+    host: &Host,
+    home: &mut Rtnl,
+    netdev: &Netdev,
+    mac: Mac,
+) -> Result<(), Error> {
     let Netdev { name, mtu, .. } = netdev;
     let vanished = |source| Error::Io {
         what: format!("read {name}"),
@@ -39,9 +46,9 @@ pub fn take_mac(host: &Host, home: &mut Rtnl, netdev: &Netdev, mac: Mac) -> Resu
         };
         change.request(format!("reset {name} by an MTU of {mtu}"))
     };
-    // One that comes up is told in the pod; not every driver takes every MTU.
+    // Not every driver takes every MTU, nor needs it: some take the MAC when they come up.
     let _refused = home.apply_each(&[request(other_mtu(*mtu)), request(*mtu)])?;
-    (host.checkpoint)("reset");
+    host.checkpoint("reset");
     Ok(())
 }
 
@@ -52,8 +59,8 @@ pub struct Wanted<'a> {
     pub name: &'a IfName,
     /// Its MAC.
     pub mac: Mac,
-    /// Whether the VF itself must be told the MAC.
-    pub tell_vf: bool,
+    /// Whether the message that moves it sets the MAC, which its PF doesn't.
+    pub set_mac: bool,
     /// Its MTU, where one is asked for.
     pub mtu: Option<Mtu>,
 }
@@ -85,13 +92,13 @@ pub fn move_in(
     let Wanted {
         name,
         mac,
-        tell_vf,
+        set_mac,
         mtu,
     } = wanted;
     let change = Change {
         netns: Some(pod.ns.as_fd()),
         name: Some(*name),
-        mac: tell_vf.then_some(*mac),
+        mac: set_mac.then_some(*mac),
         mtu: *mtu,
         up: Some(true),
         // Whatever the host uses it for, or the last pod left: the pod's is a plain one.
@@ -110,9 +117,9 @@ pub fn move_in(
         let names = alt_names(home, index)?;
         let taken = taken_by(&pod.rtnl, &names);
         if !taken.is_empty() {
-            (host.checkpoint)("names");
+            host.checkpoint("names");
             keep(names.clone())?;
-            (host.checkpoint)("names");
+            host.checkpoint("names");
             known = Some(names);
             let drops = taken.iter().map(|name| drop_alt_name(index, name));
             moved = home.apply(&drops.chain([request]).collect::<Vec<_>>());
@@ -127,15 +134,15 @@ pub fn move_in(
     let index = ioctl::index_of_known(&pod.rtnl, name).map_err(vanished)?;
     let has = ioctl::mac(&pod.rtnl, name).map_err(vanished)?;
     if has != Some(*mac) {
-        (host.checkpoint)("mac");
-        // Some drivers take a MAC from the PF only at the next reset of the device.
+        host.checkpoint("mac");
+        // Its driver has taken none from the PF.
         let change = Change {
             mac: Some(*mac),
             ..Change::of(index)
         };
         let request = change.request(format!("set the MAC of {name} to {mac}"));
-        let told = pod.rtnl.apply(&[request]);
-        told.map_err(|error| not_for(netdev, "mac", mac, &error))?;
+        let set = pod.rtnl.apply(&[request]);
+        set.map_err(|error| not_for(netdev, "mac", mac, &error))?;
     }
     let mtu = ioctl::mtu(&pod.rtnl, name).map_err(vanished)?;
     // The kernel tells of the arrival before it renames.
@@ -164,7 +171,7 @@ fn refused(
         return error.into();
     };
     let mac = wanted.mac;
-    if wanted.tell_vf && ioctl::mac(&pod.rtnl, name).is_ok_and(|has| has != Some(mac)) {
+    if wanted.set_mac && ioctl::mac(&pod.rtnl, name).is_ok_and(|has| has != Some(mac)) {
         return not_for(netdev, "mac", mac, &error);
     }
     match wanted.mtu {

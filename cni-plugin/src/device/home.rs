@@ -234,7 +234,7 @@ impl WayHome<'_> {
         }
         let what = format!("bring {} home as {name}", current.name);
         // More than one message, where the driver takes its address at a reset only.
-        (self.host.checkpoint)("undo: move");
+        self.host.checkpoint("undo: move");
         match located {
             Located::Pod(link, uppers) => self.send_from_pod(link, uppers, change.request(what)),
             Located::Home(_) => {

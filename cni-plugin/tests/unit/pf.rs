@@ -139,8 +139,8 @@ fn a_change_that_a_driver_did_not_make_is_found_by_what_its_pf_shows() {
         spoofchk: true,
         ..VfSide::default()
     };
-    assert_eq!(kept(&changes, true, &made), None);
-    assert_eq!(kept(&changes, false, &made), None);
+    assert_eq!(first_not_made(&changes, true, &made), None);
+    assert_eq!(first_not_made(&changes, false, &made), None);
     // A driver that rounds, and one that knows no guarantee and drops it.
     for (min, max) in [(50, 199), (0, 200)] {
         let rounded = VfSide {
@@ -148,14 +148,14 @@ fn a_change_that_a_driver_did_not_make_is_found_by_what_its_pf_shows() {
             max_tx_rate: max,
             ..made
         };
-        let (change, has) = kept(&changes, true, &rounded).unwrap();
+        let (change, has) = first_not_made(&changes, true, &rounded).unwrap();
         assert_eq!(change.key, SettingKey::MinTxRate);
         assert_eq!(has, Setting::Rates { min, max });
     }
     // An address shows in the VF's netdev; where it has none, in its PF alone.
     let other = VfSide { mac: None, ..made };
-    assert_eq!(kept(&changes, true, &other), None);
-    let (change, has) = kept(&changes, false, &other).unwrap();
+    assert_eq!(first_not_made(&changes, true, &other), None);
+    let (change, has) = first_not_made(&changes, false, &other).unwrap();
     assert_eq!((change.key, has), (SettingKey::Mac, Setting::Mac(None)));
 }
 

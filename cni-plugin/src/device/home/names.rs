@@ -80,7 +80,7 @@ pub fn restore(
     if requests.is_empty() {
         return Ok(());
     }
-    (host.checkpoint)("undo: names");
+    host.checkpoint("undo: names");
     let verdicts = apply_many(home, &requests)?;
     Ok(verdicts.into_iter().collect::<Result<(), _>>()?)
 }

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use xpu_cni::{
-    check::told::Told,
+    check::prev_result::PrevResult,
     ipam::Lease,
     result::{self, Interface},
     version::Version,
@@ -18,7 +18,7 @@ fuzz_target!(|text: &[u8]| {
     };
     let name = "net1".parse().unwrap();
     let config = json!({ "prevResult": prev }).to_string();
-    if let Err(error) = Told::read(config.as_bytes(), &name) {
+    if let Err(error) = PrevResult::read(config.as_bytes(), &name) {
         told(error, &[7, 104]);
     }
     let Some(map) = prev.as_object() else { return };
@@ -48,7 +48,7 @@ fuzz_target!(|text: &[u8]| {
         assert!(map.iter().all(passed), "{document}");
         // Whatever stands before it, our own part is the last, and found.
         let config = json!({ "prevResult": document }).to_string();
-        match Told::read(config.as_bytes(), &name) {
+        match PrevResult::read(config.as_bytes(), &name) {
             Ok(back) => {
                 assert_eq!(back.mac, Some(interface.mac));
                 assert!(back.addresses.contains(&lease.ips[0].0));

@@ -10,20 +10,20 @@ use xpu_model::{IfAddr, IfName, Mac};
 use super::mismatch;
 use crate::{config::ConfigError, error::Error, ipam::RouteText};
 
-/// What ADD told of our interface, and all routes, since those name none.
+/// What ADD answered of our interface, and all routes, since those name none.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
+pub struct PrevResult {
     /// The interface's name.
     pub name: IfName,
-    /// Its MAC, where told.
+    /// Its MAC, where given.
     pub mac: Option<Mac>,
-    /// Its MTU, told since 1.1.0.
+    /// Its MTU, given since 1.1.0.
     pub mtu: Option<u32>,
-    /// Its PCI address, told since 1.1.0.
+    /// Its PCI address, given since 1.1.0.
     pub pci: Option<String>,
     /// Its addresses.
     pub addresses: Vec<IfAddr>,
-    /// Whether it is the only interface of the pod that is told of, so that the routes are its own.
+    /// Whether it is the only interface of the pod that is listed, so that the routes are its own.
     pub alone: bool,
     /// The pod's routes.
     pub routes: Vec<Route>,
@@ -55,7 +55,7 @@ struct Ip {
     address: String,
 }
 
-impl Told {
+impl PrevResult {
     /// Reads `prevResult` of a configuration.
     ///
     /// # Errors
@@ -140,9 +140,9 @@ mod tests {
 
     use super::*;
 
-    fn read(result: &Value) -> Result<Told, Error> {
+    fn read(result: &Value) -> Result<PrevResult, Error> {
         let config = json!({ "prevResult": result });
-        Told::read(config.to_string().as_bytes(), &"net1".parse().unwrap())
+        PrevResult::read(config.to_string().as_bytes(), &"net1".parse().unwrap())
     }
 
     #[test]

@@ -1,0 +1,77 @@
+//! Undoing a port.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    Call,
+    agent::{AgentError, Peer},
+    drain::{self, DELETE_PORTS_LIMIT},
+    error::chain,
+    journal::{Entry, Journal, JournalError, Record, Subject, Tombstone},
+};
+
+/// Limit for asking this call's agent, which may be the recorded one under a new address.
+const OTHER_AGENT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Deletes a record's port; where its agent can't be asked, a tombstone keeps it for later.
+///
+/// # Errors
+/// [`JournalError::File`] when that can't be written: the record must stay.
+pub fn delete_or_keep(
+    call: &Call<'_>,
+    journal: &Journal,
+    entry: &Entry,
+    deadline: Instant,
+) -> Result<(), JournalError> {
+    let record = &entry.record;
+    if call.in_passing && journal.is_left_alone(Subject::Agent(&record.agent)) {
+        return journal.add_tombstone(&Tombstone::of(record));
+    }
+    let start = Instant::now();
+    let deadline = deadline.min(start + DELETE_PORTS_LIMIT);
+    let deleted = call
+        .connect(&record.agent, record.peer(), deadline)
+        .and_then(|mut agent| agent.delete(&record.port.id, deadline));
+    if let Err(error) = deleted {
+        // The agent will be back; this attachment won't. Whatever it said, the port is
+        // not known to be gone, so it isn't forgotten.
+        call.log.warn(format_args!(
+            "port {} is left for later: {}",
+            record.port.id,
+            chain(&error)
+        ));
+        journal.add_tombstone(&Tombstone::of(record))?;
+        if drain::hung(&error, start) {
+            drain::note_hung_agent(call, journal, &record.agent);
+        }
+        delete_port_elsewhere(call, record);
+    }
+    Ok(())
+}
+
+/// Deletes a port at this call's agent, which may be the record's at another address. The record's
+/// own is asked all the same, later.
+fn delete_port_elsewhere(call: &Call<'_>, record: &Record) {
+    let other = |peer: &&Peer| peer.addr().to_string() != record.agent;
+    let Some(peer) = call.peer.as_ref().filter(other) else {
+        return;
+    };
+    let deadline = Instant::now() + OTHER_AGENT_LIMIT;
+    match delete_port_at(call, peer, &record.port.id, deadline) {
+        Ok(()) => {}
+        Err(error) => call.log.info(chain(&error)),
+    }
+}
+
+/// Deletes a port by its id.
+///
+/// # Errors
+/// [`AgentError`] when the agent didn't say that the port is gone; it may be there or not.
+pub fn delete_port_at(
+    call: &Call<'_>,
+    agent: &Peer,
+    id: &str,
+    deadline: Instant,
+) -> Result<(), AgentError> {
+    call.connect_to(agent, deadline)?.delete(id, deadline)
+}
