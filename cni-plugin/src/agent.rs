@@ -98,8 +98,8 @@ impl AgentError {
 /// How long a TCP connection may take to come about.
 const TCP_LIMIT: Duration = Duration::from_secs(1);
 
-/// A runtime that ends at once: tokio's own end waits for the look-up of a name, which the C library
-/// does on a thread of its own, for as long as the servers of names keep silent.
+/// A runtime whose drop does not wait: tokio's would block until `getaddrinfo()` on its blocking thread
+/// times out.
 struct Runtime(ManuallyDrop<tokio::runtime::Runtime>);
 
 impl Runtime {
@@ -171,7 +171,8 @@ impl Agent {
     /// Creates the port and waits until it is up.
     ///
     /// # Errors
-    /// [`AgentError`]. After any but a connection error the port may exist.
+    /// [`AgentError`] when the agent refuses, doesn't answer in time, or says that the port is not up.
+    /// After any of these the port may exist.
     pub fn create(&mut self, port: &Port, deadline: Instant) -> Result<(), AgentError> {
         match self.try_create(port, deadline) {
             // The id is ours alone: a port of that name with other content is what an
@@ -205,7 +206,7 @@ impl Agent {
     /// Deletes a port; that there is none is success.
     ///
     /// # Errors
-    /// [`AgentError`].
+    /// [`AgentError`] when the agent refuses or doesn't answer in time; the port may be gone or not.
     pub fn delete(&mut self, id: &str, deadline: Instant) -> Result<(), AgentError> {
         let request = DeleteBridgePortRequest {
             name: format!("bridgePorts/{id}"),
@@ -346,10 +347,10 @@ fn why_down(answer: &BridgePort) -> Option<String> {
 /// A component's details are a JSON text; its `error` or `reason` is for people.
 fn reason(details: &str) -> String {
     let json = serde_json::from_str::<serde_json::Value>(details).ok();
-    let told = ["error", "reason"]
+    let words = ["error", "reason"]
         .iter()
         .find_map(|key| Some(json.as_ref()?.get(key)?.as_str()?.to_owned()));
-    told.unwrap_or_else(|| {
+    words.unwrap_or_else(|| {
         if details.is_empty() {
             "not ready".to_owned()
         } else {

@@ -196,7 +196,7 @@ fn mac_from_file(file: &Path, pci: &PciAddr) -> Result<Mac, Error> {
 /// up, and some drivers take no MAC then: those say that it is busy, and it goes down for it.
 ///
 /// # Errors
-/// The kernel's refusal.
+/// The kernel's refusal; what stands before that in the message is changed.
 fn change_in_place(
     change: &Change<'_>,
     what: String,

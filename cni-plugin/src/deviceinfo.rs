@@ -37,7 +37,7 @@ pub fn accept(folder: &Path, path: &str) -> Option<PathBuf> {
 /// Writes the file, whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`] when it can't be written; a temporary file may be left, which [`remove`] takes along.
 pub fn write(path: &Path, pci: &PciAddr, parent: &Parent) -> Result<(), Error> {
     let device = json!({ "pci-address": pci.as_str(), "pf-pci-address": parent.pci.as_str() });
     let document = json!({ "type": "pci", "version": "1.1.0", "pci": device });
@@ -71,7 +71,7 @@ fn temporary(path: &Path) -> PathBuf {
 /// Removes the file, and what a writer that was killed left of it; that there is none is success.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`] when one of both can't be removed.
 pub fn remove(path: &Path) -> Result<(), Error> {
     for path in [path, &temporary(path)] {
         match fs::remove_file(path) {

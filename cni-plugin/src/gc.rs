@@ -61,7 +61,7 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
     }
     if let Some(name) = &common.ipam {
         // The delegate may know either key only.
-        let told = network.list_for_ipam(list).and_then(|list| {
+        let collected = network.list_for_ipam(list).and_then(|list| {
             for key in LISTS {
                 config[key] = list.clone().into();
             }
@@ -73,8 +73,12 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
             Ok(ipam::tell(&gc)?)
         });
         // A record that can't be read may be in use, so IPAM isn't asked; told of it once.
-        let known = |error: &Error| failures.iter().any(|told| chain(told) == chain(error));
-        let error = told.err().filter(|error| !known(error));
+        let known = |error: &Error| {
+            failures
+                .iter()
+                .any(|failure| chain(failure) == chain(error))
+        };
+        let error = collected.err().filter(|error| !known(error));
         failures.extend(error);
     }
     drain::in_passing(call, &journal);

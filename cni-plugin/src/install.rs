@@ -76,7 +76,7 @@ struct Plan {
 /// Installs by the words behind `install`; gives what was written.
 ///
 /// # Errors
-/// [`InstallError`].
+/// [`InstallError`] for words that go together with nothing, and for a file that can't be written.
 pub fn run(words: impl Iterator<Item = OsString>) -> Result<Vec<PathBuf>, InstallError> {
     let Plan { bin, conf } = plan(words)?;
     let failed = |path: &Path| {
@@ -177,8 +177,9 @@ fn plan(words: impl Iterator<Item = OsString>) -> Result<Plan, InstallError> {
             Some((conf.into(), agent))
         }
         (None, _) => {
-            let told = "`--agent` and its files are written below `--conf-dir`, which is missing";
-            return Err(usage(told.to_owned()));
+            let message =
+                "`--agent` and its files are written below `--conf-dir`, which is missing";
+            return Err(usage(message.to_owned()));
         }
     };
     let bin = bin.into();

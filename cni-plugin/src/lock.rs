@@ -110,7 +110,8 @@ pub struct Lock {
 /// Waits for a lock until the deadline.
 ///
 /// # Errors
-/// [`LockError`].
+/// [`LockError::Held`] when another process holds it until then; [`LockError::File`] when the file
+/// can't be used.
 pub fn lock(place: &Place, deadline: Instant) -> Result<Lock, LockError> {
     let failed = |source| LockError::File {
         path: place.file.clone(),

@@ -96,7 +96,7 @@ impl Sandbox {
     /// Forgets the arrivals until now.
     ///
     /// # Errors
-    /// The kernel's refusal.
+    /// The kernel's refusal to enter the namespace or to tell.
     pub fn resubscribe(&mut self) -> Result<(), Error> {
         if self.events.is_some() {
             self.events = Some(self.ns.run(LinkEvents::subscribe)??);
@@ -210,8 +210,8 @@ impl Sandbox {
             .run(|| (Announcer::open(), any_v6 && is_ipv6_router(name)))?;
         self.wait_for_carrier(index, name, Instant::now() + ANNOUNCE_WAIT)?;
         let announcer = announcer.map_err(failed)?;
-        let told = lease.ips.iter().map(|(addr, _)| addr.addr());
-        for addr in told.filter(|addr| addr.is_ipv4() || !mute_v6) {
+        let addresses = lease.ips.iter().map(|(addr, _)| addr.addr());
+        for addr in addresses.filter(|addr| addr.is_ipv4() || !mute_v6) {
             announcer.announce(index, mac, addr).map_err(failed)?;
         }
         Ok(())

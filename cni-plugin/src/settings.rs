@@ -31,8 +31,8 @@ pub fn on_off(key: &str, value: &Value) -> Result<bool, ConfigError> {
 /// [`ConfigError::Invalid`] for anything else.
 pub fn link_state(value: &Value) -> Result<Carrier, ConfigError> {
     value.as_str().and_then(carrier_text::parse).ok_or_else(|| {
-        let told = format!("{value} is none of \"auto\", \"enable\", \"disable\"");
-        invalid("link_state", told)
+        let reason = format!("{value} is none of \"auto\", \"enable\", \"disable\"");
+        invalid("link_state", reason)
     })
 }
 

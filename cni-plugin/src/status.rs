@@ -24,7 +24,7 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
     let common = raw.common(version)?;
     let (mut suffering, mut broken) = (Vec::new(), Vec::new());
     match ports(call, &common) {
-        Ok(told) => suffering.extend(told.into_iter().map(Error::PodsSuffer)),
+        Ok(wrong) => suffering.extend(wrong.into_iter().map(Error::PodsSuffer)),
         Err(error) => broken.push(error),
     }
     if let Some(name) = &common.ipam {
@@ -49,17 +49,17 @@ fn ports(call: &Call<'_>, common: &Common) -> Result<Vec<String>, Error> {
     let mut agent = call.connect_to(&common.agent, call.deadline)?;
     let seen = agent.list(call.deadline)?;
     let addr = common.agent.addr().to_string();
-    let mut told = Vec::new();
+    let mut all = Vec::new();
     for key in journal.keys()? {
         let Some(entry) = living(call, &journal, &key, &addr)? else {
             continue;
         };
         let id = &entry.record.port.id;
         if wrong(&entry, seen.iter().find(|port| port.id == *id)).is_some() {
-            told.extend(second_look(call, &journal, &key, &addr, &mut agent)?);
+            all.extend(second_look(call, &journal, &key, &addr, &mut agent)?);
         }
     }
-    Ok(told)
+    Ok(all)
 }
 
 /// The record of a pod that is attached and there, with a port at this agent.

@@ -119,7 +119,7 @@ impl Peer {
     /// An agent as the journal has it.
     ///
     /// # Errors
-    /// [`AgentError::Unusable`].
+    /// [`AgentError::Unusable`] when address and files can't be used, or don't go together.
     pub fn of_journal(addr: &str, tls: Option<&TlsFiles>) -> Result<Self, AgentError> {
         let peer = addr
             .parse()

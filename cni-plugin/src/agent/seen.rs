@@ -74,7 +74,7 @@ impl Agent {
     /// A port; `None`: there is none of that id.
     ///
     /// # Errors
-    /// [`AgentError`].
+    /// [`AgentError`] when the agent refuses or doesn't answer in time.
     pub fn get(&mut self, id: &str, deadline: Instant) -> Result<Option<Seen>, AgentError> {
         let request = GetBridgePortRequest {
             name: format!("bridgePorts/{id}"),
@@ -91,7 +91,7 @@ impl Agent {
     /// Every port.
     ///
     /// # Errors
-    /// [`AgentError`].
+    /// [`AgentError`] when the agent refuses or doesn't answer in time.
     pub fn list(&mut self, deadline: Instant) -> Result<Vec<Seen>, AgentError> {
         let mut found = Vec::new();
         let mut page_token = String::new();

@@ -79,14 +79,14 @@ impl Ended {
         let inner = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let told = match inner {
+        let words = match inner {
             Some(rustls::Error::AlertReceived(alert)) => {
                 format!("it doesn't take our certificate ({alert:?})")
             }
             _ => error.to_string(),
         };
         // The first one is the cause of those that follow.
-        let _known = self.0.set(told);
+        let _known = self.0.set(words);
     }
 }
 
@@ -94,7 +94,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`TlsError`].
+    /// [`TlsError`] for a file that can't be read or used, by its key in the configuration.
     pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let TlsFiles { ca, cert, key } = files;
         let mut roots = RootCertStore::empty();
@@ -175,7 +175,7 @@ impl Tls {
         let Some(rustls::Error::InvalidCertificate(bad)) = inner else {
             return error;
         };
-        let told = match bad {
+        let words = match bad {
             Bad::UnknownIssuer | Bad::BadSignature => {
                 format!(
                     "no CA of {} has signed its certificate",
@@ -188,7 +188,7 @@ impl Tls {
             }
             other => format!("its certificate is not accepted: {other}"),
         };
-        io::Error::other(told)
+        io::Error::other(words)
     }
 }
 

@@ -29,12 +29,12 @@ impl Raw {
             (Some(asked), None) => {
                 for (key, path) in asked.each() {
                     if !is_right_below(Path::new(CERTIFICATES), path) {
-                        let told = format!(
+                        let reason = format!(
                             "{} must be a file directly in {CERTIFICATES}; others only the host-wide \
                              file can name",
                             path.display()
                         );
-                        return Err(invalid(key, told));
+                        return Err(invalid(key, reason));
                     }
                 }
                 Some(asked)

@@ -71,7 +71,7 @@ pub(crate) fn invalid(key: &str, reason: impl ToString) -> ConfigError {
 /// What ADD needs.
 #[derive(Debug)]
 pub struct AddConfig {
-    /// What both commands need.
+    /// What every command needs.
     pub common: Common,
     /// The VF.
     pub device: PciAddr,

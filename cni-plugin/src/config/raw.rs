@@ -124,7 +124,7 @@ impl Raw {
     /// A network's configuration, and the host-wide file where there is one.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// [`ConfigError::Decode`] for stdin, [`ConfigError::HostFile`] for the file.
     pub fn parse(stdin: &[u8], host: Option<(&Path, &[u8])>) -> Result<Self, ConfigError> {
         let map = object(stdin).map_err(ConfigError::Decode)?;
         let host = host.map_or_else(|| Ok(Map::new()), |(path, bytes)| host_file(path, bytes))?;
@@ -172,7 +172,7 @@ impl Raw {
     /// What every command needs.
     ///
     /// # Errors
-    /// [`ConfigError`].
+    /// [`ConfigError::Invalid`] for a key that is missing or has a wrong value.
     pub fn common(&self, version: Version) -> Result<Common, ConfigError> {
         let network: String = self
             .net("name")?
@@ -202,7 +202,8 @@ impl Raw {
     /// What ADD needs.
     ///
     /// # Errors
-    /// [`ConfigError`].
+    /// [`ConfigError::Invalid`] for a key that is missing or has a wrong value;
+    /// [`ConfigError::Unsupported`] for what nobody could set.
     pub fn add(&self, common: Common) -> Result<AddConfig, ConfigError> {
         let runtime: Map<String, Value> = self.net("runtimeConfig")?.unwrap_or_default();
         if common.ipam.is_none() {

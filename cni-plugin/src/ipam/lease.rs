@@ -24,7 +24,7 @@ impl Lease {
     /// Reads an IPAM plugin's answer to ADD, of any version.
     ///
     /// # Errors
-    /// [`IpamError::Answer`].
+    /// [`IpamError::Answer`] when it can't be read, or has no address or a wrong one.
     pub fn read(answer: &[u8]) -> Result<Self, IpamError> {
         #[derive(Deserialize)]
         struct Document {

@@ -110,7 +110,8 @@ pub fn needs_interface(name: &str) -> bool {
 /// Runs an IPAM plugin's ADD.
 ///
 /// # Errors
-/// [`IpamError`].
+/// [`IpamError`] when it gives no addresses. After [`IpamError::Deadline`] and [`IpamError::Answer`] it
+/// may hold some, which its DEL releases.
 pub fn allocate(call: &Delegate<'_>) -> Result<Lease, IpamError> {
     Lease::read(&run_in_its_version(call)?)
 }
@@ -118,7 +119,7 @@ pub fn allocate(call: &Delegate<'_>) -> Result<Lease, IpamError> {
 /// Runs an IPAM plugin's DEL.
 ///
 /// # Errors
-/// [`IpamError`].
+/// [`IpamError`] when it doesn't say that it has released the addresses; it may hold them still.
 pub fn release(call: &Delegate<'_>) -> Result<(), IpamError> {
     run_in_its_version(call).map(drop)
 }
@@ -126,7 +127,7 @@ pub fn release(call: &Delegate<'_>) -> Result<(), IpamError> {
 /// Runs an IPAM plugin's CHECK.
 ///
 /// # Errors
-/// [`IpamError`].
+/// [`IpamError::Failed`] with what it found to differ; another one when it can't tell.
 pub fn check(call: &Delegate<'_>) -> Result<(), IpamError> {
     run_in_its_version(call).map(drop)
 }
@@ -135,7 +136,7 @@ pub fn check(call: &Delegate<'_>) -> Result<(), IpamError> {
 /// nothing to say to them, which is success: its ADD and DEL serve all the same.
 ///
 /// # Errors
-/// [`IpamError`].
+/// [`IpamError::Failed`] with its refusal; another one when it can't be run or doesn't answer.
 pub fn tell(call: &Delegate<'_>) -> Result<(), IpamError> {
     match run(call) {
         Err(IpamError::Failed {
@@ -217,7 +218,7 @@ fn run_in_its_version(call: &Delegate<'_>) -> Result<Vec<u8>, IpamError> {
 /// The executable of an IPAM plugin: the first in `CNI_PATH`.
 ///
 /// # Errors
-/// [`IpamError::NotFound`].
+/// [`IpamError::NotFound`] when none of its folders has a file of that name.
 pub fn find(name: &str, path: &str) -> Result<PathBuf, IpamError> {
     let mut folders = path.split(':').filter(|folder| !folder.is_empty());
     folders

@@ -31,7 +31,9 @@ const MAX_ANSWER: u64 = 1 << 20;
 /// Runs the executable with our environment and the network's configuration, and reads its answer.
 ///
 /// # Errors
-/// [`IpamError`].
+/// [`IpamError::NotFound`] and [`IpamError::Run`] when nothing was run; [`IpamError::Deadline`] when it
+/// was killed, and may have done its work or not; [`IpamError::Failed`] and [`IpamError::Answer`] when
+/// it says no, or nothing that can be read.
 pub fn run(call: &Delegate<'_>) -> Result<Vec<u8>, IpamError> {
     let program = find(call.name, call.path)?;
     let failed = |source| IpamError::Run {
@@ -62,11 +64,12 @@ pub fn run(call: &Delegate<'_>) -> Result<Vec<u8>, IpamError> {
         Some(args) => command.env("CNI_ARGS", args),
         None => command.env_remove("CNI_ARGS"),
     };
-    // Killed, we hold no lock any more: what we have started must not go on allocating.
+    // If we are killed our locks are released, so the child must die with us, or it would allocate
+    // unlocked.
     let parent = getpid();
     let with_us = move || {
         set_pdeathsig(Signal::SIGKILL)?;
-        // Killed before that, we leave a child whom nobody will tell.
+        // If we were killed before that, no signal will come.
         if getppid() == parent {
             Ok(())
         } else {

@@ -24,7 +24,7 @@ impl Journal {
     /// The keys of all records, in no order. No record is opened.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when the folder can't be read.
     pub fn keys(&self) -> Result<Vec<Key>, JournalError> {
         Ok(self.listing()?.keys)
     }
@@ -32,7 +32,7 @@ impl Journal {
     /// What is in the folder of records.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when the folder can't be read.
     pub fn listing(&self) -> Result<Listing, JournalError> {
         let dir = self.root.join("attachments");
         let failed = |source| file_error("list", &dir, source);
@@ -59,7 +59,7 @@ impl Journal {
     /// Remembers the record that the sweep looked at last.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when it can't be written; the next sweep begins where this one did.
     pub fn set_cursor(&self, key: &Key) -> Result<(), JournalError> {
         let path = self.root.join(CURSOR);
         // Neither synced nor locked: a lost or torn cursor costs a second look. Written over and not

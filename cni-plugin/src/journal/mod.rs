@@ -116,7 +116,7 @@ impl Entry {
     /// Notes that `step` is about to happen.
     ///
     /// # Errors
-    /// [`JournalError::File`]; the step must not be taken then.
+    /// [`JournalError::File`] when it can't be noted; the step must not be taken then.
     pub fn begin(&mut self, step: Step) -> Result<(), JournalError> {
         self.append(step, &step.line())
     }
@@ -124,7 +124,7 @@ impl Entry {
     /// Notes that `step` is about to happen, and the alternative names that the VF had at home.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when it can't be noted; the step must not be taken then.
     pub fn begin_with(&mut self, step: Step, alt_names: Vec<OsString>) -> Result<(), JournalError> {
         self.append(step, &step.line_with(&alt_names))?;
         if let Some(netdev) = &mut self.record.vf.netdev {
@@ -154,7 +154,7 @@ impl Journal {
     /// Opens the journal, making its folders where they are missing.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when a folder can't be made.
     pub fn open(root: &Path) -> Result<Self, JournalError> {
         const LAST: &str = "corrupt";
         // What is made last tells that all are there.
@@ -221,7 +221,7 @@ impl Journal {
     /// Writes a new record, durably.
     ///
     /// # Errors
-    /// [`JournalError::File`]; nothing may be changed then.
+    /// [`JournalError::File`] when it is not on disk; nothing may be changed then.
     pub fn create(&self, record: Record) -> Result<Entry, JournalError> {
         let path = self.record_path(&record.key());
         let file = write_durably(&path, &record.line())?;
@@ -238,7 +238,8 @@ impl Journal {
     /// it is.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`JournalError::Corrupt`] for one that was set aside just now; [`JournalError::Newer`];
+    /// [`JournalError::File`] when it can't be read or set aside, and stays where it is.
     pub fn load(&self, key: &Key) -> Result<Option<Entry>, JournalError> {
         let path = self.record_path(key);
         let text = match read_small(&path) {
@@ -283,11 +284,11 @@ impl Journal {
         aside.symlink_metadata().is_ok().then_some(aside)
     }
 
-    /// Gives up an attachment's claim on its VF. The caller holds the VF's lock and knows that the
+    /// Releases an attachment's claim on its VF. The caller holds the VF's lock and knows that the
     /// claim is this attachment's.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when the claim can't be removed; it stays.
     pub fn release(&self, entry: &Entry) -> Result<(), JournalError> {
         remove(&self.claim_path(&entry.record.vf.pci()))
     }
@@ -301,7 +302,7 @@ impl Journal {
     /// Forgets an attachment: its claim first, so that no claim outlives its record.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when a file can't be removed; the record stays then.
     pub fn forget(&self, entry: &Entry) -> Result<(), JournalError> {
         let key = entry.record.key();
         if self.owns(entry) {
@@ -317,7 +318,7 @@ impl Journal {
     /// caller holds the attachment's lock.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when what there is of one can't be removed.
     pub fn forget_unwritten(&self, key: &Key) -> Result<(), JournalError> {
         remove(&temporary(&self.record_path(key)))
     }
@@ -326,7 +327,7 @@ impl Journal {
     /// holds the VF's lock and has found out that nobody living owns it.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when the claim can't be made; then nobody owns the VF, or who did.
     pub fn claim(&self, pci: &PciAddr, key: &Key) -> Result<(), JournalError> {
         let path = self.claim_path(pci);
         let target = Path::new("../attachments").join(key.as_str());
@@ -350,7 +351,7 @@ impl Journal {
     /// Keeps a port that is still to be deleted, durably.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when it is not on disk; the attachment must not be forgotten then.
     pub fn add_tombstone(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
         write_durably(&self.tombstone_path(&tombstone.file()), &tombstone.line()).map(drop)
     }
@@ -359,7 +360,7 @@ impl Journal {
     /// is left to it.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when one, or the folder, can't be read.
     pub fn tombstones(&self) -> Result<Vec<Tombstone>, JournalError> {
         let dir = self.root.join("tombstones");
         let listing = fs::read_dir(&dir).map_err(|source| file_error("list", &dir, source))?;
@@ -394,7 +395,7 @@ impl Journal {
     /// Forgets a port that is gone.
     ///
     /// # Errors
-    /// [`JournalError::File`].
+    /// [`JournalError::File`] when it can't be removed; the port is deleted once more then.
     pub fn remove_tombstone(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
         remove(&self.tombstone_path(&tombstone.file()))?;
         // Earlier versions had one name for the ports of all agents.

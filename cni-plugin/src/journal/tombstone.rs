@@ -84,7 +84,7 @@ impl Tombstone {
     /// The agent that has the port.
     ///
     /// # Errors
-    /// [`AgentError::Unusable`].
+    /// [`AgentError::Unusable`] when address and files can't be used, or don't go together.
     pub fn peer(&self) -> Result<Peer, AgentError> {
         Peer::of_journal(&self.agent, self.tls.as_ref())
     }

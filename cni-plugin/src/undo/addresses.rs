@@ -25,11 +25,10 @@ pub fn release(
     call.host.checkpoint("undo: ipam");
     let subject = Subject::Ipam(&ipam.name);
     if heeds_backoff && journal.is_left_alone(subject) {
-        let told = format!(
+        return Err(Error::Busy(format!(
             "{} hung not long ago and is left alone for a while",
             ipam.name
-        );
-        return Err(Error::Busy(told));
+        )));
     }
     // This call's runtime may know other folders than ADD's, and the sweep is for all of them.
     let here = call.vars.path.as_deref().unwrap_or_default();

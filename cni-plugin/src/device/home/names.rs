@@ -47,7 +47,7 @@ pub fn foreign_names<'a>(
 /// were any.
 ///
 /// # Errors
-/// The kernel's refusal.
+/// The kernel's first refusal.
 pub fn drop_taken(home: &Rtnl, pod: &mut Sandbox, link: &LinkFacts) -> Result<bool, Error> {
     let taken = taken_by(home, &link.alt_names);
     if taken.is_empty() {
