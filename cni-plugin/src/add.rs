@@ -161,7 +161,7 @@ fn check_pod_unchanged(call: &Call<'_>, pod: &Sandbox) -> Result<(), Error> {
     if NetNs::id_at(netns).ok() == Some(pod.id()) {
         return Ok(());
     }
-    // Gone, or no namespace any more: opening it says so.
+    // If it is gone, or no namespace any more, opening it says so.
     call.sandbox(netns)?;
     let message = format!("CNI_NETNS {} is another namespace by now", netns.display());
     Err(Error::Device(message))
@@ -242,7 +242,7 @@ struct Attach<'a> {
     entry: Entry,
     home: Rtnl,
     agent: Agent,
-    /// Whether it was waited for in vain until its time was up.
+    /// Whether the agent gave no answer in its time; the undo then doesn't ask it again.
     agent_hung: bool,
     /// The alternative names that the VF came into the pod with.
     alt_names: Option<Vec<OsString>>,
@@ -281,7 +281,7 @@ impl Attach<'_> {
         let mut turn = self.wait_for_rtnl_turn()?;
         let arrived = self.move_into_pod(pod, mac_set_by)?;
         if late {
-            // A server elsewhere answers this IPAM, which is too long to keep the others waiting.
+            // This IPAM asks a server, which may take too long to keep the other ADDs waiting.
             drop(turn);
             if let Some((index, _)) = arrived {
                 let name = &self.entry.record.ifname;
@@ -338,7 +338,7 @@ impl Attach<'_> {
         if conflicts && self.delete_ports_with_same_mac() {
             created = self.agent.create(&self.entry.record.port, deadline);
         }
-        // One that ended meanwhile may be back already.
+        // An agent that failed before its time was up may be back for the undo.
         let failed = created
             .as_ref()
             .err()
@@ -361,7 +361,7 @@ impl Attach<'_> {
             })?;
             Ok(finished || cleared.any)
         };
-        // The refusal is the error to tell.
+        // The agent's refusal is the error to tell, not this one.
         delete().unwrap_or_else(|error| {
             call.log.warn(chain(&error));
             false
@@ -431,8 +431,8 @@ impl Attach<'_> {
         Ok(Some((arrived.index, arrived.mtu)))
     }
 
-    /// Gives the pod's interface its addresses and routes; what another interface's routes kept
-    /// from being set leaves the lease. The turn at RTNL ends with that.
+    /// Gives the pod's interface its addresses and routes, and lets go of the turn at RTNL. Routes that
+    /// the pod has by another interface are not set, and are taken out of the lease.
     fn configure(
         &self,
         pod: &mut Sandbox,

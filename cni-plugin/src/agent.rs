@@ -175,8 +175,8 @@ impl Agent {
     /// After any of these the port may exist.
     pub fn create(&mut self, port: &Port, deadline: Instant) -> Result<(), AgentError> {
         match self.try_create(port, deadline) {
-            // The id is ours alone: a port of that name with other content is what an
-            // earlier attempt of the same attachment left, with another VF or network.
+            // Nobody else makes a port of this id: it is what an earlier attempt of the same attachment
+            // left, with another VF or network.
             Err(AgentError::Refused {
                 code: Code::AlreadyExists,
                 ..
@@ -223,7 +223,7 @@ impl Agent {
 
     /// What an answer that is an error comes to.
     fn refusal(&self, status: &Status) -> AgentError {
-        // One with a cause was made at this end: nobody has refused, the connection ended.
+        // A status with a cause was made at this end: the agent hasn't refused, the connection ended.
         if let Some(cause) = status.source() {
             return ended_by(&self.addr, self.ended.as_ref(), cause);
         }
@@ -231,7 +231,7 @@ impl Agent {
             addr: self.addr.clone(),
             reason: reason.to_owned(),
         };
-        // A limit that another try can be within comes with a delay; without one it is a no.
+        // With a delay, another try can be within the limit; without one it is a no.
         let retry = status.get_details_retry_info();
         let after = retry.and_then(|info| info.retry_delay);
         let message = status.message().to_owned();

@@ -47,7 +47,7 @@ pub fn run(
         )),
         Some(entry) => {
             wrong.extend(journal_differs(call, &entry, &pod));
-            // A VF of a userspace driver shows nothing to the kernel.
+            // Of a VF of a userspace driver the kernel shows nothing.
             if entry.record.vf.netdev.is_some() {
                 match kernel::differs(call.host, &mut pod, &result, &entry.record) {
                     Ok(differences) => wrong.extend(differences),

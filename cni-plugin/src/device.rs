@@ -192,8 +192,8 @@ fn mac_from_file(file: &Path, pci: &PciAddr) -> Result<Mac, Error> {
     mac.ok_or_else(|| unknown("doesn't list it".to_owned()))
 }
 
-/// Changes a device that stays in its namespace, by `send`. Kernels before 6.2 rename none that is
-/// up, and some drivers take no MAC then: those say that it is busy, and it goes down for it.
+/// Changes a device that stays in its namespace, by `send`. Kernels before 6.2 don't rename one that is
+/// up, and some drivers take no MAC then: if the answer is `EBUSY`, it goes down for the change.
 ///
 /// # Errors
 /// The kernel's refusal; what stands before that in the message is changed.
@@ -225,7 +225,7 @@ fn by_way_of_down<'a>(change: &Change<'a>) -> [Change<'a>; 2] {
     [down, Change { up, ..*change }]
 }
 
-/// An MTU beside another.
+/// An MTU that differs by one.
 fn other_mtu(mtu: Mtu) -> Mtu {
     let number = u32::from(mtu);
     Mtu::try_from(number - 1)
@@ -237,7 +237,7 @@ fn other_mtu(mtu: Mtu) -> Mtu {
 fn taken_by(there: &Rtnl, names: &[OsString]) -> Vec<OsString> {
     let taken = |name: &&OsString| match name.to_str().and_then(|name| name.parse::<IfName>().ok())
     {
-        // What can't be told is taken for taken: the move is tried without that name then.
+        // If the look fails, the name counts as taken: the move is tried without it then.
         Some(name) => {
             let found = ioctl::index(there, &name);
             found.map_or_else(|error| error.raw_os_error() != Some(libc::ENODEV), |_| true)

@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// How long an agent may take to delete ports. The rest of the call needs some of its time as
-/// well, and a tombstone is as good.
+/// well, and a tombstone keeps what isn't done by then.
 pub const DELETE_PORTS_LIMIT: Duration = Duration::from_secs(3);
 
-/// The time that other attachments' ports may cost a call.
+/// The time that ports of others may cost a call that needs none of them deleted.
 const COURTESY: Duration = Duration::from_millis(500);
 
 /// How long a lock on somebody else's attachment is waited for by a call that has its VF's lock: the
@@ -66,7 +66,7 @@ pub fn clear(
     let (in_way, mut others): (Vec<_>, Vec<_>) = journal.tombstones()?.into_iter().partition(way);
     let addr = agent.addr().to_string();
     let (here, elsewhere): (Vec<_>, Vec<_>) = in_way.into_iter().partition(|it| it.agent == addr);
-    // Others wait for the lock meanwhile.
+    // Other calls wait for the drain lock meanwhile.
     let deadline = call.deadline.min(Instant::now() + DELETE_PORTS_LIMIT);
     let hold = |tombstone: &Tombstone| -> Result<_, Error> {
         // This call has its own attachment's lock, and nothing of it lives yet.
@@ -124,7 +124,7 @@ fn lock_if_ended(
         held => held?,
     };
     let ended = match call.record(journal, key) {
-        // One that has given its VF back has a port no more, whatever else is left of it.
+        // A record without its VF is kept for its addresses: its port is gone.
         Ok(entry) => entry.is_none_or(|entry| !journal.owns(&entry)),
         Err(error) => {
             call.log.warn(chain(&error));
@@ -167,7 +167,7 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
         let mut deleted = 0;
         let hold = |tombstone: &_| lock_if_ended(call, journal, tombstone, Instant::now());
         let done = delete(call, journal, of_one, deadline, &mut deleted, hold);
-        // Time may be up before the ports are: the agent works all the same.
+        // An agent that deleted some works, even if time was up before all were.
         if deleted > 0 {
             journal.clear_failures(agent)?;
         }
@@ -185,7 +185,8 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether an agent was waited for in vain. One that refuses, be it the connection, costs no time.
+/// Whether an agent hung: it was waited for in vain. One that refuses, be it the connection, costs no
+/// time.
 #[must_use]
 pub fn hung(error: &AgentError, start: Instant) -> bool {
     let in_vain = matches!(
@@ -202,8 +203,8 @@ pub fn note_hung_agent(call: &Call<'_>, journal: &Journal, agent: &str) {
     }
 }
 
-/// Deletes ports of one agent and counts them, each while `hold` holds it; those that it doesn't are
-/// left. One that is refused keeps no other.
+/// Deletes ports of one agent, and counts them. A port for which `hold` gives nothing is left alone; one
+/// that is refused doesn't keep the others.
 fn delete<H>(
     call: &Call<'_>,
     journal: &Journal,

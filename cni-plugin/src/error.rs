@@ -157,7 +157,7 @@ impl Error {
             Self::Sysfs(_) | Self::Device(_) => 100,
             Self::Rtnl(_) => 102,
             Self::Ipam(error) => match error {
-                // The delegate's own code says most.
+                // The IPAM plugin's own code says more than one of ours.
                 IpamError::Failed { code, .. } => *code,
                 IpamError::NotFound { .. } => 7,
                 IpamError::Deadline { .. } => 11,

@@ -60,7 +60,7 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
         }
     }
     if let Some(name) = &common.ipam {
-        // The delegate may know either key only.
+        // The IPAM plugin may know only one of the keys.
         let collected = network.list_for_ipam(list).and_then(|list| {
             for key in LISTS {
                 config[key] = list.clone().into();
@@ -72,7 +72,8 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
             };
             Ok(ipam::tell(&gc)?)
         });
-        // A record that can't be read may be in use, so IPAM isn't asked; told of it once.
+        // If a record can't be read its addresses may be in use, so IPAM wasn't asked. That is told
+        // already.
         let known = |error: &Error| {
             failures
                 .iter()
@@ -107,7 +108,7 @@ fn listed(config: &Value) -> Result<(HashSet<Key>, Vec<Value>), ConfigError> {
         reason: error.to_string(),
     };
     let keys = Vec::<Listed>::deserialize(list).map_err(invalid)?;
-    // An interface name that can't be one is no attachment of ours, so it protects none.
+    // No attachment of ours has a name that no interface can have.
     let keys = keys.into_iter().filter_map(
         |Listed {
              container_id,

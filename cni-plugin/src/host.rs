@@ -64,7 +64,7 @@ impl Host {
     /// # Errors
     /// When procfs isn't mounted.
     pub fn boot_id(&self) -> io::Result<&'static str> {
-        // It is asked for with every record that is looked at.
+        // Every record that is looked at needs it.
         static KNOWN: OnceLock<String> = OnceLock::new();
         if let Some(known) = KNOWN.get() {
             return Ok(known);

@@ -93,7 +93,7 @@ pub struct Call<'a> {
     pub in_passing: bool,
 }
 
-/// What of a call's time the agent leaves for what comes after it.
+/// What of a call's time is kept from the agent, for what comes after it.
 const AFTER_AGENT: Duration = Duration::from_secs(2);
 
 impl Call<'_> {
@@ -119,8 +119,9 @@ impl Call<'_> {
         Agent::connect(peer, self.vars.traceparent.as_deref(), deadline)
     }
 
-    /// Connects to an agent that the journal knows, as it `kept` it; to this call's own agent first
-    /// by what this call has: files move, and what is kept may be of long ago.
+    /// Connects to an agent that the journal knows by its address, with the certificates that it
+    /// `kept`. If it is this call's own agent, its configuration's certificates come first: files move,
+    /// and what is kept may be old.
     fn connect(
         &self,
         addr: &str,
@@ -134,15 +135,15 @@ impl Call<'_> {
         };
         match (self.connect_to(own, deadline), kept) {
             (Err(error @ AgentError::Unusable { .. }), Ok(kept)) if kept != *own => {
-                // Of two that can't be used the configuration's is the one to mend.
+                // If neither can be used, the configuration's is the one to mend.
                 self.connect_to(&kept, deadline).map_err(|_| error)
             }
             (connected, _) => connected,
         }
     }
 
-    /// The journal's record of an attachment. One that can't be read is told in the log
-    /// and then not there.
+    /// The journal's record of an attachment. One that can't be read is told in the log, and then
+    /// there is none.
     fn record(&self, journal: &Journal, key: &Key) -> Result<Option<Entry>, JournalError> {
         match journal.load(key) {
             Err(error @ JournalError::Corrupt { .. }) => {
@@ -230,7 +231,7 @@ pub fn start(run: impl FnOnce() -> ExitCode) -> libc::c_int {
 #[must_use]
 pub fn main(host: &Host) -> ExitCode {
     let vars = Vars::from_process();
-    // Room for any usual configuration, so that one read gets it.
+    // Room for any usual configuration, so that one system call reads it.
     let mut stdin = Vec::with_capacity(4 * 1024);
     let read = std::io::stdin().lock().read_to_end(&mut stdin);
     let (answer, code) = match read {
@@ -288,8 +289,8 @@ fn dispatch(
             *version = known;
             raw
         }
-        // With a configuration that can't be used ADD made nothing; what an earlier one made, the
-        // journal knows. A pod must be able to end.
+        // ADD refuses such a configuration, so it made nothing by it; what it made by an earlier one,
+        // the journal knows. A pod must be able to end.
         Err(_) if command == Command::Del => Raw::default(),
         Err(error) => return Err(error.into()),
     };

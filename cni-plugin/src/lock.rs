@@ -119,7 +119,7 @@ pub fn lock(place: &Place, deadline: Instant) -> Result<Lock, LockError> {
     };
     let file = open(&place.file).map_err(failed)?;
     let byte = range(place.about.byte());
-    // The common case first: nobody else, no timer.
+    // Mostly nobody else has it, and no timer is needed.
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte)) {
         Ok(_) => return Ok(Lock { _held: file }),
         Err(Errno::EAGAIN | Errno::EACCES) => {}

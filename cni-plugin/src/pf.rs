@@ -68,7 +68,7 @@ impl PfSide {
     pub fn new(netdev: IfName, vf: u32, asked: &Asked, has: &VfSide) -> Option<Self> {
         let changes = changes(asked, has);
         let trusts = asked.trust.unwrap_or(has.trust);
-        // One that is changed has its way back among the changes.
+        // An address that is changed has its way back among the changes.
         let mac = has.mac.filter(|_| trusts && !changes.iter().any(is_mac));
         (!changes.is_empty() || mac.is_some()).then_some(Self {
             netdev,
@@ -177,7 +177,7 @@ fn settings(asked: &Asked, has: &VfSide) -> impl Iterator<Item = (SettingKey, Se
         min: min_tx_rate.unwrap_or(has.min_tx_rate),
         max: max_tx_rate.unwrap_or(has.max_tx_rate),
     });
-    // The kernel sets both as one; drivers that know no guarantee refuse for that one.
+    // The kernel sets both rates as one; drivers that know no guarantee refuse because of it.
     let rate_key = match min_tx_rate {
         Some(1..) => SettingKey::MinTxRate,
         _ => SettingKey::MaxTxRate,
@@ -319,7 +319,8 @@ fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error>
     if refused.peek().is_none() {
         return Ok(Vec::from_iter(mac));
     }
-    // What can't be set was not set either. A driver that is busy may not tell.
+    // What a driver can't set, it had not set before either: then it is as it was. A driver that is
+    // busy may not tell.
     let now = vf_side::read(home, index, side.vf)?;
     let is_back = |change: &PfChange| {
         let now = now.as_ref();

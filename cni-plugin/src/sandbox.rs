@@ -47,8 +47,8 @@ pub struct Sandbox {
     pub ns: NetNs,
     /// A netlink socket in it.
     pub rtnl: Rtnl,
-    /// What happens to its links, where that is of interest: an arrival tells all of a device
-    /// without RTNL.
+    /// Events of its links, if [`Open::hears_arrivals`]: that of an arrival tells all of a device,
+    /// which otherwise takes RTNL.
     events: Option<LinkEvents>,
     path: String,
 }
@@ -93,7 +93,7 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// Forgets the arrivals until now.
+    /// Subscribes to arrivals anew, which forgets those until now.
     ///
     /// # Errors
     /// The kernel's refusal to enter the namespace or to tell.
@@ -170,7 +170,7 @@ impl Sandbox {
         let mut verdicts = self.rtnl.apply_each(&requests)?.into_iter();
         let addresses = verdicts.by_ref().take(lease.ips.len());
         addresses.collect::<Result<(), _>>()?;
-        // The first owner of a route keeps it: the pod's other interface may live by it.
+        // A route that the pod has already stays: its other interface may need it.
         let is_set = |verdict: Result<(), RtnlError>| match verdict {
             Err(error) if is_taken(&error) => Ok(false),
             verdict => verdict.map(|()| true),
@@ -217,7 +217,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Waits until IPAM that speaks from the interface is heard, or long enough.
+    /// Waits until what IPAM sends from the interface is heard, but not for ever.
     ///
     /// # Errors
     /// The kernel's refusal to tell.
@@ -228,7 +228,8 @@ impl Sandbox {
         deadline: Instant,
     ) -> Result<(), Error> {
         self.wait_for_carrier(index, name, deadline.min(Instant::now() + IPAM_WAIT))?;
-        // With carrier it sends once the kernel has looked at that.
+        // The interface sends only once the kernel has taken notice of the carrier, which this makes it
+        // do.
         link::one(&mut self.rtnl, index)?;
         Ok(())
     }

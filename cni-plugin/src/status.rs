@@ -70,7 +70,7 @@ fn living(
     agent: &str,
 ) -> Result<Option<Entry>, Error> {
     let entry = match call.record(journal, key) {
-        // Whether that pod suffers, the plugin that wrote it can tell.
+        // Only the plugin that wrote it can tell whether that pod suffers.
         Err(error @ JournalError::Newer { .. }) => {
             call.log.warn(chain(&error));
             None
@@ -88,8 +88,7 @@ fn lives(call: &Call<'_>, journal: &Journal, entry: &Entry, agent: &str) -> bool
         && pod_lives(&entry.record.netns)
 }
 
-/// Between list and record an ADD or a DEL may have run. What is wrong under the VF's
-/// lock is wrong.
+/// Looks once more, under the VF's lock: an ADD or a DEL may have run between list and record.
 fn second_look(
     call: &Call<'_>,
     journal: &Journal,
@@ -100,7 +99,7 @@ fn second_look(
     let Some(entry) = living(call, journal, key, addr)? else {
         return Ok(None);
     };
-    // One that is being attached or detached is no pod that suffers already.
+    // If it can't be locked, the pod is being attached or detached.
     let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
         return Ok(None);
     };

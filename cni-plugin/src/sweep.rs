@@ -24,18 +24,18 @@ use crate::{
     undo::{Extent, is_this_boot, undo},
 };
 
-/// How many records one call looks at: each costs four system calls of the few that an ADD makes.
+/// How many records one call looks at: each costs four system calls, and an ADD makes few.
 const LOOKS: usize = 3;
 
-/// When no further record is begun.
+/// How long records are begun.
 const BUDGET: Duration = Duration::from_millis(100);
 
-/// What the one that is begun by then may still take, the first time. A delegate that hangs uses
-/// it up and is left alone for a while; one that is but slow has twice that the next time, and so
+/// What a record that is begun by then may still take, the first time. An IPAM plugin that hangs uses
+/// it up and is left alone for a while; one that is only slow has twice that the next time, and so
 /// on, until it gets through.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The most that it ever has.
+/// The most that a record may ever take.
 const MAX_GRACE: Duration = Duration::from_secs(10);
 
 /// Looks at a few records other than `own` and finishes those that nobody else will.
@@ -63,7 +63,7 @@ fn look(call: &mut Call<'_>, until: Instant, own: Option<&Key>) -> Result<(), Er
     let journal = Journal::open(&call.host.state)?;
     let Listing { keys, unwritten } = journal.listing()?;
     for key in unwritten {
-        // Whoever is still at it holds this.
+        // A writer that still lives holds this lock.
         if let Ok(_own) = lock(&journal.attachment_lock(&key), Instant::now()) {
             journal.forget_unwritten(&key)?;
         }
@@ -126,7 +126,8 @@ fn finish_if_left(
     };
     let grace = GRACE.saturating_mul(1 << failures.min(8)).min(MAX_GRACE);
     call.grace = grace.min(until.saturating_duration_since(Instant::now()));
-    // Before the work, so that a record at which calls are killed keeps none waiting.
+    // Before the work: a record at which every call is killed must not keep the others from their
+    // turn.
     journal.set_cursor(key)?;
     let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
         return Ok(());
@@ -142,7 +143,7 @@ fn finish_if_left(
     for failure in &undone.failures {
         call.log.warn(format_args!("sweep: {}", chain(failure)));
     }
-    // That an IPAM was left alone is no failure of this attachment's.
+    // If only an IPAM was left alone, that is no failure of this attachment.
     if undone.failures.is_empty() || (undone.frees_vf && ipam_backoff == Backoff::LeaveAlone) {
         Ok(())
     } else {
@@ -161,7 +162,7 @@ pub fn finish_dead(
     own: &Key,
     wanted: impl Fn(&Record) -> bool,
 ) -> Result<bool, Error> {
-    // One that has given its VF back has a port no more.
+    // A record without its VF is kept for its addresses: its port is gone.
     let is_it = |entry: &Entry| {
         wanted(&entry.record) && journal.owns(entry) && is_left(call.host, entry).unwrap_or(false)
     };
@@ -188,8 +189,7 @@ fn is_left(host: &Host, entry: &Entry) -> Result<bool, Error> {
     Ok(!is_this_boot(host, entry)? || !pod_lives(&entry.record.netns))
 }
 
-/// Whether a pod's namespace is still where it was. A look that fails says nothing, and
-/// then it is.
+/// Whether a pod's namespace is still where it was; also if that can't be found out.
 #[must_use]
 pub fn pod_lives(kept: &NetNsRef) -> bool {
     match NetNs::id_at(Path::new(&kept.path)) {
@@ -212,7 +212,7 @@ fn is_back(host: &Host, journal: &Journal, entry: &Entry) -> Result<bool, Error>
         Ok(None) => {}
         Err(error) => return Err(error.into()),
     }
-    // One that has none any more needn't be waited for.
+    // A VF that has no netdev any more needn't be waited for.
     Ok(
         vf::find(&host.sysfs, &mut home, &pci, host.proof)?.is_some()
             || device::has_no_netdev(host, &pci),

@@ -1,9 +1,9 @@
 //! Undoing an attachment, from its journal: the one way back for DEL, for an ADD that
 //! failed, and for what a killed process left.
 //!
-//! What stands in the way of the VF's next owner goes first, the VF and its port, and with them
-//! the claim on the VF; then the addresses, unless their IPAM works on the VF in the pod. Each
-//! step is safe to undo again, and to undo when it never happened. Failures don't stop the rest.
+//! What stands in the way of the VF's next owner goes first: the VF's settings and place, its port, and
+//! the claim on it. The addresses come last, unless their IPAM works on the VF in the pod. Each step is
+//! safe to undo again, and to undo when it never happened. Failures don't stop the rest.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub use port::delete_port_at;
 pub struct Undone {
     /// What couldn't be undone. The journal keeps the record then.
     pub failures: Vec<Error>,
-    /// The VF will come home by itself, but hasn't yet. Kept in the journal as well.
+    /// The VF will come home by itself, but hasn't yet. The journal keeps the record then, too.
     pub awaited: bool,
     /// Whether the VF is free for its next owner, whatever else is left.
     pub frees_vf: bool,
@@ -80,7 +80,7 @@ pub fn undo(
     let same_boot = match is_this_boot(call.host, &entry) {
         Ok(same_boot) => same_boot,
         Err(error) => {
-            // Whether there still is what the record tells of isn't known: all of it is kept.
+            // Nobody knows whether what the record tells of is still there: all of it is kept.
             let mut undone = Undone::default();
             undone.fail("boot", error);
             return undone;
@@ -147,7 +147,7 @@ impl<'a> Undoing<'a> {
         let ipam = self.ipam().filter(|ipam| ipam::needs_interface(&ipam.name));
         let Some(ipam) = ipam else { return };
         let now = Instant::now();
-        // It may hang; the VF needs some of the time.
+        // It may hang, and bringing the VF home needs some of the time.
         let mut until = now + self.deadline.saturating_duration_since(now) / 2;
         if self.extent == Extent::ForNextOwner {
             until = until.min(now + NEXT_OWNERS_IPAM_LIMIT);

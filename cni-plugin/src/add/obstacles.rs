@@ -59,9 +59,9 @@ fn finish_earlier_attempt(
     } else {
         Some(lock(&journal.vf_lock(&record.vf.pci()), call.deadline)?)
     };
-    // All of it: its record is about to be written over.
+    // Nothing may be left: its record is about to be written over.
     finish(call, journal, entry, Extent::Whole, Undone::is_clean)?;
-    // The VF may just have been in this very pod.
+    // The VF may just have left this very pod: its arrival then is not the one to come.
     pod.resubscribe()
 }
 
@@ -74,7 +74,7 @@ fn finish_last_owner(
     let Some(owner) = journal.owner(&config.device) else {
         return Ok(());
     };
-    // An own record that could be read is finished by now.
+    // Our own earlier attempt is finished by now, unless its record can't be read.
     let entry = if owner == *key {
         None
     } else {

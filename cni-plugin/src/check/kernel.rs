@@ -42,7 +42,7 @@ pub fn differs(
     wrong.extend(link_differs(&link, result, record));
 
     let found = look::addresses(&mut pod.rtnl, link.index)?;
-    // One that is still looked at is as ADD left it, on kernels without optimistic DAD.
+    // An address that is still tentative is as ADD left it, on kernels without optimistic DAD.
     let serves = |addr: &IfAddr| {
         let mut found = found.iter();
         found.any(|found| found.addr == *addr && found.dad != DadState::Failed)

@@ -23,7 +23,7 @@ impl Raw {
                 return Err(is_pinned(KEY));
             }
             (asked, Some(pinned)) => Some(pinned).filter(|_| {
-                // The host's files are for agents by TLS, and a network may have another one.
+                // The host's files are for agents by TLS; a network may have an agent without.
                 asked.is_some() || matches!(addr, AgentAddr::Tls(_))
             }),
             (Some(asked), None) => {

@@ -22,7 +22,7 @@ impl Raw {
         // forgot to name its own.
         let trunk: Option<String> = self.net("trunk")?;
         let (one, many) = match named(&self.map)? {
-            // The host's own counts only for a network that says nothing.
+            // The host's default counts only for a network that names no bridge itself.
             (None, None) if trunk.is_none() => named(&self.host)?,
             said => said,
         };

@@ -82,7 +82,7 @@ impl Raw {
             path.clone_from(file);
         }
         if !known(&path) {
-            // The public plugin's networks work as they are; but root reads no file of theirs.
+            // The public plugin's networks work unchanged, but root reads no file that they choose.
             self.remarks.push(format!(
                 "`configuration_path`: {named} is not where host-wide files are, and not read"
             ));
@@ -97,7 +97,7 @@ impl Raw {
             read => read.map_err(|error| refused(error.to_string()))?,
         };
         for (key, value) in object(&bytes).map_err(refused)? {
-            // What the host has set for all of its networks, none can change by another file.
+            // A network can't replace, by another file, what the host has set for all networks.
             self.host.entry(key).or_insert(value);
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Raw {
                 Ok(bytes) => return Self::parse(stdin, Some((path, &bytes))),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    // What the network got wrong is told first, as everywhere.
+                    // What is wrong with the network's own configuration is told first, as everywhere.
                     Self::parse(stdin, None)?;
                     return Err(ConfigError::HostFile {
                         path: path.clone(),

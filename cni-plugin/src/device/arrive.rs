@@ -72,12 +72,12 @@ pub struct Arrived {
     pub index: IfIndex,
     /// Its MTU.
     pub mtu: u32,
-    /// The alternative names it came with, as far as that was heard.
+    /// The alternative names it came with; `None`: its arrival was not heard.
     pub alt_names: Option<Vec<OsString>>,
 }
 
-/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Alternative names of
-/// the VF that the pod has already are taken from it; before that, `keep` is told all it has.
+/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Alternative names that the
+/// pod has already are taken from the VF; before that, `keep` notes all of them.
 ///
 /// # Errors
 /// The kernel's refusal, or `keep`'s.
@@ -101,19 +101,19 @@ pub fn move_in(
         mac: set_mac.then_some(*mac),
         mtu: *mtu,
         up: Some(true),
-        // Whatever the host uses it for, or the last pod left: the pod's is a plain one.
+        // Whatever flags the host or the last pod gave it, this pod's is a plain Ethernet device.
         flags: Some(SetFlags::ETHERNET),
         plain: true,
         ..Change::of(index)
     };
     let what = format!("move {} into the pod as {name}", netdev.name);
     let request = change.request(what.clone());
-    // The move takes it down, unless the pod is where it is.
+    // A move takes it down; there is none if the pod is the host.
     let is_up = || netdev.up && pod.is_own();
     let mut moved = change_in_place(&change, what, is_up, |all| home.apply(all));
     let mut known = None;
     if moved.as_ref().is_err_and(is_taken) {
-        // The kernel takes every name along, and refuses all for one that is taken.
+        // A device moves with all its names, or not at all if one of them is taken.
         let names = alt_names(home, index)?;
         let taken = taken_by(&pod.rtnl, &names);
         if !taken.is_empty() {
@@ -155,8 +155,8 @@ pub fn move_in(
     })
 }
 
-/// What of a move was refused. The kernel moves first, then sets MAC, MTU and name in this order,
-/// and stays where it fails.
+/// Finds out what of a move was refused. The kernel moves first, then sets MAC, MTU and name in this
+/// order, and stops where it fails.
 fn refused(
     home: &Rtnl,
     pod: &Sandbox,

@@ -42,7 +42,7 @@ use locate::{Current, Located, locate};
 use plan::{MacBy, Next, Sent, next, plan_home};
 
 /// How often a VF is looked at and changed on its way home. The longest honest way (a name and
-/// further names that are taken, a MAC that only a reset brings, a last look) takes half of these;
+/// alternative names that are taken, a MAC that only a reset brings, a last look) takes half of these;
 /// but a pod that gives the VF a name as often as it is taken would keep the node's one turn at RTNL
 /// for ever.
 const ROUNDS: u32 = 16;
@@ -113,7 +113,7 @@ struct WayHome<'a> {
     was_in_pod: WasInPod,
     /// Its index at home.
     index: Option<IfIndex>,
-    /// The further names that it has at home.
+    /// The alternative names that it has at home.
     alt_names: Option<Vec<OsString>>,
     /// Whether the pod's programs were taken from it at home.
     is_stripped: bool,
@@ -122,7 +122,7 @@ struct WayHome<'a> {
 }
 
 impl WayHome<'_> {
-    /// All but the further names.
+    /// All but the alternative names.
     fn bring_home(&mut self) -> Result<(), Error> {
         let ns = NetNs::current()?;
         let mut mac_by = MacBy::Message;
@@ -199,7 +199,7 @@ impl WayHome<'_> {
         Ok(())
     }
 
-    /// Takes the pod's XDP programs from a VF at home, and looks at its further names. It comes home
+    /// Takes the pod's XDP programs from a VF at home, and looks at its alternative names. It comes home
     /// with them by itself where the pod has put it into a namespace of its own that ended since; and
     /// they may be back where they were taken from it in the pod.
     fn take_programs(&mut self, index: IfIndex) -> Result<(), Error> {
@@ -276,8 +276,8 @@ impl WayHome<'_> {
         Ok(moved)
     }
 
-    /// Takes those further names from a VF in the pod that devices at home have: the kernel takes every
-    /// name along, and refuses all for one that is taken. Gives whether there were any.
+    /// Takes those alternative names from a VF in the pod that devices at home have: a device moves with
+    /// all its names, or not at all if one of them is taken. Gives whether there were any.
     fn drop_taken_names(&mut self, located: &Located) -> Result<bool, Error> {
         match (located, &mut self.pod) {
             (Located::Pod(link, _), Some(pod)) => names::drop_taken(self.home, pod, link),
@@ -291,7 +291,7 @@ impl WayHome<'_> {
         Ok(matches!(located, Some(Located::Home(now)) if now.mac != Some(mac)))
     }
 
-    /// Gives a VF at home exactly the further names it had, as far as those are known.
+    /// Gives a VF at home exactly the alternative names it had, as far as those are known.
     fn restore_names(&mut self) -> Result<(), Error> {
         let Some(had) = &self.origin.alt_names else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! A VF whose pod is the host: it never moves, so nothing is taken from it that a move takes.
+//! A VF whose pod is the host: it never moves, so it doesn't lose what a move takes from a device.
 
 use nix::errno::Errno;
 use xpu_linux::{
@@ -28,7 +28,7 @@ pub fn strip(
     if current.name == origin.name.as_str() && *name != origin.name {
         return Ok(()); // ADD didn't come that far: whatever it has is the host's
     }
-    // Routes go with the state. What it was, it gets back with its name.
+    // Routes go when it goes down. Its state at home comes back later, with its name.
     let down = Change {
         up: Some(false),
         ..Change::of(current.index)
@@ -42,7 +42,7 @@ pub fn strip(
     }));
     for verdict in home.apply_each(&requests)? {
         match verdict {
-            // It went with the state, or with the first one of its subnet.
+            // It went when the device went down, or with the first address of its subnet.
             Err(error) if error.errno() == Some(Errno::EADDRNOTAVAIL) => {}
             verdict => verdict?,
         }

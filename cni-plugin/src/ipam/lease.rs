@@ -66,8 +66,8 @@ impl Lease {
                 .dst
                 .parse::<Prefix>()
                 .map_err(|error| unusable(error.to_string()))?;
-            // A route without a gateway goes by that of the address of its family, as the
-            // reference plugins have it (`ipam.ConfigureIface`).
+            // A route without a gateway takes that of the first address of its family, as in the
+            // reference plugins (`ipam.ConfigureIface`).
             let via = match host(raw.gw.clone())? {
                 Some(via) => Some(via),
                 None => lease

@@ -142,7 +142,7 @@ pub fn tell(call: &Delegate<'_>) -> Result<(), IpamError> {
         Err(IpamError::Failed {
             code, msg, details, ..
         }) if is_older(call.command, code, &[&msg, &details]) => Ok(()),
-        // Others refuse it with whatever they check first, as a container id that is missing.
+        // Others refuse it with whatever they check first, for example that a container id is missing.
         Err(IpamError::Failed { .. }) if says_it_is_older(call) => Ok(()),
         other => other.map(drop),
     }
@@ -164,7 +164,7 @@ fn says_it_is_older(call: &Delegate<'_>) -> bool {
     let answer = run(&ask).ok();
     let versions = answer.and_then(|answer| serde_json::from_slice::<Versions>(&answer).ok());
     versions.is_some_and(|Versions { supported }| {
-        // Older ones than we know are among them; who knows a newer one knows this one.
+        // It may list versions that we don't know: older ones, or newer ones beside this one.
         !supported.is_empty()
             && !supported
                 .iter()
@@ -204,7 +204,7 @@ fn run_in_its_version(call: &Delegate<'_>) -> Result<Vec<u8>, IpamError> {
         Some(version) if *version == Version::V1_1_0.as_str() => *version = older.clone(),
         _ => return Err(refused),
     }
-    // CHECK has the result of ADD in it, which it reads by that result's own version.
+    // For CHECK the configuration holds ADD's result, which has a version of its own.
     let result = config.get_mut("prevResult").and_then(Value::as_object_mut);
     if let Some(version) = result.and_then(|result| result.get_mut("cniVersion")) {
         *version = older;

@@ -157,7 +157,7 @@ impl Journal {
     /// [`JournalError::File`] when a folder can't be made.
     pub fn open(root: &Path) -> Result<Self, JournalError> {
         const LAST: &str = "corrupt";
-        // What is made last tells that all are there.
+        // If the folder that is made last is there, all are.
         if root.join(LAST).is_dir() {
             return Ok(Self {
                 root: root.to_owned(),
@@ -377,7 +377,7 @@ impl Journal {
                 Ok(text) => text,
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
-                // What it says isn't known, and the next reader may be luckier.
+                // It may be readable the next time, so it stays.
                 Err(source) => return Err(file_error("read", &path, source)),
             };
             match Tombstone::parse(&text) {
@@ -443,7 +443,7 @@ fn temporary(path: &Path) -> PathBuf {
 /// Writes a file whole: a reader, and a power cut, sees all of it or none. Gives it open, at its
 /// end.
 fn write_durably(path: &Path, line: &str) -> Result<File, JournalError> {
-    // Writers of one name hold a lock; what a dead one left is simply written over.
+    // Writers of one name hold a lock, so a temporary file is a dead one's, and is written over.
     let temporary = temporary(path);
     let write = || -> io::Result<File> {
         let mut file = OpenOptions::new()
@@ -461,7 +461,7 @@ fn write_durably(path: &Path, line: &str) -> Result<File, JournalError> {
         Ok(file)
     };
     write().map_err(|source| {
-        // A full disk leaves a part, which nobody would look for.
+        // On a full disk a part may have been written, which nobody else would remove.
         let _gone = fs::remove_file(&temporary);
         file_error("write", path, source)
     })

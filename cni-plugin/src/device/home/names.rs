@@ -33,7 +33,7 @@ pub fn fallback_name(home: &Rtnl, has: Option<&str>) -> Option<IfName> {
     }
 }
 
-/// A link's further names that others gave it, as far as its own are known.
+/// A link's alternative names that others gave it, as far as its own are known.
 pub fn foreign_names<'a>(
     link: &'a LinkFacts,
     origin: &'a Netdev,
@@ -43,7 +43,7 @@ pub fn foreign_names<'a>(
     names.filter(move |name| own.is_some_and(|own| !own.contains(name)))
 }
 
-/// Takes those further names from a link in the pod that devices at home have. Gives whether there
+/// Takes those alternative names from a link in the pod that devices at home have. Gives whether there
 /// were any.
 ///
 /// # Errors
@@ -61,7 +61,7 @@ pub fn drop_taken(home: &Rtnl, pod: &mut Sandbox, link: &LinkFacts) -> Result<bo
     Ok(true)
 }
 
-/// Makes of the further names that a VF `has` at home exactly those that it had.
+/// Makes of the alternative names that a VF `has` at home exactly those that it had.
 ///
 /// # Errors
 /// The kernel's first refusal; all that it allows is done.
