@@ -81,6 +81,45 @@ fn attach_to(netns: &Path, name: &str, flag: u32) {
     attached.join().unwrap();
 }
 
+/// `union bpf_attr` of `BPF_LINK_CREATE`, as far as that needs it.
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// Attaches a program to a pod's interface by a link, which alone can let go of it.
+fn attach_by_link(pod: &Path) -> OwnedFd {
+    const BPF_LINK_CREATE: libc::c_int = 28;
+    const BPF_XDP: u32 = 37;
+    let (pod, program) = (pod.to_owned(), program());
+    let attached = thread::spawn(move || {
+        setns(File::open(pod).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        let name = "net1".parse().unwrap();
+        let attr = LinkCreate {
+            program: program.as_raw_fd().try_into().unwrap(),
+            ifindex: ioctl::index(&Rtnl::open().unwrap(), &name).unwrap().get(),
+            attach_type: BPF_XDP,
+            flags: 0,
+        };
+        // SAFETY: the attribute is live.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_LINK_CREATE,
+                &raw const attr,
+                size_of_val(&attr),
+            )
+        };
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: the kernel has just given this descriptor to nobody else.
+        unsafe { OwnedFd::from_raw_fd(fd.try_into().unwrap()) }
+    });
+    attached.join().unwrap()
+}
+
 const GENERIC: u32 = 1 << 1;
 const DRIVER: u32 = 1 << 2;
 
@@ -150,6 +189,23 @@ fn a_program_of_a_pod_that_is_gone_goes_too() {
     run("ip", &["netns", "del", name_of(&pod)]);
     assert!(Node::link(&node.host, VF)["xdp"].is_object());
     node.call("DEL", "c1", &pod, &config).ok();
+    assert_eq!(Node::link(&node.host, VF)["xdp"], Value::Null);
+    node.assert_clean();
+}
+
+/// It withholds no VF, and whoever reads the log is told, once.
+#[test]
+fn a_program_that_somebody_holds_is_told() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let held = attach_by_link(&pod);
+    let answer = node.call("DEL", "c1", &pod, &config);
+    answer.ok();
+    let told = answer.stderr.matches("take the XDP program from").count();
+    assert_eq!(told, 1, "{answer:?}");
+    assert!(Node::link(&node.host, VF)["xdp"].is_object());
+    drop(held);
     assert_eq!(Node::link(&node.host, VF)["xdp"], Value::Null);
     node.assert_clean();
 }
