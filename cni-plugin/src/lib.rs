@@ -310,7 +310,7 @@ fn dispatch(
     for remark in raw.remarks() {
         log.warn(remark);
     }
-    if let Err(error) = privileges::load_no_modules() {
+    if let Err(error) = privileges::give_up_module_loading() {
         log.warn(format_args!(
             "can't give up CAP_SYS_MODULE, with which a name that a pod chose may load a module: \
              {error}"

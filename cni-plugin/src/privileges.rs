@@ -31,7 +31,7 @@ struct Data {
 ///
 /// # Errors
 /// The kernel's.
-pub fn load_no_modules() -> io::Result<()> {
+pub fn give_up_module_loading() -> io::Result<()> {
     let header = Header {
         version: VERSION,
         pid: 0,
@@ -60,7 +60,7 @@ mod tests {
 
     /// Capabilities are a thread's own.
     #[test]
-    fn this_thread_may_load_no_modules_afterwards_and_all_else() {
+    fn this_thread_may_give_up_module_loading_afterwards_and_all_else() {
         let has = || {
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             let sets = status.lines().filter_map(|line| {
@@ -75,7 +75,7 @@ mod tests {
             let before = has();
             let may = |set: &u64| set & (1 << SYS_MODULE) != 0;
             assert!(before.iter().all(may), "run this as root: {before:x?}");
-            load_no_modules().unwrap();
+            give_up_module_loading().unwrap();
             let without = before.iter().map(|set| set & !(1 << SYS_MODULE));
             assert_eq!(has(), Vec::from_iter(without));
             assert_eq!(has().len(), 2);
