@@ -12,6 +12,7 @@ use std::{
 };
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
 const RTM_DELLINKPROP: u16 = 109;
 const IFLA_NET_NS_FD: u16 = 28;
 /// `struct nlmsghdr` and, behind it, `struct ifinfomsg`.
@@ -27,6 +28,7 @@ pub fn after(bytes: &[u8]) {
     };
     let is_it = |message: &[u8]| match message.get(4..6) {
         Some(told) if told == RTM_NEWLINK.to_ne_bytes() => kind == "move" && moves(message),
+        Some(told) if told == RTM_NEWADDR.to_ne_bytes() => kind == "address",
         Some(told) => told == RTM_DELLINKPROP.to_ne_bytes() && kind == "names",
         None => false,
     };

@@ -322,8 +322,8 @@ fn without_carrier_an_add_ends() {
     let elapsed = start.elapsed();
     let addrs = run("ip", &["-n", name_of(&pod), "-o", "addr", "show", "net1"]);
     assert!(addrs.contains("10.1.2.3/24"), "{addrs}");
-    // Of the ten seconds that a call has.
-    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    // What an IPAM that works on the interface is worth; that this is less `make gates` counts.
+    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
     node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
 }

@@ -43,6 +43,45 @@ fn a_device_info_file_that_is_there_stays() {
     node.assert_clean();
 }
 
+/// A path comes with the network's configuration, whose author is not root.
+#[test]
+fn a_device_info_file_anywhere_else_is_refused_before_anything_happens() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let root = node.root.path().to_owned();
+    fs::create_dir(root.join("devinfo")).unwrap();
+    fs::create_dir(root.join("elsewhere")).unwrap();
+    for path in [
+        "elsewhere/info",
+        "devinfo/../elsewhere/info",
+        "devinfo/none/info",
+        "devinfo/.info",
+        "devinfo",
+        "devinfo/info\n",
+    ] {
+        let path = root.join(path);
+        let config = node.config(json!({
+            "ipam": {"type": "fake-ipam"}, "runtimeConfig": {"CNIDeviceInfoFile": path},
+        }));
+        let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+        assert_eq!(code, 7, "{msg}");
+        let told = "`runtimeConfig.CNIDeviceInfoFile`: `";
+        assert!(msg.starts_with(told), "{msg}");
+        for folder in ["devinfo", "elsewhere"] {
+            let files = fs::read_dir(root.join(folder)).unwrap().count();
+            assert_eq!(files, 0, "{}", path.display());
+        }
+        // Not even the journal's folders.
+        assert!(!root.join("state").exists(), "{}", path.display());
+        assert!(node.ipam_log().is_empty());
+        node.assert_clean();
+    }
+    let inside = root.join("devinfo/info");
+    let config = node.config(json!({"runtimeConfig": {"CNIDeviceInfoFile": inside}}));
+    node.call("ADD", "c1", &pod, &config).ok();
+    assert!(inside.exists());
+}
+
 #[test]
 fn a_vf_that_the_host_uses_is_not_taken() {
     let mut node = Node::new();

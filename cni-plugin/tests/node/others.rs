@@ -93,6 +93,32 @@ fn drained(node: &Node, pod: &Path, config: &Value) {
     }
 }
 
+/// An ADD deletes what has nothing to do with it as well: another VF's, with another MAC.
+#[test]
+fn an_add_drains_what_others_left() {
+    for is_in_way in [false, true] {
+        let mut node = Node::new();
+        let (one, two, config) = (node.pod(), node.pod(), node.config(json!({})));
+        let other = node.config(json!({"deviceID": node.make_vf(1)}));
+        node.call("ADD", "c1", &one, &other).ok();
+        if is_in_way {
+            node.call("ADD", "c2", &two, &config).ok();
+        }
+        node.agent.stop();
+        node.call("DEL", "c1", &one, &other).ok();
+        if is_in_way {
+            node.call("DEL", "c2", &two, &config).ok();
+        }
+        node.agent.serve();
+        assert_eq!(node.state("tombstones").len(), 1 + usize::from(is_in_way));
+        node.call("ADD", "c3", &two, &config).ok();
+        assert_eq!(node.state("tombstones"), Vec::<String>::new());
+        assert_eq!(node.agent.only_port().1.mac_address, [2, 0, 0, 0, 0xaf, 6]);
+        node.call("DEL", "c3", &two, &config).ok();
+        node.assert_clean();
+    }
+}
+
 /// A pod that keeps its MAC comes back with another VF.
 #[test]
 fn a_mac_goes_from_one_vf_to_another() {
