@@ -1,10 +1,13 @@
 //! What a call of the plugin does, counted from outside. Unlike times these are the same on every
 //! machine, so CI holds them: `make gates`.
 
+use std::fs;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{
+    deeds::{Deed, durable_before, lies_in},
     native::Node,
     site::{Site, Vf, call},
     trace::{Message, Trace},
@@ -34,6 +37,8 @@ pub fn run(node: &Node) -> Result<Vec<Row>> {
     let mut rows = plain(node, vf)?;
     rows.extend(everything(node, vf)?);
     rows.extend(without_netns(node, vf)?);
+    rows.extend(without_carrier(node, vf)?);
+    rows.extend(durable(node, vf)?);
     Ok(rows)
 }
 
@@ -71,7 +76,7 @@ fn plain(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
         count("ADD, system calls", add.calls.len())
             .note(&format!("no IPAM; {OTHERS} other pods on the node"))
             .at_most(150.0),
-        count("ADD, programs started", add.started.len()).at_most(0.0),
+        count("ADD, programs started", add.started().count()).at_most(0.0),
         exactly("DEL, namespace moves", number(&del, Message::moves), 1),
         count("DEL, netlink sends", del.sends.len()).at_most(4.0),
         count(
@@ -115,7 +120,6 @@ fn everything(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
     let dual = traced("all-two", &with("ipam-two"))?;
     let one_message =
         |it: &Message| it.moves() && it.sets() == [true; 3] && it.brings() == Some(true);
-    let rtnl = add.messages().count() + add.settings.len();
     Ok(vec![
         exactly("ADD, namespace moves", number(&add, Message::moves), 1),
         exactly(
@@ -130,9 +134,18 @@ fn everything(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
             }) - number(&add, one_message),
         )
         .at_most(0.0),
-        count("ADD, messages and settings that take RTNL", rtnl)
-            .note("an IPv4 address and a default route")
+        count("ADD, messages and settings that take RTNL", add.at_rtnl())
+            .note("the move, an IPv4 address, a default route")
             .at_most(3.0),
+        count(
+            "ADD dual stack, messages and settings that take RTNL",
+            dual.at_rtnl(),
+        )
+        .note("the move, of each family an address and a default route")
+        .at_most(5.0),
+        count("ADD dual stack, settings", dual.settings.len())
+            .note("optimistic_dad and use_optimistic, which take no RTNL")
+            .at_most(2.0),
         count("ADD, netlink sends", add.sends.len()).at_most(4.0),
         count("ADD dual stack, netlink sends", dual.sends.len()).at_most(4.0),
         count(
@@ -148,8 +161,7 @@ fn everything(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
         .at_most(0.0),
         count(
             "ADD, programs started beside IPAM",
-            add.started
-                .iter()
+            add.started()
                 .filter(|path| !path.ends_with("/ipam-one") && !path.ends_with("/cat"))
                 .count(),
         )
@@ -175,4 +187,89 @@ fn without_netns(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
         .at_most(0.0),
         count("DEL, namespace gone: netlink sends", del.sends.len()).at_most(4.0),
     ])
+}
+
+/// ADD with a dead wire: how long it asks the kernel to wait for carrier, whatever that takes here.
+fn without_carrier(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
+    let pod = Pod::create("counted-dead")?;
+    let config = with_ipam(node, vf)?;
+    node.set_carrier(vf, false)?;
+    let add = Trace::of(node.plugin(), &call("ADD", &pod, &config))?;
+    node.set_carrier(vf, true)?;
+    let del = call("DEL", &pod, &config);
+    node.plugin().run(&del)?.success("DEL")?;
+    let moves = |deed: &&Deed| deed.messages().iter().any(Message::moves);
+    let after = add.deeds.iter().skip_while(|deed| !moves(deed));
+    let waits = after.filter_map(|deed| match deed {
+        Deed::Waited(ms) => Some(*ms),
+        _ => None,
+    });
+    let waits: Vec<_> = waits.collect();
+    let most = waits.iter().copied().max().unwrap_or_default();
+    Ok(vec![
+        exactly("ADD without carrier, waits for it", waits.len(), 1),
+        count(
+            "ADD without carrier, milliseconds that it waits for at most",
+            most,
+        )
+        .at_most(200.0),
+    ])
+}
+
+/// What a power cut leaves: no deed whose record it could take along, no port that is forgotten.
+fn durable(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
+    const STEPS: u32 = 4;
+    let pod = Pod::create("counted-durable")?;
+    let config = with_ipam(node, vf)?;
+    let socket = node.agent_socket();
+    let agent = socket.display().to_string();
+    let add = Trace::of(node.plugin(), &call("ADD", &pod, &config))?;
+    let deeds: [(&str, &dyn Fn(&Deed) -> bool); 4] = [
+        (
+            "claim of the VF",
+            &|deed| matches!(deed, Deed::Linked(path) if lies_in("vf", path)),
+        ),
+        ("request for the port", &|deed| deed.tells(&agent, "cni-")),
+        ("start of IPAM", &|deed| matches!(deed, Deed::Started(_))),
+        ("move", &|deed| {
+            deed.messages().iter().any(Message::changes_link)
+        }),
+    ];
+    let mut rows = Vec::new();
+    for (name, is_it) in deeds {
+        let steps = durable_before(&add.deeds, "attachments", is_it);
+        let steps = steps.with_context(|| format!("no {name} was seen in an ADD"))?;
+        let metric = format!("ADD, steps that make the record durable before the {name}");
+        rows.push(
+            exactly(&metric, steps, STEPS).note("written aside, synced, renamed, folder synced"),
+        );
+    }
+
+    let (del, away) = (call("DEL", &pod, &config), socket.with_extension("away"));
+    fs::rename(socket, &away)?;
+    let without = Trace::of(node.plugin(), &del);
+    fs::rename(&away, socket)?;
+    let forgets = |deed: &Deed| matches!(deed, Deed::Removed(path) if is_record(path));
+    let steps = durable_before(&without?.deeds, "tombstones", forgets);
+    let steps = steps.context("no record was seen to go in a DEL")?;
+    let metric =
+        "DEL without the agent, steps that make the tombstone durable before the record goes";
+    rows.push(exactly(metric, steps, STEPS));
+    // Its port goes.
+    node.plugin().run(&del)?.success("DEL")?;
+    Ok(rows)
+}
+
+fn is_record(path: &str) -> bool {
+    lies_in("attachments", path) && !path.ends_with(".tmp")
+}
+
+/// The configuration for a VF, with an IPAM plugin that gives an address.
+fn with_ipam(node: &Node, vf: &Vf) -> Result<Value> {
+    let answer = json!({"ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}],
+                        "routes": [{"dst": "0.0.0.0/0"}]});
+    node.make_ipam("ipam-any", &answer)?;
+    let mut config = node.config(vf);
+    config["ipam"] = json!({"type": "ipam-any"});
+    Ok(config)
 }

@@ -5,7 +5,8 @@
 //! - [`site`]: where: natively with veth pairs as VFs ([`native`]), in the lab's machine with
 //!   igb's VFs ([`lab`]).
 //! - [`growth`]: what it costs with many pods and many links on the node.
-//! - [`counts`]: system calls and netlink messages of a call, seen from outside ([`trace`]).
+//! - [`counts`]: system calls and netlink messages of a call, seen from outside ([`trace`]), and the
+//!   order of what it does ([`deeds`]).
 //! - [`calls`]: a plugin run as a runtime runs it, [`quota`]: with little processor time.
 //! - [`floor`]: the least number of the same netlink requests.
 //! - [`agent`]: an agent that answers as the real one does, for where that can't run.
@@ -13,6 +14,7 @@
 pub mod agent;
 pub mod calls;
 pub mod counts;
+pub mod deeds;
 pub mod floor;
 pub mod growth;
 pub mod lab;

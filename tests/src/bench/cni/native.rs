@@ -151,6 +151,22 @@ impl Node {
         )?)
     }
 
+    /// Takes a VF's carrier away, or gives it back.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn set_carrier(&self, vf: &Vf, on: bool) -> Result<()> {
+        let state = if on { "up" } else { "down" };
+        let line = format!("link set w-{} {state}\n", vf.name);
+        self.host.ip_batch(&line).map(drop)
+    }
+
+    /// The agent's socket.
+    #[must_use]
+    pub fn agent_socket(&self) -> &Path {
+        self.agent.socket()
+    }
+
     fn devices(&self) -> PathBuf {
         self.root.path().join("sys/bus/pci/devices")
     }

@@ -13,7 +13,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::calls::{Call, Plugin};
+use super::{
+    calls::{Call, Plugin},
+    deeds::{self, Deed},
+};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
@@ -34,10 +37,10 @@ pub struct Trace {
     pub calls: Vec<String>,
     /// The netlink messages that it sent, one list for each system call.
     pub sends: Vec<Vec<Message>>,
-    /// The programs that it started.
-    pub started: Vec<String>,
-    /// The kernel settings that it wrote to. Those of IPv6 take RTNL.
+    /// The kernel settings that it wrote to.
     pub settings: Vec<String>,
+    /// What it did to files, sockets and other programs.
+    pub deeds: Vec<Deed>,
 }
 
 /// A netlink message.
@@ -50,7 +53,8 @@ pub struct Message {
 
 impl Message {
     /// Whether it changes a link.
-    fn changes_link(&self) -> bool {
+    #[must_use]
+    pub fn changes_link(&self) -> bool {
         matches!(self.kind, RTM_NEWLINK | RTM_SETLINK)
     }
 
@@ -144,7 +148,10 @@ impl Trace {
     /// Reads what `strace -f -e write=…` wrote.
     #[must_use]
     pub fn read(log: &str) -> Self {
-        let mut trace = Self::default();
+        let mut trace = Self {
+            deeds: deeds::read(log),
+            ..Self::default()
+        };
         let program = log.split(' ').next().unwrap_or_default();
         let mut netlink = BTreeSet::new();
         // Whether dumped bytes belong to a netlink send.
@@ -168,10 +175,6 @@ impl Trace {
                 continue;
             }
             sending = false;
-            if name == "execve" && process != program && call.ends_with(" = 0") {
-                let path = arguments.split('"').nth(1);
-                trace.started.extend(path.map(str::to_owned));
-            }
             if process != program {
                 continue;
             }
@@ -200,6 +203,31 @@ impl Trace {
         trace
     }
 
+    /// The programs that it started.
+    pub fn started(&self) -> impl Iterator<Item = &str> {
+        self.deeds.iter().filter_map(|deed| match deed {
+            Deed::Started(path) => Some(path.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The messages and settings that take RTNL.
+    #[must_use]
+    pub fn at_rtnl(&self) -> usize {
+        // Those of net/ipv6/addrconf.c whose handlers lock it.
+        const LOCKING: [&str; 7] = [
+            "addr_gen_mode",
+            "disable_ipv6",
+            "disable_policy",
+            "forwarding",
+            "ignore_routes_with_linkdown",
+            "proxy_ndp",
+            "stable_secret",
+        ];
+        let locks = |path: &&String| LOCKING.iter().any(|name| path.ends_with(name));
+        self.messages().count() + self.settings.iter().filter(locks).count()
+    }
+
     /// All messages.
     pub fn messages(&self) -> impl Iterator<Item = &Message> {
         self.sends.iter().flatten()
@@ -207,7 +235,7 @@ impl Trace {
 }
 
 /// The bytes of a line `00000  34 00 00 00 10 00 05 00  …   4....... `.
-fn dumped(line: &str) -> impl Iterator<Item = u8> {
+pub(super) fn dumped(line: &str) -> impl Iterator<Item = u8> {
     const OFFSET: usize = 7;
     const COLUMNS: usize = 49;
     let columns = line.get(OFFSET..).unwrap_or_default();
@@ -216,7 +244,8 @@ fn dumped(line: &str) -> impl Iterator<Item = u8> {
     words.filter_map(|word| u8::from_str_radix(word, 16).ok())
 }
 
-fn messages(mut datagram: &[u8]) -> Vec<Message> {
+/// The messages of a datagram.
+pub(super) fn messages(mut datagram: &[u8]) -> Vec<Message> {
     let mut found = Vec::new();
     // struct nlmsghdr: length, type, flags, sequence number, port.
     while let Some(header) = datagram.first_chunk::<16>() {
@@ -260,6 +289,7 @@ mod tests {
  | 00020  08 00 1c 00 03 00 00 00  09 00 03 00 6e 65 74 31  ............net1 |
  | 00030  00 00 00 00                                       ....             |
 7 openat(AT_FDCWD, \"/proc/sys/net/ipv6/conf/net1/disable_ipv6\", O_WRONLY|O_CLOEXEC) = 6
+7 openat(AT_FDCWD, \"/proc/sys/net/ipv6/conf/net1/optimistic_dad\", O_WRONLY|O_CLOEXEC) = 7
 7 close(5) = 0
 7 sendto(5, ..., 3, 0, NULL, 0) = 3
  | 00000  10 00 00                                          ...             |
@@ -268,12 +298,15 @@ mod tests {
     #[test]
     fn calls_messages_and_programs_are_told_apart() {
         let trace = Trace::read(LOG);
-        assert_eq!(trace.calls.len(), 9, "{:?}", trace.calls);
-        assert_eq!(trace.started, ["/opt/cni/bin/static"]);
+        assert_eq!(trace.calls.len(), 10, "{:?}", trace.calls);
         assert_eq!(
-            trace.settings,
-            ["/proc/sys/net/ipv6/conf/net1/disable_ipv6"]
+            trace.started().collect::<Vec<_>>(),
+            ["/opt/cni/bin/static"; 2]
         );
+        let folder = "/proc/sys/net/ipv6/conf/net1";
+        let settings = ["disable_ipv6", "optimistic_dad"].map(|key| format!("{folder}/{key}"));
+        assert_eq!(trace.settings, settings);
+        assert_eq!(trace.at_rtnl(), 2);
         assert_eq!(trace.sends.len(), 1);
         let message = &trace.sends[0][0];
         assert!(message.moves() && !message.asks_by_name() && !message.lists_links());
