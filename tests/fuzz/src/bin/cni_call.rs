@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
-use xpu_cni::{env::Vars, host::Host};
+use xpu_cni::{env::Vars, host::Host, version::Version};
 use xpu_fuzz::parts;
 use xpu_linux::sysfs::Sysfs;
 
@@ -56,16 +56,42 @@ fuzz_target!(|data: &[u8]| {
         netns_override: true,
         traceparent: None,
     };
-    if let (Some(document), _) = xpu_cni::answer(host, &vars, stdin) {
-        let told = document["code"].as_u64().is_some_and(|code| code != 0);
-        let versions = document["supportedVersions"].is_array();
-        assert!(told || versions, "{document}");
-        assert!(versions || document["msg"].as_str().is_some_and(|msg| !msg.is_empty()));
-        assert!(document["cniVersion"].is_string(), "{document}");
+    match xpu_cni::answer(host, &vars, stdin) {
+        // Nothing was there, so there is nothing to undo; all else needs the agent.
+        (None, _) => assert!(matches!(command, b"DEL" | b"GC"), "{command:?}"),
+        (Some(document), _) => answers(command, stdin, &document),
     }
-    let left = fs::read_dir(host.state.join("attachments")).map(Iterator::count);
-    assert_eq!(left.unwrap_or(0), 0);
+    for folder in ["attachments", "vf", "tombstones", "corrupt", "backoff"] {
+        let left = fs::read_dir(host.state.join(folder)).map(Iterator::count);
+        assert_eq!(left.unwrap_or(0), 0, "{folder}");
+    }
+    assert!(!host.device_info.exists());
 });
+
+/// What must hold of every document, whatever it answers.
+fn answers(command: &[u8], stdin: &[u8], document: &Value) {
+    let version = document["cniVersion"].as_str().unwrap();
+    let versions = document["supportedVersions"].is_array();
+    assert_eq!(versions, command == b"VERSION", "{document}");
+    if versions {
+        return;
+    }
+    let known = Version::ALL.map(Version::as_str);
+    assert!(known.contains(&version), "{document}");
+    // The one that was asked for, where the configuration and what it names could be read.
+    let config: Value = serde_json::from_slice(stdin).unwrap_or_default();
+    let asked = config["cniVersion"].as_str().unwrap_or_default();
+    let is_command = [&b"ADD"[..], b"DEL", b"CHECK", b"STATUS", b"GC"].contains(&command);
+    if is_command && known.contains(&asked) && config["configuration_path"].is_null() {
+        assert_eq!(version, asked, "{document}");
+    }
+    assert!(document["code"].as_u64().is_some_and(|code| code != 0));
+    for key in ["msg", "details"] {
+        let text = document[key].as_str().unwrap_or_default();
+        assert!(key != "msg" || !text.is_empty(), "{document}");
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+}
 
 /// The host's own configuration: what the input says, but for what leads out of the ground.
 fn write_host_file(root: &Path, text: &[u8]) {

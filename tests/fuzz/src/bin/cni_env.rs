@@ -15,9 +15,16 @@ fuzz_target!(|text: &str| {
         Ok(command) => assert_eq!(vars.command.as_deref(), Some(command.as_str())),
         Err(error) => told(error, &[4]),
     }
-    if let Err(error) = vars.mac() {
-        told(error, &[4]);
+    match vars.mac() {
+        Ok(mac) => {
+            let asked = last_arg(&vars, "MAC=").map(|text| text.parse().unwrap());
+            assert_eq!(mac, asked);
+            assert!(mac.is_none_or(|mac| mac.octets()[0] & 1 == 0), "{mac:?}");
+        }
+        Err(error) => told(error, &[4]),
     }
+    let ips = last_arg(&vars, "IP=").filter(|ips| !ips.is_empty());
+    assert_eq!(vars.ips(), ips);
     match vars.attachment() {
         Ok(attachment) => holds(attachment),
         Err(error) => told(error, &[4]),
@@ -41,6 +48,17 @@ fn read(text: &str) -> Vars {
     }
 }
 
+/// What the last pair of a key in `CNI_ARGS` says.
+fn last_arg<'a>(vars: &'a Vars, key: &str) -> Option<&'a str> {
+    let mut found = None;
+    for pair in vars.args.as_deref()?.split(';') {
+        if let Some(value) = pair.strip_prefix(key) {
+            found = Some(value);
+        }
+    }
+    found
+}
+
 /// Container and interface become file names, a port's id, and words of a log.
 fn holds(attachment: Attachment) {
     let Attachment {
@@ -59,4 +77,10 @@ fn holds(attachment: Attachment) {
     let key = Key::of(&attachment);
     assert_eq!(Key::from_file_name(key.as_str()), Some(key.clone()));
     assert!(xpu_model::Id::user(&key.port_id()).is_ok());
+    // The namespace has no part in it: a DEL may come without.
+    let without = Attachment {
+        netns: None,
+        ..attachment
+    };
+    assert_eq!(Key::of(&without), key);
 }

@@ -12,6 +12,7 @@ use xpu_cni::{
     version::Version,
 };
 use xpu_fuzz::told;
+use xpu_linux::sync::address::Route;
 
 fuzz_target!(|answer: &[u8]| {
     let lease = match Lease::read(answer) {
@@ -33,10 +34,19 @@ fuzz_target!(|answer: &[u8]| {
         let given: Vec<_> = lease.ips.iter().map(|(address, _)| *address).collect();
         assert_eq!(back.addresses, given);
         assert_eq!(back.mac, Some(interface.mac));
-        assert_eq!(back.routes.len(), lease.routes.len());
+        let ways = |routes: &[Route]| routes.iter().map(|it| (it.to, it.via)).collect::<Vec<_>>();
+        assert_eq!(ways(&back.routes), ways(&lease.routes));
+        assert_eq!(document["cniVersion"], version.as_str());
+        let ips = document["ips"].as_array().unwrap();
+        assert!(ips.iter().all(|ip| ip["interface"] == 0), "{document}");
         // What a plugin before us in a chain gave reads like what IPAM gives.
         let again = Lease::read(document.to_string().as_bytes()).unwrap();
         assert_eq!(again.ips, lease.ips);
+        if let Some(dns) = lease.dns.as_ref().and_then(|dns| dns.as_object())
+            && !dns.is_empty()
+        {
+            assert_eq!(document["dns"].as_object(), Some(dns));
+        }
         if version == Version::LATEST {
             assert_eq!(back.routes, lease.routes);
             assert_eq!(again.routes, lease.routes);

@@ -40,7 +40,12 @@ fuzz_target!(|text: &[u8]| {
             let after = document[list].as_array().unwrap();
             let (kept, ours) = after.split_at(before.len());
             assert!(kept == before && ours.len() == 1, "{list}: {document}");
+            if list == "ips" {
+                let interfaces = document["interfaces"].as_array().unwrap();
+                assert_eq!(ours[0]["interface"], interfaces.len() - 1, "{document}");
+            }
         }
+        assert_eq!(document["cniVersion"], version.as_str());
         let passed = |(key, value): (&String, &Value)| {
             let ours = ["cniVersion", "interfaces", "ips"].contains(&key.as_str());
             ours || document.get(key) == Some(value)
