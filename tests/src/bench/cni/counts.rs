@@ -219,12 +219,14 @@ fn without_carrier(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
 /// What a power cut leaves: no deed whose record it could take along, no port that is forgotten.
 fn durable(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
     const STEPS: u32 = 4;
+    type Meant<'a> = &'a dyn Fn(&Deed) -> bool;
+
     let pod = Pod::create("counted-durable")?;
     let config = with_ipam(node, vf)?;
     let socket = node.agent_socket();
     let agent = socket.display().to_string();
     let add = Trace::of(node.plugin(), &call("ADD", &pod, &config))?;
-    let deeds: [(&str, &dyn Fn(&Deed) -> bool); 4] = [
+    let deeds: [(&str, Meant<'_>); 4] = [
         (
             "claim of the VF",
             &|deed| matches!(deed, Deed::Linked(path) if lies_in("vf", path)),
