@@ -44,7 +44,8 @@ fn section(heading: &str) -> Result<String> {
 
 /// The code blocks of a language in a section.
 fn blocks(section: &str, language: &str) -> Vec<String> {
-    let fenced = section.split(&format!("```{language}\n")).skip(1);
+    let fence = format!("```{language}\n");
+    let fenced = section.split(&fence).skip(1);
     let blocks = fenced.map(|block| block.split("```").next().unwrap_or_default());
     blocks.map(str::to_owned).collect()
 }

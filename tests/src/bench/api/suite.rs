@@ -111,11 +111,16 @@ async fn many(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -
         )
         .note("1,000 connections"),
     );
-    let held = (server.memory()? - memory) / CONNECTIONS as f64;
+    let each_connection = (server.memory()? - memory) / CONNECTIONS as f64;
     rows.push(
-        Row::new("native: memory per connection", CONNECTIONS, held, "KiB")
-            .note("5 ports each included")
-            .at_most(128.0),
+        Row::new(
+            "native: memory per connection",
+            CONNECTIONS,
+            each_connection,
+            "KiB",
+        )
+        .note("5 ports each included")
+        .at_most(128.0),
     );
     drop(channels);
     // Gone before the next row, whose client is alone at first.
@@ -125,7 +130,7 @@ async fn many(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -
         let connect = async || {
             let channel = channel(socket.clone());
             clients::get(&channel, 1).await?;
-            anyhow::Ok(channel)
+            Ok(channel)
         };
         held(CONNECTIONS, connect).await
     };
@@ -165,7 +170,7 @@ async fn slow(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -
     let deaf = async || {
         let mut clients = held(250, async || bad::deaf(&socket, 0).await).await?;
         clients.extend(held(250, async || bad::deaf(&socket, 1).await).await?);
-        anyhow::Ok(clients)
+        Ok(clients)
     };
     rows.push(beside("1,000 answers that nobody reads", server, bystander, deaf).await?);
     let trickle = async || {
