@@ -105,7 +105,8 @@ pub fn locate(
         Err(error) => return Err(error.into()),
     }
     if let Some(pod) = pod
-        && let Some((link, uppers)) = vf::find_with_uppers(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
+        && let Some((link, uppers)) =
+            vf::find_with_uppers(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
     {
         return Ok(Some(Located::Pod(Box::new(link), uppers)));
     }
