@@ -180,8 +180,13 @@ fn what_is_refused_comes_up_by_the_event_of_its_obstacles_end() {
             world.tenant();
             let report = world.pass().await;
             let state = &report.objects[&key].state;
-            assert!(matches!(state, State::Refused(_)), "{obstacle}: {state:?}");
-            assert!(!report.wants_retry(), "{obstacle}: {report:#?}");
+            // What may pass in a moment is tried again, too.
+            let is_error = matches!(state, State::Error(_));
+            assert!(
+                is_error || matches!(state, State::Refused(_)),
+                "{obstacle}: {state:?}"
+            );
+            assert_eq!(report.wants_retry(), is_error, "{obstacle}: {report:#?}");
 
             let mut follower = Follower::new().unwrap();
             command(end);

@@ -121,9 +121,11 @@ impl Hold {
         )
     }
 
-    /// How an object stands for which nothing else is left to do. Refused where only another spec,
-    /// another configuration or an operator mends it: an event starts the pass that finds it mended,
-    /// or for the few settings that the kernel tells nobody of, the audit.
+    /// How an object stands for which nothing else is left to do. Refused, which ends a call's wait,
+    /// where only another spec, another configuration or an operator mends it; an event starts the
+    /// pass that finds it mended. What may pass in a moment is an error, so that the call waits for it:
+    /// a map of ports that is just being read, an address that the boot is about to set, whoever lets
+    /// go of a netdev. So is what the kernel tells nobody of (routes, `accept_ra`).
     #[must_use]
     pub fn state(&self) -> State {
         let reason = self.to_string();
@@ -132,25 +134,20 @@ impl Hold {
             | Self::FrrHolds { .. }
             | Self::FrrUses(_)
             | Self::NetdevMissing(_) => State::Pending(reason),
-            // Of routes, which are many, no event comes through.
-            Self::NetdevInUse {
-                by: NodeUse::Routes,
-                ..
-            } => State::Error(reason),
+            Self::NetdevUnknown(_)
+            | Self::NetdevInUse { .. }
+            | Self::NetdevEnslaved { .. }
+            | Self::VtepAbsent(_)
+            | Self::Ipv6NotForwarded(_) => State::Error(reason),
             Self::ForeignDevice(_)
             | Self::ForeignTable { .. }
             | Self::DependsOn(_)
             | Self::NoVtep(_)
             | Self::OtherVtep { .. }
-            | Self::VtepAbsent(_)
             | Self::MtuBelowIpv6(_)
             | Self::NoIpv6(_)
-            | Self::Ipv6NotForwarded(_)
-            | Self::NetdevUnknown(_)
             | Self::NetdevTaken { .. }
-            | Self::NetdevOurs(_)
-            | Self::NetdevInUse { .. }
-            | Self::NetdevEnslaved { .. } => State::Refused(reason),
+            | Self::NetdevOurs(_) => State::Refused(reason),
         }
     }
 }

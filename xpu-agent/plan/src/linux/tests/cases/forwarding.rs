@@ -37,7 +37,7 @@ fn a_node_keeps_the_default_route_that_a_router_advertised() {
     kernel.pass(&inputs(&tenant, &node)).unwrap();
     let observed = kernel.observe(&inputs(&tenant, &node));
     let reported = report(&inputs(&tenant, &node), &observed, &[]);
-    let Some(State::Refused(reason)) = state(&reported, xpu_model::Kind::Svi, "gate-a") else {
+    let Some(State::Error(reason)) = state(&reported, xpu_model::Kind::Svi, "gate-a") else {
         panic!("{reported:?}");
     };
     assert!(reason.contains("eth0"), "{reason}");

@@ -120,7 +120,7 @@ fn a_vtep_whose_address_is_nowhere_is_told() {
     kernel.0.links.insert(named("lo"), dummy());
     kernel.pass(&inputs).unwrap();
     let reported = report(&inputs, &kernel.observe(&inputs), &[]);
-    let absent = State::Refused(
+    let absent = State::Error(
         "no device of this node has the VTEP's address 192.0.2.1; add it (`ip addr add \
          192.0.2.1/32 dev lo`), or correct the VTEP"
             .to_owned(),
