@@ -128,6 +128,7 @@ impl Frr {
             inactive_vrfs,
             l3vnis: readback::l3vnis(&l3vnis),
             l2vnis: readback::l2vnis(&l2vnis),
+            named: readback::named(&l3vnis, &l2vnis),
             bgp_vnis: readback::bgp_vnis(&bgp_vnis),
         })
     }

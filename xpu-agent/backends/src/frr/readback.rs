@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use xpu_model::{IfName, Vni};
-use xpu_plan::frr::observed::{BgpVni, L2Vni, L3Vni, Version};
+use xpu_plan::frr::observed::{BgpVni, L2Vni, L3Vni, Named, Version};
 
 /// `show version`: `FRRouting 10.3 (host) on Linux(6.12).`
 pub(super) fn version(answer: &str) -> Option<Version> {
@@ -81,6 +81,36 @@ pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
         Some((vni(entry.get("vni")?)?, l2))
     });
     read.collect()
+}
+
+/// What `show vrf vni json` and `show evpn vni detail json` name at all; none where one of them is not
+/// of that form.
+pub(super) fn named(l3vnis: &str, evpn: &str) -> Option<Named> {
+    let read = |answer: &str| match answer.trim() {
+        "" => Some(Value::Null),
+        text => serde_json::from_str::<Value>(text).ok(),
+    };
+    let (l3vnis, evpn) = (read(l3vnis)?, read(evpn)?);
+    let vrfs = match (&l3vnis, l3vnis.get("vrfs")) {
+        (_, Some(Value::Array(vrfs))) => vrfs.as_slice(),
+        (Value::Null, _) => &[],
+        (Value::Object(nothing), None) if nothing.is_empty() => &[],
+        _ => return None,
+    };
+    let vnis = match &evpn {
+        Value::Array(vnis) => vnis.as_slice(),
+        Value::Null => &[],
+        Value::Object(nothing) if nothing.is_empty() => &[],
+        _ => return None,
+    };
+    let vrf = |entry: &Value| Some(entry.get("vrf")?.as_str()?.to_owned());
+    Some(Named {
+        vrfs: vrfs.iter().map(vrf).collect::<Option<_>>()?,
+        vnis: vnis
+            .iter()
+            .map(|entry| vni(entry.get("vni")?))
+            .collect::<Option<_>>()?,
+    })
 }
 
 /// `show bgp l2vpn evpn vni json`: an object per VNI beside some facts about the whole.
@@ -159,6 +189,25 @@ mod tests {
         assert!(read[&"blue".parse().unwrap()].up);
         let red = &read[&"red".parse().unwrap()];
         assert_eq!((red.vni.get(), red.up, &red.vxlan), (5002, false, &None));
+    }
+
+    #[test]
+    fn what_is_named_is_known_or_nothing_is() {
+        let l3 = r#"{"vrfs":[{"vrf":"blue"}]}"#;
+        let evpn = r#"[{"vni":10100},{"vni":50100,"type":"L3"}]"#;
+        let read = named(l3, evpn).unwrap();
+        assert_eq!(read.vrfs, BTreeSet::from(["blue".to_owned()]));
+        assert_eq!(read.vnis.len(), 2);
+        for nothing in ["", "{}"] {
+            assert_eq!(named(nothing, nothing), Some(Named::default()));
+        }
+        let strange = ["% Unknown command", r#"{"vrfs":{}}"#, r#"{"vrfs":[{}]}"#];
+        for answer in strange {
+            assert_eq!(named(answer, evpn), None, "{answer}");
+        }
+        for answer in ["[", r#"{"10100":{"vni":10100}}"#, r#"[{"type":"L3"}]"#] {
+            assert_eq!(named(l3, answer), None, "{answer}");
+        }
     }
 
     #[test]

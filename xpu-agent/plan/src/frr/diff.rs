@@ -62,11 +62,15 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
 
 /// Whether a Vrf's L3VNI is to be taken and told anew, because it never reached zebra. Not while a
 /// device of it may be there: zebra can crash when it hears of an L3VNI behind that (FRR issues
-/// 17342, 19756), and shows one that it finds as an L2VNI.
+/// 17342, 19756), and shows one that it finds as an L2VNI. Nor where zebra names the VRF or the VNI
+/// in an answer that could not be read as a whole: taking the VNI would cut a Vrf off that works.
 fn is_to_be_retold(device: &IfName, inputs: &Inputs<'_>, observed: &Observed) -> bool {
     let lost = observed.lost_vni(device);
     lost.is_some_and(|vni| {
-        inputs.lost.contains(device) && observed.is_evpn_on() && !observed.l2vnis.contains_key(&vni)
+        let is_unknown = observed.named.as_ref().is_some_and(|named| {
+            !named.vrfs.contains(device.as_str()) && !named.vnis.contains(&vni)
+        });
+        inputs.lost.contains(device) && observed.is_evpn_on() && is_unknown
     })
 }
 

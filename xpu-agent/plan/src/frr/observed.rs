@@ -27,8 +27,20 @@ pub struct Observed {
     pub l3vnis: BTreeMap<IfName, L3Vni>,
     /// The L2VNIs that zebra found in the kernel.
     pub l2vnis: BTreeMap<Vni, L2Vni>,
+    /// What zebra's answers about VNIs name at all; none where one of them could not be read.
+    pub named: Option<Named>,
     /// What bgpd exports and imports, by VNI.
     pub bgp_vnis: BTreeMap<Vni, BgpVni>,
+}
+
+/// What zebra names in its answers about VNIs, whether or not the rest of them could be read. What is
+/// in none of them zebra does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The VRFs that have an L3VNI.
+    pub vrfs: BTreeSet<String>,
+    /// The VNIs that zebra found in the kernel, L2 and L3.
+    pub vnis: BTreeSet<Vni>,
 }
 
 /// FRR's version, as far as decisions need it.

@@ -11,7 +11,7 @@ use xpu_model::{
 };
 
 use super::{
-    observed::{BgpVni, L2Vni, L3Vni, Version},
+    observed::{BgpVni, L2Vni, L3Vni, Named, Version},
     *,
 };
 

@@ -66,6 +66,10 @@ fn show(observed: &mut Observed, intent: &Intent, lost: &BTreeSet<IfName>) {
         Some((device.clone(), l3))
     });
     observed.l3vnis = l3vnis.collect();
+    observed.named = Some(Named {
+        vrfs: observed.l3vnis.keys().map(ToString::to_string).collect(),
+        vnis: observed.l2vnis.keys().copied().collect(),
+    });
 }
 
 proptest! {
@@ -95,6 +99,8 @@ proptest! {
             let vnis = lost.iter().filter_map(|device| observed.configured_vni(device));
             let found = L2Vni { vxlan: Some(ownership::L3_VXLAN.to_owned()), ..L2Vni::default() };
             observed.l2vnis = vnis.map(|vni| (vni, found.clone())).collect();
+            let named = observed.named.get_or_insert_default();
+            named.vnis.extend(observed.l2vnis.keys());
         }
         prop_assert!(plan(&inputs, &observed).is_empty(), "it may be on its way");
         prop_assert_eq!(&super::super::lost(&inputs, &observed), &lost);
@@ -112,6 +118,8 @@ proptest! {
             prop_assert!(retold.is_empty(), "{retold:?}");
             return Ok(());
         }
+        let unread = Observed { named: None, ..observed.clone() };
+        prop_assert!(plan(&again, &unread).is_empty(), "an answer that says nothing is no loss");
         prop_assert_eq!(retold.len(), lost.len());
         for Command { line, add } in &retold.commands {
             prop_assert!(!add && line.text.starts_with("vni "), "{line}");
