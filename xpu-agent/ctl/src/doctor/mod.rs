@@ -166,7 +166,9 @@ impl Doctor {
         findings.show(frr.findings())?;
         findings.show(vtep::findings(&config, &vtep::addresses(root), objects))?;
         if let Some(objects) = objects {
-            let ways = Ways::look(root, &config, objects, route::mtu_to);
+            let vtep = vtep::local(&config, objects);
+            let mtu_to = |address| route::mtu_to(address, vtep);
+            let ways = Ways::look(root, &config, objects, mtu_to);
             findings.show(ways.findings(&config, objects))?;
         }
         Ok(())

@@ -103,12 +103,18 @@ fn own_vtep(live: &Live) -> Option<IpAddr> {
     prefix.map(|prefix| prefix.0.addr())
 }
 
+/// The local VTEP: that of the agent's configuration, else one that an object brings.
+pub fn local(config: &AgentConfig, objects: &Objects) -> Option<IpAddr> {
+    config
+        .vtep()
+        .or_else(|| objects.values().find_map(own_vtep))
+}
+
 /// A VTEP of the family that the tunnels have, as far as that is known: the configured one, an
 /// object's own, or a remote one, since both ends of a tunnel are of one family.
 pub fn of_the_tunnels(config: &AgentConfig, objects: &Objects) -> Option<IpAddr> {
-    let own = || objects.values().find_map(own_vtep);
     let remote = || objects.values().flat_map(remote_vteps).next();
-    config.vtep().or_else(own).or_else(remote)
+    local(config, objects).or_else(remote)
 }
 
 #[cfg(test)]
