@@ -133,7 +133,11 @@ impl<B> Inbound<B> {
     /// length it announces: its reader makes room for all of it at once.
     fn arrive(&mut self, data: &[u8]) -> Result<(), Refusal> {
         let permit = &self.permit;
-        let check = |length| permit.check_message_size(length);
+        let is_stream = self.end.is_some();
+        let check = |length| match is_stream {
+            true => permit.check_stream_message_size(length),
+            false => permit.check_message_size(length),
+        };
         let begins = match &mut self.messages {
             Some(messages) => messages.follow(data, check)?,
             None => false,

@@ -18,6 +18,11 @@ use tokio::time::Instant;
 use super::{Caller, Refusal, caller::Peer};
 use crate::{config::LimitsConfig, store::Share};
 
+/// The largest message of a stream, in bytes. Reflection and health have streams, whose requests are a
+/// name each; a service may still hold an answer that it made of one, without a place for that, after
+/// the room of its request was given back.
+const STREAM_MESSAGE: usize = 4096;
+
 /// What makes two connections those of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerKey {
@@ -437,6 +442,15 @@ impl Permit {
         }
         self.limits.count(Reason::MessageBytes);
         Err(Refusal::too_large(limit))
+    }
+
+    /// Fails if a message of a stream, its framing not counted, is larger than those may be.
+    pub(super) fn check_stream_message_size(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes <= STREAM_MESSAGE {
+            return self.check_message_size(bytes);
+        }
+        self.limits.count(Reason::MessageBytes);
+        Err(Refusal::too_large_for_stream(STREAM_MESSAGE))
     }
 
     /// The message did not come in time.

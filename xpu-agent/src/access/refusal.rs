@@ -115,6 +115,18 @@ impl Refusal {
         }
     }
 
+    /// A message of a stream is larger than a stream's may be.
+    #[must_use]
+    pub const fn too_large_for_stream(limit: usize) -> Self {
+        Self::Limit {
+            what: "a message of this stream is too large",
+            key: "not configurable",
+            limit: limit as u64,
+            advice: "send less",
+            retry: None,
+        }
+    }
+
     /// Whether something is used up and a retry of the same request will not help. A refusal that a
     /// retry may overcome has a `RetryInfo`, here and in the API.
     #[must_use]

@@ -77,7 +77,7 @@ async fn messages_that_are_too_large_or_none() {
 }
 
 /// A stream may have as many messages as it likes, one after the other: each of them is bounded,
-/// and has its room until the next.
+/// by less than a call's, and has its room until the next.
 #[tokio::test]
 async fn messages_of_a_stream_are_bounded_one_by_one() {
     let rig = Rig::new("[limits]\nmessage_bytes = 16384\nrequest_bytes = 32768").await;
@@ -88,12 +88,12 @@ async fn messages_of_a_stream_are_bounded_one_by_one() {
         host: "x".repeat(bytes),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    ask.send(question(10_000)).await.unwrap();
+    ask.send(question(4_000)).await.unwrap();
     let answered = client.server_reflection_info(ReceiverStream::new(asked));
     let mut answers = answered.await.unwrap().into_inner();
     for _ in 0..10 {
         assert!(answers.message().await.unwrap().is_some());
-        ask.send(question(10_000)).await.unwrap();
+        ask.send(question(4_000)).await.unwrap();
     }
     assert!(answers.message().await.unwrap().is_some());
     // Nothing of it has room any more, so another call gets what one caller may have.
@@ -103,7 +103,7 @@ async fn messages_of_a_stream_are_bounded_one_by_one() {
     let answer = raw.call(&create, Script::new(&whole, true)).await.unwrap();
     assert_ne!(code(&answer), Some(Code::ResourceExhausted), "it was read");
 
-    ask.send(question(16_500)).await.unwrap();
+    ask.send(question(4_200)).await.unwrap();
     // The service ends the stream and does not say why.
     assert!(answers.message().await.unwrap().is_none());
     assert_eq!(limits.refused(Reason::MessageBytes), 1);
