@@ -317,8 +317,8 @@ impl Attach<'_> {
         ))
     }
 
-    /// Notes a step, and with it what became known since the last one. The checkpoints on both sides
-    /// are where a test kills the process.
+    /// Notes a step, and with it what became known since the last one. The checkpoints on both
+    /// sides are where a test kills the process.
     fn begin(&mut self, step: Step) -> Result<(), JournalError> {
         self.call.host.checkpoint(step.name());
         match self.alt_names.take() {
@@ -431,8 +431,8 @@ impl Attach<'_> {
         Ok(Some((arrived.index, arrived.mtu)))
     }
 
-    /// Gives the pod's interface its addresses and routes, and lets go of the turn at RTNL. Routes that
-    /// the pod has by another interface are not set, and are taken out of the lease.
+    /// Gives the pod's interface its addresses and routes, and lets go of the turn at RTNL. Routes
+    /// that the pod has by another interface are not set, and are taken out of the lease.
     fn configure(
         &self,
         pod: &mut Sandbox,

@@ -98,8 +98,8 @@ impl AgentError {
 /// How long a TCP connection may take to come about.
 const TCP_LIMIT: Duration = Duration::from_secs(1);
 
-/// A runtime whose drop does not wait: tokio's would block until `getaddrinfo()` on its blocking thread
-/// times out.
+/// A runtime whose drop does not wait: tokio's would block until `getaddrinfo()` on its blocking
+/// thread times out.
 struct Runtime(ManuallyDrop<tokio::runtime::Runtime>);
 
 impl Runtime {
@@ -175,8 +175,8 @@ impl Agent {
     /// After any of these the port may exist.
     pub fn create(&mut self, port: &Port, deadline: Instant) -> Result<(), AgentError> {
         match self.try_create(port, deadline) {
-            // Nobody else makes a port of this id: it is what an earlier attempt of the same attachment
-            // left, with another VF or network.
+            // Nobody else makes a port of this id: it is what an earlier attempt of the same
+            // attachment left, with another VF or network.
             Err(AgentError::Refused {
                 code: Code::AlreadyExists,
                 ..
@@ -223,7 +223,8 @@ impl Agent {
 
     /// What an answer that is an error comes to.
     fn refusal(&self, status: &Status) -> AgentError {
-        // A status with a cause was made at this end: the agent hasn't refused, the connection ended.
+        // A status with a cause was made at this end: the agent hasn't refused, the connection
+        // ended.
         if let Some(cause) = status.source() {
             return ended_by(&self.addr, self.ended.as_ref(), cause);
         }

@@ -192,8 +192,9 @@ fn mac_from_file(file: &Path, pci: &PciAddr) -> Result<Mac, Error> {
     mac.ok_or_else(|| unknown("doesn't list it".to_owned()))
 }
 
-/// Changes a device that stays in its namespace, by `send`. Kernels before 6.2 don't rename one that is
-/// up, and some drivers take no MAC then: if the answer is `EBUSY`, it goes down for the change.
+/// Changes a device that stays in its namespace, by `send`. Kernels before 6.2 don't rename one
+/// that is up, and some drivers take no MAC then: if the answer is `EBUSY`, it goes down for the
+/// change.
 ///
 /// # Errors
 /// The kernel's refusal; what stands before that in the message is changed.

@@ -23,9 +23,9 @@ pub const DELETE_PORTS_LIMIT: Duration = Duration::from_secs(3);
 /// The time that ports of others may cost a call that needs none of them deleted.
 const COURTESY: Duration = Duration::from_millis(500);
 
-/// How long a lock on somebody else's attachment is waited for by a call that has its VF's lock: the
-/// order is the other way round, so whoever has that one may be waiting for this call. Long enough
-/// for a DEL that has just let go of the VF.
+/// How long a lock on somebody else's attachment is waited for by a call that has its VF's lock:
+/// the order is the other way round, so whoever has that one may be waiting for this call. Long
+/// enough for a DEL that has just let go of the VF.
 const OUT_OF_ORDER: Duration = Duration::from_millis(100);
 
 /// A failure slower than this counts as a hang.
@@ -110,8 +110,8 @@ fn delete_here<H>(
     Ok(())
 }
 
-/// Locks a tombstone's attachment; `None` where that lives again or somebody is at it until `patience`
-/// ends, so that a port by its id may be a living one.
+/// Locks a tombstone's attachment; `None` where that lives again or somebody is at it until
+/// `patience` ends, so that a port by its id may be a living one.
 fn lock_if_ended(
     call: &Call<'_>,
     journal: &Journal,
@@ -185,8 +185,8 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether an agent hung: it was waited for in vain. One that refuses, be it the connection, costs no
-/// time.
+/// Whether an agent hung: it was waited for in vain. One that refuses, be it the connection, costs
+/// no time.
 #[must_use]
 pub fn hung(error: &AgentError, start: Instant) -> bool {
     let in_vain = matches!(
@@ -203,8 +203,8 @@ pub fn note_hung_agent(call: &Call<'_>, journal: &Journal, agent: &str) {
     }
 }
 
-/// Deletes ports of one agent, and counts them. A port for which `hold` gives nothing is left alone; one
-/// that is refused doesn't keep the others.
+/// Deletes ports of one agent, and counts them. A port for which `hold` gives nothing is left
+/// alone; one that is refused doesn't keep the others.
 fn delete<H>(
     call: &Call<'_>,
     journal: &Journal,

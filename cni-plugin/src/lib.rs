@@ -120,8 +120,8 @@ impl Call<'_> {
     }
 
     /// Connects to an agent that the journal knows by its address, with the certificates that it
-    /// `kept`. If it is this call's own agent, its configuration's certificates come first: files move,
-    /// and what is kept may be old.
+    /// `kept`. If it is this call's own agent, its configuration's certificates come first: files
+    /// move, and what is kept may be old.
     fn connect(
         &self,
         addr: &str,
@@ -155,7 +155,8 @@ impl Call<'_> {
     }
 
     /// Locks the VF of an attachment whose record was read as `seen`, and reads the record again:
-    /// whoever held the lock may have finished it, or begun it anew with another VF. `None`: so it was.
+    /// whoever held the lock may have finished it, or begun it anew with another VF. `None`: so it
+    /// was.
     fn lock_entry(
         &self,
         journal: &Journal,
@@ -289,8 +290,8 @@ fn dispatch(
             *version = known;
             raw
         }
-        // ADD refuses such a configuration, so it made nothing by it; what it made by an earlier one,
-        // the journal knows. A pod must be able to end.
+        // ADD refuses such a configuration, so it made nothing by it; what it made by an earlier
+        // one, the journal knows. A pod must be able to end.
         Err(_) if command == Command::Del => Raw::default(),
         Err(error) => return Err(error.into()),
     };

@@ -207,8 +207,8 @@ pub enum MacSetBy {
     VfItself,
 }
 
-/// Has the PF make the changes. Gives who sets the VF's MAC. A driver that gives VFs none is an error
-/// for a VF without a netdev, which nobody else could tell.
+/// Has the PF make the changes. Gives who sets the VF's MAC. A driver that gives VFs none is an
+/// error for a VF without a netdev, which nobody else could tell.
 ///
 /// # Errors
 /// [`Error::Setting`] with key, value and the driver's answer: the first change that was refused,
@@ -333,8 +333,8 @@ fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error>
 }
 
 /// The changes in the order in which they are taken back: what ends trust, then the others, last
-/// change first. A VF that is still trusted could change its address right after it was put back, and
-/// no PF's driver needs trust to set one.
+/// change first. A VF that is still trusted could change its address right after it was put back,
+/// and no PF's driver needs trust to set one.
 fn way_back(changes: &[PfChange]) -> Vec<&PfChange> {
     let mut order = Vec::from_iter(changes.iter().rev());
     order.sort_by_key(|change| change.back != Setting::Trust(false));
@@ -354,8 +354,9 @@ fn restore_mac(home: &mut Rtnl, index: IfIndex, side: &PfSide) -> Result<(), Err
 }
 
 /// Whether a setting stays as it is however often its PF is asked to put it back: the PF is gone,
-/// or its driver doesn't do such a thing. One that is at a reset, as i40e's, says otherwise; and one
-/// whose PF has no link may say that a value is invalid which is not, as igb's and ixgbe's of a rate.
+/// or its driver doesn't do such a thing. One that is at a reset, as i40e's, says otherwise; and
+/// one whose PF has no link may say that a value is invalid which is not, as igb's and ixgbe's of a
+/// rate.
 fn is_final(error: &Error, pf_runs: bool) -> bool {
     let errno = match error {
         Error::Rtnl(error) => error.errno(),

@@ -228,8 +228,8 @@ impl Sandbox {
         deadline: Instant,
     ) -> Result<(), Error> {
         self.wait_for_carrier(index, name, deadline.min(Instant::now() + IPAM_WAIT))?;
-        // The interface sends only once the kernel has taken notice of the carrier, which this makes it
-        // do.
+        // The interface sends only once the kernel has taken notice of the carrier, which this
+        // makes it do.
         link::one(&mut self.rtnl, index)?;
         Ok(())
     }

@@ -30,9 +30,9 @@ const LOOKS: usize = 3;
 /// How long records are begun.
 const BUDGET: Duration = Duration::from_millis(100);
 
-/// What a record that is begun by then may still take, the first time. An IPAM plugin that hangs uses
-/// it up and is left alone for a while; one that is only slow has twice that the next time, and so
-/// on, until it gets through.
+/// What a record that is begun by then may still take, the first time. An IPAM plugin that hangs
+/// uses it up and is left alone for a while; one that is only slow has twice that the next time,
+/// and so on, until it gets through.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The most that a record may ever take.

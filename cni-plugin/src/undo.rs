@@ -1,9 +1,9 @@
 //! Undoing an attachment, from its journal: the one way back for DEL, for an ADD that
 //! failed, and for what a killed process left.
 //!
-//! What stands in the way of the VF's next owner goes first: the VF's settings and place, its port, and
-//! the claim on it. The addresses come last, unless their IPAM works on the VF in the pod. Each step is
-//! safe to undo again, and to undo when it never happened. Failures don't stop the rest.
+//! What stands in the way of the VF's next owner goes first: the VF's settings and place, its port,
+//! and the claim on it. The addresses come last, unless their IPAM works on the VF in the pod. Each
+//! step is safe to undo again, and to undo when it never happened. Failures don't stop the rest.
 
 use std::time::{Duration, Instant};
 
@@ -106,8 +106,8 @@ struct Undoing<'a> {
     deadline: Instant,
     /// Whether the record is of the running kernel.
     same_boot: bool,
-    /// Whether the VF is still this attachment's. One that belongs to somebody else by now, or to an
-    /// earlier boot's kernel, is not ours to touch.
+    /// Whether the VF is still this attachment's. One that belongs to somebody else by now, or to
+    /// an earlier boot's kernel, is not ours to touch.
     ours: bool,
     /// Whether addresses are left on purpose, for which the record is kept.
     leaves_addresses: bool,
@@ -232,7 +232,8 @@ impl<'a> Undoing<'a> {
         }
     }
 
-    /// Releases the claim on the VF. A failing IPAM plugin keeps the record, but never blocks the VF.
+    /// Releases the claim on the VF. A failing IPAM plugin keeps the record, but never blocks the
+    /// VF.
     fn release_claim(&mut self) {
         if !self.undone.frees_vf || !self.ours {
             return;

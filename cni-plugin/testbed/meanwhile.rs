@@ -1,8 +1,8 @@
-//! What a pod's owner, or the kernel on behalf of what the pod has made, does between two requests of
-//! the plugin.
+//! What a pod's owner, or the kernel on behalf of what the pod has made, does between two requests
+//! of the plugin.
 //!
-//! `XPU_TESTBED_AFTER=kind arguments…` runs `ip` with the arguments each time that a datagram with a
-//! request of that kind was sent: `move` for a device that goes to another namespace, `names` for
+//! `XPU_TESTBED_AFTER=kind arguments…` runs `ip` with the arguments each time that a datagram with
+//! a request of that kind was sent: `move` for a device that goes to another namespace, `names` for
 //! alternative names that are taken from one.
 
 use std::{

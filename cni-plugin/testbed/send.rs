@@ -1,5 +1,5 @@
-//! Between the plugin and the kernel's netlink: what is sent can be changed, and something can happen
-//! right after it.
+//! Between the plugin and the kernel's netlink: what is sent can be changed, and something can
+//! happen right after it.
 
 use std::slice;
 

@@ -1,5 +1,5 @@
-//! What an ADD finds in its way, and finishes: an earlier attempt of the same attachment, an owner of
-//! the VF whose pod is gone, ports that the agent couldn't delete.
+//! What an ADD finds in its way, and finishes: an earlier attempt of the same attachment, an owner
+//! of the VF whose pod is gone, ports that the agent couldn't delete.
 
 use crate::{
     Call,
@@ -16,8 +16,8 @@ use crate::{
     undo::{Extent, Undone, is_this_boot, undo},
 };
 
-/// Finishes an earlier attempt of this attachment, and an owner of the VF whose pod is gone. The caller
-/// holds the locks of both.
+/// Finishes an earlier attempt of this attachment, and an owner of the VF whose pod is gone. The
+/// caller holds the locks of both.
 ///
 /// # Errors
 /// [`Error::Busy`] when either lives, or can't be finished as far as this ADD needs it.
@@ -129,7 +129,8 @@ fn finish(
 }
 
 /// Deletes leftover ports of the agent that would collide with ours: the VF's previous owner's, one
-/// under our own id, and any that holds our MAC. [`clear_the_way`] may just have left such tombstones.
+/// under our own id, and any that holds our MAC. [`clear_the_way`] may just have left such
+/// tombstones.
 ///
 /// # Errors
 /// What kept one of them from being deleted.

@@ -18,8 +18,8 @@ impl Raw {
             let many: Option<Vec<String>> = typed(map, "", "logical_bridges")?;
             Ok((one, many.filter(|names| !names.is_empty())))
         };
-        // Whoever may have every bridge says so itself: a host-wide file opens them to no network that
-        // forgot to name its own.
+        // Whoever may have every bridge says so itself: a host-wide file opens them to no network
+        // that forgot to name its own.
         let trunk: Option<String> = self.net("trunk")?;
         let (one, many) = match named(&self.map)? {
             // The host's default counts only for a network that names no bridge itself.

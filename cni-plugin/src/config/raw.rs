@@ -109,7 +109,8 @@ impl Raw {
                 Ok(bytes) => return Self::parse(stdin, Some((path, &bytes))),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    // What is wrong with the network's own configuration is told first, as everywhere.
+                    // What is wrong with the network's own configuration is told first, as
+                    // everywhere.
                     Self::parse(stdin, None)?;
                     return Err(ConfigError::HostFile {
                         path: path.clone(),

@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// Makes a VF at home take the MAC that its PF gives it. A changed MTU resets every driver that
-/// needs it, since some look at that MAC only when they reset, and not at coming up; the MTU that it
-/// had comes right after.
+/// needs it, since some look at that MAC only when they reset, and not at coming up; the MTU that
+/// it had comes right after.
 ///
 /// # Errors
 /// [`Error::Io`] when the netdev is gone. That a driver refuses the MTU is none: the MAC is looked at
@@ -76,8 +76,8 @@ pub struct Arrived {
     pub alt_names: Option<Vec<OsString>>,
 }
 
-/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Alternative names that the
-/// pod has already are taken from the VF; before that, `keep` notes all of them.
+/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Alternative names
+/// that the pod has already are taken from the VF; before that, `keep` notes all of them.
 ///
 /// # Errors
 /// The kernel's refusal, or `keep`'s.
@@ -155,8 +155,8 @@ pub fn move_in(
     })
 }
 
-/// Finds out what of a move was refused. The kernel moves first, then sets MAC, MTU and name in this
-/// order, and stops where it fails.
+/// Finds out what of a move was refused. The kernel moves first, then sets MAC, MTU and name in
+/// this order, and stops where it fails.
 fn refused(
     home: &Rtnl,
     pod: &Sandbox,

@@ -1,7 +1,7 @@
 //! How a VF comes home: it is looked for, changed, and looked at again until it is what it was.
 //!
-//! What a look shows and the kernel's answers decide on the next round ([`plan`]). A driver may refuse
-//! the one setting that only it can make, the MAC, so that is tried in several ways:
+//! What a look shows and the kernel's answers decide on the next round ([`plan`]). A driver may
+//! refuse the one setting that only it can make, the MAC, so that is tried in several ways:
 //!
 //! | MAC by | what is sent | accepted | refused |
 //! |---|---|---|---|
@@ -10,7 +10,8 @@
 //! | nobody | MTU and state as they were | home, with a remark if the MAC is another | failed |
 //!
 //! What was accepted in the pod is looked at once more at home. A name that is taken there is taken
-//! from the VF, or gives way to a fallback name, and the round is repeated. Any other refusal ends it.
+//! from the VF, or gives way to a fallback name, and the round is repeated. Any other refusal ends
+//! it.
 
 use std::{ffi::OsString, mem};
 
@@ -42,9 +43,9 @@ use locate::{Current, Located, locate};
 use plan::{MacBy, Next, Sent, next, plan_home};
 
 /// How often a VF is looked at and changed on its way home. The longest honest way (a name and
-/// alternative names that are taken, a MAC that only a reset brings, a last look) takes half of these;
-/// but a pod that gives the VF a name as often as it is taken would keep the node's one turn at RTNL
-/// for ever.
+/// alternative names that are taken, a MAC that only a reset brings, a last look) takes half of
+/// these; but a pod that gives the VF a name as often as it is taken would keep the node's one turn
+/// at RTNL for ever.
 const ROUNDS: u32 = 16;
 
 /// How many requests one system call sends: a device has room for some 500 names, and a socket for
@@ -199,9 +200,9 @@ impl WayHome<'_> {
         Ok(())
     }
 
-    /// Takes the pod's XDP programs from a VF at home, and looks at its alternative names. It comes home
-    /// with them by itself where the pod has put it into a namespace of its own that ended since; and
-    /// they may be back where they were taken from it in the pod.
+    /// Takes the pod's XDP programs from a VF at home, and looks at its alternative names. It comes
+    /// home with them by itself where the pod has put it into a namespace of its own that ended
+    /// since; and they may be back where they were taken from it in the pod.
     fn take_programs(&mut self, index: IfIndex) -> Result<(), Error> {
         // What is read without RTNL doesn't tell of them.
         let link = match link::one(self.home, index) {
@@ -276,8 +277,8 @@ impl WayHome<'_> {
         Ok(moved)
     }
 
-    /// Takes those alternative names from a VF in the pod that devices at home have: a device moves with
-    /// all its names, or not at all if one of them is taken. Gives whether there were any.
+    /// Takes those alternative names from a VF in the pod that devices at home have: a device moves
+    /// with all its names, or not at all if one of them is taken. Gives whether there were any.
     fn drop_taken_names(&mut self, located: &Located) -> Result<bool, Error> {
         match (located, &mut self.pod) {
             (Located::Pod(link, _), Some(pod)) => names::drop_taken(self.home, pod, link),
@@ -321,8 +322,8 @@ fn keeps_mac(name: &IfName, current: &Current, origin: &Netdev) -> String {
 }
 
 /// What deletes the pod's devices that stand on its VF. They would go on hearing and sending on its
-/// wire for as long as their namespace lives, whoever has the VF by then: VLANs and macvlans stay where
-/// they are when their lower device moves.
+/// wire for as long as their namespace lives, whoever has the VF by then: VLANs and macvlans stay
+/// where they are when their lower device moves.
 fn delete_uppers(uppers: &Uppers) -> Vec<Request> {
     let group = Some(uppers.free_group);
     let gather = uppers.devices.iter().map(|index| {
@@ -337,9 +338,9 @@ fn delete_uppers(uppers: &Uppers) -> Vec<Request> {
     gather.chain(delete).collect()
 }
 
-/// What of the pod's could not be taken, and what that means. One more try would end no better, since
-/// somebody on this host holds it (an XDP program by a `bpf_link`, which only its holder lets go of);
-/// so the VF is not withheld for it, but whoever reads the log is told.
+/// What of the pod's could not be taken, and what that means. One more try would end no better,
+/// since somebody on this host holds it (an XDP program by a `bpf_link`, which only its holder lets
+/// go of); so the VF is not withheld for it, but whoever reads the log is told.
 fn refusals(verdicts: Vec<Result<(), RtnlError>>, means: &str) -> impl Iterator<Item = String> {
     let left = verdicts.into_iter().filter_map(Result::err);
     let left = left.filter(|error| error.errno() != Some(Errno::ENODEV));

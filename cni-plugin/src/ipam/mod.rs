@@ -142,7 +142,8 @@ pub fn tell(call: &Delegate<'_>) -> Result<(), IpamError> {
         Err(IpamError::Failed {
             code, msg, details, ..
         }) if is_older(call.command, code, &[&msg, &details]) => Ok(()),
-        // Others refuse it with whatever they check first, for example that a container id is missing.
+        // Others refuse it with whatever they check first, for example that a container id is
+        // missing.
         Err(IpamError::Failed { .. }) if says_it_is_older(call) => Ok(()),
         other => other.map(drop),
     }

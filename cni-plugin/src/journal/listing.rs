@@ -62,8 +62,8 @@ impl Journal {
     /// [`JournalError::File`] when it can't be written; the next sweep begins where this one did.
     pub fn set_cursor(&self, key: &Key) -> Result<(), JournalError> {
         let path = self.root.join(CURSOR);
-        // Neither synced nor locked: a lost or torn cursor costs a second look. Written over and not
-        // made anew, which costs less: all keys are of one length.
+        // Neither synced nor locked: a lost or torn cursor costs a second look. Written over and
+        // not made anew, which costs less: all keys are of one length.
         let written = OpenOptions::new()
             .create(true)
             .truncate(false)

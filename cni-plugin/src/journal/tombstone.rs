@@ -68,8 +68,8 @@ impl Tombstone {
         file(&self.key, &self.agent)
     }
 
-    /// Whether a file in the folder of tombstones is one: by its name, which in earlier versions was
-    /// the key alone. Others are temporary files of writers at work.
+    /// Whether a file in the folder of tombstones is one: by its name, which in earlier versions
+    /// was the key alone. Others are temporary files of writers at work.
     pub(super) fn is_file(name: &str) -> bool {
         let key = name.split_once('-').map_or(name, |(key, _)| key);
         Key::from_file_name(key).is_some() && !name.contains('.')

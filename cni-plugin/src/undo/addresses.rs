@@ -9,8 +9,8 @@ use crate::{
     journal::{Entry, Ipam, Journal, Subject},
 };
 
-/// Has a record's IPAM plugin release its addresses. With `heeds_backoff` one that hung not long ago is
-/// left alone.
+/// Has a record's IPAM plugin release its addresses. With `heeds_backoff` one that hung not long
+/// ago is left alone.
 ///
 /// # Errors
 /// [`Error::Busy`] for one that is left alone; [`Error::Ipam`] with what the plugin answered.

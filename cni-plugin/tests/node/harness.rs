@@ -166,7 +166,8 @@ impl Node {
     }
 
     /// An IPAM plugin named `dhcp` which, as the real one, finds nothing to do and fails where the
-    /// pod has no interface that is up and has carrier, be it at ADD or at DEL of what it has given.
+    /// pod has no interface that is up and has carrier, be it at ADD or at DEL of what it has
+    /// given.
     pub fn make_dhcp(&self) {
         let (bin, root) = (self.root.path().join("bin"), self.root.path().display());
         let script = format!(

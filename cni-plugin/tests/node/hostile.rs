@@ -64,8 +64,8 @@ fn flags_queue_and_group_of_the_pods_go_with_the_pod() {
     node.assert_clean();
 }
 
-/// A VLAN or a macvlan does not follow its lower device to another namespace, but goes on hearing and
-/// sending by it: the next pod's frames.
+/// A VLAN or a macvlan does not follow its lower device to another namespace, but goes on hearing
+/// and sending by it: the next pod's frames.
 #[test]
 fn what_stands_on_the_interface_does_not_stay_on_the_vf() {
     let mut node = Node::new();

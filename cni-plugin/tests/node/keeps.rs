@@ -1,4 +1,5 @@
-//! What the plugin leaves as it is: files and devices of others, and what it doesn't know enough of.
+//! What the plugin leaves as it is: files and devices of others, and what it doesn't know enough
+//! of.
 
 use std::{
     fs,

@@ -104,8 +104,8 @@ fn kill_at_each(
 
 #[test]
 fn an_add_killed_anywhere_is_undone_by_del() {
-    // The record, the claim, five steps twice, the move's end; and where alternative names are kept.
-    // Without a move it is the record, the claim and four steps.
+    // The record, the claim, five steps twice, the move's end; and where alternative names are
+    // kept. Without a move it is the record, the claim and four steps.
     let points = [13, 13, 15, 10];
     for (way, points) in Way::ALL.into_iter().zip(points) {
         let (node, pod, config) = way.node();

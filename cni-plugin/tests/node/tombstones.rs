@@ -84,7 +84,8 @@ fn a_record_that_cannot_be_read_leaves_no_port_behind() {
     assert_eq!(node.state("tombstones"), Vec::<String>::new());
 }
 
-/// A runtime tries its pod again with another device: what the first try left on its own goes first.
+/// A runtime tries its pod again with another device: what the first try left on its own goes
+/// first.
 #[test]
 fn a_second_try_with_another_vf_finishes_the_first() {
     let mut node = Node::new();

@@ -16,8 +16,9 @@ pub const FOLDER: &str = "/opt/lab/bin";
 /// One at a time: jobs start side by side.
 static UNDER_WAY: Mutex<()> = Mutex::new(());
 
-/// Copies what is new in `source` to `folder`, then starts something. Nothing else starts meanwhile:
-/// a child that was forked beside a copy would have that open for writing, and nobody could run it.
+/// Copies what is new in `source` to `folder`, then starts something. Nothing else starts
+/// meanwhile: a child that was forked beside a copy would have that open for writing, and nobody
+/// could run it.
 ///
 /// # Errors
 /// What the file systems, or the start, said.

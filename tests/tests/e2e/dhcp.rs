@@ -136,8 +136,8 @@ fn an_address_is_leased_for_the_pods_life() -> Result<()> {
     })?;
     is_home(vf)?;
 
-    // A pod whose namespace's name is gone first ends all the same. The daemon has the namespace open
-    // until it ends, and the VF is in there until then.
+    // A pod whose namespace's name is gone first ends all the same. The daemon has the namespace
+    // open until it ends, and the VF is in there until then.
     attachment.add()?;
     pod.netns().delete()?;
     attachment.del()?;

@@ -100,7 +100,8 @@ fn l3_a_prefix_behind_the_leaf_is_reached_from_its_vrf_alone() -> Result<()> {
         has_route(&here, 5, &[&format!("[{length}]:[{address}]")])?;
     }
     pod.reaches(BLUE_GATEWAY_V4)?;
-    // By the Vrf's L3VNI, between the router MACs, both ways: over the L2VNI leaf2's own gateway could have routed them.
+    // By the Vrf's L3VNI, between the router MACs, both ways: over the L2VNI leaf2's own gateway
+    // could have routed them.
     let mut capture = Capture::start(&lab.topology.xpu, "up0", "udp port 4789")?;
     pod.reaches(H_EXT.v4)?;
     pod.reaches("fd00:9::22")?;

@@ -127,8 +127,8 @@ fn flags_queue_and_group_of_a_pods_end_with_it() -> Result<()> {
     Ok(())
 }
 
-/// A VLAN or a macvlan does not follow its lower device to another namespace: it would hear and send
-/// by the next pod's wire.
+/// A VLAN or a macvlan does not follow its lower device to another namespace: it would hear and
+/// send by the next pod's wire.
 #[test]
 fn what_stands_on_a_pods_interface_ends_with_it() -> Result<()> {
     let lab = Lab::start()?;
@@ -153,8 +153,8 @@ fn what_stands_on_a_pods_interface_ends_with_it() -> Result<()> {
     attachment.del()
 }
 
-/// The kernel takes the name of a device that isn't there for that of a module, and runs a program to
-/// load it: for root, by whatever name a pod chose.
+/// The kernel takes the name of a device that isn't there for that of a module, and runs a program
+/// to load it: for root, by whatever name a pod chose.
 #[test]
 fn no_call_has_the_kernel_load_a_module() -> Result<()> {
     const LOADER: &str = "/proc/sys/kernel/modprobe";

@@ -1,5 +1,5 @@
-//! The README's commands, as they stand there, where the lab has what they need: no make, no systemd
-//! and no curl, so those words are done by others. `make check-install` does the first.
+//! The README's commands, as they stand there, where the lab has what they need: no make, no
+//! systemd and no curl, so those words are done by others. `make check-install` does the first.
 
 use std::{fs, path::Path};
 

@@ -1,9 +1,9 @@
 //! VF settings, by what the PF says of the VF; and VFs that a userspace driver has got.
 //!
-//! igb takes `mac`, `max_tx_rate`, `spoofchk`, `trust` and `vlan_qos`, and refuses `min_tx_rate` and
-//! `link_state`. A driver that takes these two, and that no card is needed for, is netdevsim, which
-//! Debian's kernel leaves out (`CONFIG_NETDEVSIM`). So of these two it is seen that a refusal is
-//! told; how they are sent, read back and put back, `vf_side` and `unit/pf` say.
+//! igb takes `mac`, `max_tx_rate`, `spoofchk`, `trust` and `vlan_qos`, and refuses `min_tx_rate`
+//! and `link_state`. A driver that takes these two, and that no card is needed for, is netdevsim,
+//! which Debian's kernel leaves out (`CONFIG_NETDEVSIM`). So of these two it is seen that a refusal
+//! is told; how they are sent, read back and put back, `vf_side` and `unit/pf` say.
 
 use std::{fs, time::Duration};
 

@@ -148,7 +148,8 @@ Examples:
     },
     /// Look for what is wrong, and say what mends it; exits with 1 if anything is
     Doctor(Doctor),
-    /// Print the script that makes a shell complete words and names: `source <(xpuctl completion bash)`
+    /// Print the script that makes a shell complete words and names: `source <(xpuctl completion
+    /// bash)`
     Completion {
         /// The shell
         shell: Shell,

@@ -1,7 +1,7 @@
 //! `export`: the agent's objects as manifests that `apply` takes back.
 //!
-//! No agent accepts an id that an agent made (a UUID) for a new object. So a manifest with such an id
-//! can change the object that has it, and not create it anew. `--rename` writes other ids.
+//! No agent accepts an id that an agent made (a UUID) for a new object. So a manifest with such an
+//! id can change the object that has it, and not create it anew. `--rename` writes other ids.
 
 use std::collections::BTreeSet;
 

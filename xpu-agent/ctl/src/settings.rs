@@ -1,4 +1,5 @@
-//! Where the agent is and which certificates to use: from flags, the environment, and a file of contexts.
+//! Where the agent is and which certificates to use: from flags, the environment, and a file of
+//! contexts.
 //!
 //! ```toml
 //! current = "lab"

@@ -203,8 +203,8 @@ impl Intent {
         Ok(())
     }
 
-    /// The same intent with every object deleted. They stay as tombstones, so that what is there can
-    /// still be known for theirs.
+    /// The same intent with every object deleted. They stay as tombstones, so that what is there
+    /// can still be known for theirs.
     #[must_use]
     pub fn all_deleted(&self) -> Self {
         fn deleted<S: Spec>(objects: &Objects<S>) -> Arc<Objects<S>> {

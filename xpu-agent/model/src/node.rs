@@ -53,7 +53,8 @@ pub const fn vxlan_overhead(vtep: Option<IpAddr>) -> u32 {
 pub enum PortResolver {
     /// The netdev whose name is the port's id.
     Name,
-    /// A table of the configuration, or of a file that it names; an entry by id wins over one by MAC.
+    /// A table of the configuration, or of a file that it names; an entry by id wins over one by
+    /// MAC.
     Map {
         /// Netdevs by the VF's MAC.
         by_mac: BTreeMap<Mac, IfName>,

@@ -38,9 +38,9 @@ pub const L3_VXLAN: &str = "vxl3";
 /// device gets the default VRF's id, is not found when the kernel takes it away, and crashes zebra
 /// when the VRF goes (seen with FRR 10.3).
 ///
-/// The numbers up to `RTPROT_STATIC` have a meaning for the kernel (`linux/rtnetlink.h`); this one's
-/// is to show routes by, and the redirects that it hears of are exceptions to routes and stand in no
-/// table. A BIRD whose kernel protocol has a Vrf's table deletes such routes.
+/// The numbers up to `RTPROT_STATIC` have a meaning for the kernel (`linux/rtnetlink.h`); this
+/// one's is to show routes by, and the redirects that it hears of are exceptions to routes and
+/// stand in no table. A BIRD whose kernel protocol has a Vrf's table deletes such routes.
 pub const ROUTE_PROTOCOL: u8 = 1;
 
 /// The protocol number of every routing rule the agent makes; neither the kernel's nor FRR's.

@@ -243,8 +243,8 @@ impl Unread {
 ///
 /// An HTTP/2 stream takes a whole chunk as soon as its client's window has room for one byte, and
 /// keeps what the window has no room for (RFC 9113, 5.2). It takes the next chunk when the window
-/// is larger than what it keeps. So the last byte of each chunk is a chunk of its own: the body, and
-/// the place that it holds, stays until the client has made room for all of the answer.
+/// is larger than what it keeps. So the last byte of each chunk is a chunk of its own: the body,
+/// and the place that it holds, stays until the client has made room for all of the answer.
 pub(super) struct Outbound {
     body: tonic::body::Body,
     /// A stream has no ticket: its messages may come at any time.

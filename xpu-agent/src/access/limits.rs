@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::{Caller, Refusal, caller::Peer};
 use crate::{config::LimitsConfig, store::Share};
 
-/// The largest message of a stream, in bytes. Reflection and health have streams, whose requests are a
-/// name each; a service may still hold an answer that it made of one, without a place for that, after
-/// the room of its request was given back.
+/// The largest message of a stream, in bytes. Reflection and health have streams, whose requests
+/// are a name each; a service may still hold an answer that it made of one, without a place for
+/// that, after the room of its request was given back.
 const STREAM_MESSAGE: usize = 4096;
 
 /// What makes two connections those of one peer.

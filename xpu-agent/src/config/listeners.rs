@@ -28,7 +28,8 @@ pub struct ApiConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// The TCP address of the HTTP/JSON gateway; beyond loopback it needs `[tls]`. An empty text serves none.
+    /// The TCP address of the HTTP/JSON gateway; beyond loopback it needs `[tls]`. An empty text
+    /// serves none.
     pub listen: String,
 }
 

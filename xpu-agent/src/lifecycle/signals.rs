@@ -6,8 +6,8 @@
 //! | SIGHUP | read again what can be read again |
 //!
 //! The thread does not need the runtime: it ends the process when the deadline is over, even if the
-//! runtime is stuck. It does not log, either, or do anything else that may hang: the log may go to a
-//! pipe whose reader has stopped.
+//! runtime is stuck. It does not log, either, or do anything else that may hang: the log may go to
+//! a pipe whose reader has stopped.
 
 use std::{
     io,
@@ -121,7 +121,8 @@ impl Signals {
         }
     }
 
-    /// Ends the process at the deadline, or at a second signal; mostly it has ended by itself before.
+    /// Ends the process at the deadline, or at a second signal; mostly it has ended by itself
+    /// before.
     fn until_end(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
         loop {

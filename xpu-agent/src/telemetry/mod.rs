@@ -31,9 +31,9 @@ pub struct Telemetry {
     traces: Option<Traces>,
 }
 
-/// Logs, and spans where they are wanted. The layers are in a list, so that each sits on the registry
-/// itself and has its own filter: of two layers joined by `and_then` the second one's filter holds
-/// for both, and a layer that is absent lets nothing through.
+/// Logs, and spans where they are wanted. The layers are in a list, so that each sits on the
+/// registry itself and has its own filter: of two layers joined by `and_then` the second one's
+/// filter holds for both, and a layer that is absent lets nothing through.
 fn subscriber(output: Output, spans: Option<Output>) -> impl Subscriber + Send + Sync {
     let layers: Vec<Output> = std::iter::once(output).chain(spans).collect();
     Registry::default().with(layers)

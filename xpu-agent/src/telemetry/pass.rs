@@ -42,8 +42,8 @@ impl PassTelemetry {
         }
     }
 
-    /// A pass begins; its span is a child of the oldest call whose change has not been followed yet,
-    /// with links to the others.
+    /// A pass begins; its span is a child of the oldest call whose change has not been followed
+    /// yet, with links to the others.
     pub(crate) fn begin(&self, generation: Generation, cause: Cause) -> Span {
         self.meter.begun();
         let cause = cause.as_str();

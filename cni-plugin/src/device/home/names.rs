@@ -17,8 +17,8 @@ pub const FALLBACK: &str = "xvf";
 /// How many of those names there are: more than a node has VFs.
 const FALLBACKS: u32 = 10_000;
 
-/// A name for a VF whose own is taken: the fallback name that it has at home already, else the first
-/// that no device there has. Somebody else may be quicker; then this is asked again.
+/// A name for a VF whose own is taken: the fallback name that it has at home already, else the
+/// first that no device there has. Somebody else may be quicker; then this is asked again.
 pub fn fallback_name(home: &Rtnl, has: Option<&str>) -> Option<IfName> {
     let is_free = |name: &IfName| {
         let found = ioctl::index(home, name);
@@ -43,8 +43,8 @@ pub fn foreign_names<'a>(
     names.filter(move |name| own.is_some_and(|own| !own.contains(name)))
 }
 
-/// Takes those alternative names from a link in the pod that devices at home have. Gives whether there
-/// were any.
+/// Takes those alternative names from a link in the pod that devices at home have. Gives whether
+/// there were any.
 ///
 /// # Errors
 /// The kernel's first refusal.

@@ -103,8 +103,9 @@ impl Namespace {
     /// the next move's stands in line behind. Nothing tells their end; 35 ms are usual for one.
     ///
     /// When it goes on is random against the kernel's ticks: a move waits for one RCU grace period,
-    /// or for two where a tick falls between what freed something and it. Begun always as long after
-    /// a tick, as a sleeper wakes, a run would measure all of its calls either lucky or unlucky.
+    /// or for two where a tick falls between what freed something and it. Begun always as long
+    /// after a tick, as a sleeper wakes, a run would measure all of its calls either lucky or
+    /// unlucky.
     ///
     /// # Errors
     /// Where that takes minutes.

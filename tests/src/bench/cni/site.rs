@@ -59,8 +59,8 @@ pub trait Site {
     fn found(&self, vf: &Vf) -> Result<()>;
 }
 
-/// Where programs are started from in the lab's machine, whose work tree is 9p; not where other jobs
-/// have theirs.
+/// Where programs are started from in the lab's machine, whose work tree is 9p; not where other
+/// jobs have theirs.
 const IN_GUEST: &str = "/opt/lab/bench";
 
 /// A program of the benchmark's, built by `make bench-tools`.

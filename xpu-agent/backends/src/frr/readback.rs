@@ -60,7 +60,8 @@ pub(super) fn l3vnis(answer: &str) -> BTreeMap<IfName, L3Vni> {
 
 /// `show evpn vni detail json`:
 /// `[{"vni":10100,"type":"L2","vxlanInterface":"vxlan","remoteVteps":[{"ip":"10.255.0.2",…}],…}]`;
-/// before FRR 10 the VTEPs are texts below `numRemoteVteps`. The device is `vxlanIf` without `detail`.
+/// before FRR 10 the VTEPs are texts below `numRemoteVteps`. The device is `vxlanIf` without
+/// `detail`.
 pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
     let json = parse(answer);
     let entries = json.as_array().into_iter().flatten();
@@ -83,8 +84,8 @@ pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
     read.collect()
 }
 
-/// What `show vrf vni json` and `show evpn vni detail json` name at all; none where one of them is not
-/// of that form.
+/// What `show vrf vni json` and `show evpn vni detail json` name at all; none where one of them is
+/// not of that form.
 pub(super) fn named(l3vnis: &str, evpn: &str) -> Option<Named> {
     let read = |answer: &str| match answer.trim() {
         "" => Some(Value::Null),

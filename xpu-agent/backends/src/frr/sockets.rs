@@ -59,8 +59,8 @@ impl Sockets {
         }
     }
 
-    /// Drains pending events, so that only later ones complete [`Self::appeared`]. Call right before
-    /// trying the sockets.
+    /// Drains pending events, so that only later ones complete [`Self::appeared`]. Call right
+    /// before trying the sockets.
     pub(super) fn catch_up(&mut self) {
         if matches!(self.state, State::Idle) {
             let watching = Watching::new(&self.directory);

@@ -1,5 +1,5 @@
-//! In which order changes are possible. An object is made before those that refer to it, and removed
-//! after them. A change that gives a value up goes before one that takes it. Pure.
+//! In which order changes are possible. An object is made before those that refer to it, and
+//! removed after them. A change that gives a value up goes before one that takes it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

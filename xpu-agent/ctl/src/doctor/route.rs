@@ -8,10 +8,10 @@ use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
 /// To where tunnelled packets go (RFC 7348): a rule of the kernel's may depend on it.
 const VXLAN_PORT: u16 = 4789;
 
-/// The MTU of the way from the local VTEP to an address, in bytes: that of the device, or less where
-/// the route says so, or a router on the way has said so. A rule may send what comes from the VTEP
-/// another way than the rest; without a VTEP of that family any source will do. None where no route
-/// leads there, or the VTEP is no address of this machine.
+/// The MTU of the way from the local VTEP to an address, in bytes: that of the device, or less
+/// where the route says so, or a router on the way has said so. A rule may send what comes from the
+/// VTEP another way than the rest; without a VTEP of that family any source will do. None where no
+/// route leads there, or the VTEP is no address of this machine.
 pub fn mtu_to(address: IpAddr, vtep: Option<IpAddr>) -> Option<u32> {
     let any: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -133,8 +133,8 @@ fn beside_neighbours(graph: &Graph, node: usize, places: &[Place], height: u32) 
 }
 
 /// Where the boxes of a column go: as near to the wished places as is possible without an overlap.
-/// First each goes below the one before, in the order of the wishes. Then, from the last one up, what
-/// has been pushed below the bottom is moved up.
+/// First each goes below the one before, in the order of the wishes. Then, from the last one up,
+/// what has been pushed below the bottom is moved up.
 fn settle(nodes: &[usize], wishes: &[u32], heights: &[u32], bottom: u32) -> Vec<u32> {
     let mut order: Vec<usize> = (0..nodes.len()).collect();
     order.sort_by_key(|it| wishes[*it]);

@@ -103,7 +103,8 @@ impl<'a> Applier<'a> {
             if let Action::SetUp { device } = &step.action
                 && let Ok(index) = self.index(device)
             {
-                // Asking is all: what the answer says, or that there is no device, the next pass sees.
+                // Asking is all: what the answer says, or that there is no device, the next pass
+                // sees.
                 drop(link::one(self.rtnl, index));
             }
         }

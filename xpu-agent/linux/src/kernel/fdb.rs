@@ -101,9 +101,9 @@ impl Known {
         }
     }
 
-    /// Which of the entries stand on the bridge of that index; `ask` is called for those whose answer
-    /// is not known. An entry that was found once is looked for until it has gone, even if it is not
-    /// among `named` any more.
+    /// Which of the entries stand on the bridge of that index; `ask` is called for those whose
+    /// answer is not known. An entry that was found once is looked for until it has gone, even if
+    /// it is not among `named` any more.
     pub(super) fn look(
         &mut self,
         bridge: IfIndex,

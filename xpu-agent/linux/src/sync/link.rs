@@ -180,8 +180,8 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Deletes all links of a group of devices, which are of software, at once: the kernel waits once for
-/// all of them, not for each.
+/// Deletes all links of a group of devices, which are of software, at once: the kernel waits once
+/// for all of them, not for each.
 #[must_use]
 pub fn delete_group(group: u32) -> Request {
     let mut message = LinkMessage::default();
@@ -208,8 +208,8 @@ pub fn without_xdp(link: &LinkFacts) -> impl Iterator<Item = Request> {
     })
 }
 
-/// Takes an alternative name from a link. One to a message: the kernel stops at the first of a list that
-/// it doesn't find.
+/// Takes an alternative name from a link. One to a message: the kernel stops at the first of a list
+/// that it doesn't find.
 #[must_use]
 pub fn drop_alt_name(index: IfIndex, name: &OsStr) -> Request {
     Request {

@@ -111,8 +111,8 @@ pub(super) fn stale(
 }
 
 /// The headers of a configuration that are to have the settings' AS in place of the one they have,
-/// with what they become: of a base instance that is the agent's alone, or empty as the agent leaves
-/// its own, and of its Vrfs'. Only a configuration that does not run can be changed so.
+/// with what they become: of a base instance that is the agent's alone, or empty as the agent
+/// leaves its own, and of its Vrfs'. Only a configuration that does not run can be changed so.
 pub(super) fn renamed(inputs: &Inputs<'_>, saved: &Observed) -> Vec<(String, String)> {
     let (Some(old), Some(new)) = (inputs.other_asn(saved), instance(inputs)) else {
         return Vec::new();

@@ -9,9 +9,9 @@
 //! other's VRF.
 //!
 //! FRR must know `vrf X` / `vni N` before the L3VNI's devices appear (FRR issues 17342, 19756):
-//! [`facts`] tells the Linux planner, and of what FRR still has, so that those devices stay as long.
-//! A VNI is changed in two passes: first `no vni`, then, once FRR has let go, the new one (FRR
-//! issues 5791, 21756).
+//! [`facts`] tells the Linux planner, and of what FRR still has, so that those devices stay as
+//! long. A VNI is changed in two passes: first `no vni`, then, once FRR has let go, the new one
+//! (FRR issues 5791, 21756).
 //!
 //! A `vni` that mgmtd has and zebra has not got ([`Observed::lost_vni`]) is told anew in the same
 //! way, once two passes in a row saw it ([`Inputs::lost`]) and while no device of it is there.
@@ -77,7 +77,8 @@ impl Inputs<'_> {
 
     /// The AS of a base instance that is there, or about to be, in the configured one's place, and
     /// stays: without `no router bgp` on every Vrf's instance and then on the base, which drops all
-    /// sessions and routes and which FRR refuses while it knows of an L3VNI, there can't be another.
+    /// sessions and routes and which FRR refuses while it knows of an L3VNI, there can't be
+    /// another.
     fn other_asn(&self, observed: &Observed) -> Option<Asn> {
         let configured = self.node.bgp.as_ref()?.asn;
         let running = observed.base_asn().filter(|asn| *asn != configured);

@@ -33,8 +33,8 @@ pub struct Observed {
     pub bgp_vnis: BTreeMap<Vni, BgpVni>,
 }
 
-/// What zebra names in its answers about VNIs, whether or not the rest of them could be read. What is
-/// in none of them zebra does not know.
+/// What zebra names in its answers about VNIs, whether or not the rest of them could be read. What
+/// is in none of them zebra does not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// The VRFs that have an L3VNI.
@@ -153,9 +153,9 @@ impl Observed {
         vni.and_then(|vni| Vni::try_from(vni).ok())
     }
 
-    /// The L3VNI that the configuration has for a VRF and that zebra does not work with, although it
-    /// has the VRF: mgmtd, which keeps zebra's configuration from FRR 10 on, can lose a line on its
-    /// way there. It may also be on its way still.
+    /// The L3VNI that the configuration has for a VRF and that zebra does not work with, although
+    /// it has the VRF: mgmtd, which keeps zebra's configuration from FRR 10 on, can lose a line on
+    /// its way there. It may also be on its way still.
     #[must_use]
     pub fn lost_vni(&self, device: &IfName) -> Option<Vni> {
         let configured = self.configured_vni(device)?;

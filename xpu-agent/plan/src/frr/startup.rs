@@ -140,8 +140,8 @@ pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
     }
 }
 
-/// The inputs for a file: nothing is still to be loaded into that. Nor is a line lost on the way, as
-/// no VRF is active in what [`observed`] makes of it.
+/// The inputs for a file: nothing is still to be loaded into that. Nor is a line lost on the way,
+/// as no VRF is active in what [`observed`] makes of it.
 const fn loaded<'a>(inputs: &Inputs<'a>) -> Inputs<'a> {
     Inputs {
         saved_asn: None,

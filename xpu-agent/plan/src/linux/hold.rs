@@ -121,11 +121,12 @@ impl Hold {
         )
     }
 
-    /// How an object stands for which nothing else is left to do. Refused, which ends a call's wait,
-    /// where only another spec, another configuration or an operator mends it; an event starts the
-    /// pass that finds it mended. What may pass in a moment is an error, so that the call waits for it:
-    /// a map of ports that is just being read, an address that the boot is about to set, whoever lets
-    /// go of a netdev. So is what the kernel tells nobody of (routes, `accept_ra`).
+    /// How an object stands for which nothing else is left to do. Refused, which ends a call's
+    /// wait, where only another spec, another configuration or an operator mends it; an event
+    /// starts the pass that finds it mended. What may pass in a moment is an error, so that the
+    /// call waits for it: a map of ports that is just being read, an address that the boot is about
+    /// to set, whoever lets go of a netdev. So is what the kernel tells nobody of (routes,
+    /// `accept_ra`).
     #[must_use]
     pub fn state(&self) -> State {
         let reason = self.to_string();

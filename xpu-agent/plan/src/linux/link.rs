@@ -138,8 +138,8 @@ impl Family {
     /// Both.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The families that a kernel with or without IPv6 has. Asked about one that it lacks, it answers
-    /// with all of them.
+    /// The families that a kernel with or without IPv6 has. Asked about one that it lacks, it
+    /// answers with all of them.
     pub fn of_kernel(has_ipv6: bool) -> impl Iterator<Item = Self> {
         let has = move |family: &Self| *family == Self::V4 || has_ipv6;
         Self::ALL.into_iter().filter(has)

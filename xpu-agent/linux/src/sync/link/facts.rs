@@ -15,8 +15,8 @@ use crate::sync::attribute::attributes;
 pub struct LinkFacts {
     /// Its index, in the namespace it was read in.
     pub index: IfIndex,
-    /// Its name; the kernel allows more than [`xpu_model::IfName`] does. What is no UTF-8 comes as replacement
-    /// characters.
+    /// Its name; the kernel allows more than [`xpu_model::IfName`] does. What is no UTF-8 comes as
+    /// replacement characters.
     pub name: String,
     /// Alternative names (altnames): to the kernel any bytes, by which alone it finds them again.
     pub alt_names: Vec<OsString>,
@@ -50,8 +50,8 @@ pub struct LinkFacts {
 pub struct XdpModes(u32);
 
 impl XdpModes {
-    /// By the attribute that tells the program, the flag of `linux/if_link.h` that stands for where it
-    /// is.
+    /// By the attribute that tells the program, the flag of `linux/if_link.h` that stands for where
+    /// it is.
     const BY_PROGRAM: [(u16, u32); 3] = [
         (IFLA_XDP_DRV_PROG_ID, XDP_FLAGS_DRV_MODE),
         (IFLA_XDP_SKB_PROG_ID, XDP_FLAGS_SKB_MODE),

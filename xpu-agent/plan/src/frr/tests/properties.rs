@@ -49,8 +49,8 @@ proptest! {
     }
 }
 
-/// What zebra shows of its VRFs and of the L3VNIs that reached it: all that are configured but those
-/// of some Vrfs.
+/// What zebra shows of its VRFs and of the L3VNIs that reached it: all that are configured but
+/// those of some Vrfs.
 fn show(observed: &mut Observed, intent: &Intent, lost: &BTreeSet<IfName>) {
     let devices = intent.vrfs.values().map(|vrf| &vrf.allocation.device);
     observed.active_vrfs = devices.clone().cloned().collect();

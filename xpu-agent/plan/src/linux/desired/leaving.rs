@@ -1,5 +1,5 @@
-//! What stays although nobody wants it any more, because FRR may still work with it: zebra can crash
-//! when the devices of an L3VNI go before it has let go of that (FRR issues 17342, 19756).
+//! What stays although nobody wants it any more, because FRR may still work with it: zebra can
+//! crash when the devices of an L3VNI go before it has let go of that (FRR issues 17342, 19756).
 //!
 //! Only what is there stays; nothing is made on this account.
 
@@ -81,7 +81,8 @@ impl Builder<'_> {
         })
     }
 
-    /// Fails if a VNI stays with another object until FRR has let go of it: the kernel has each once.
+    /// Fails if a VNI stays with another object until FRR has let go of it: the kernel has each
+    /// once.
     pub(super) fn require_vni_released(&self, vni: Vni) -> Result<(), Hold> {
         match self.kept.get(&vni) {
             Some(vrf) => Err(Hold::FrrHolds {
