@@ -87,11 +87,9 @@ impl Report {
         table.to_string()
     }
 
-    /// The metrics whose targets are missed.
-    #[must_use]
-    pub fn missed(&self) -> Vec<&str> {
-        let missed = self.rows.iter().filter(|row| row.ok == Some(false));
-        missed.map(|row| row.metric.as_str()).collect()
+    /// The rows whose targets are missed.
+    pub fn missed(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.ok == Some(false))
     }
 
     /// Prints the table and writes the files; the exit code is what `CHECK` asks for.
@@ -115,11 +113,13 @@ impl Report {
             write(&readme, &self.recorded_in(&text)?)?;
             println!("recorded: {}", readme.display());
         }
-        let missed = self.missed();
-        for metric in &missed {
-            println!("missed: {metric}");
+        for row in self.missed() {
+            let rule = row.target.as_ref().map(|target| target.rule.as_str());
+            let (metric, value, unit) = (&row.metric, row.value, &row.unit);
+            let rule = rule.unwrap_or_default();
+            println!("missed: {metric}: {value:.2} {unit}, for {rule}");
         }
-        Ok(if is_set("CHECK") && !missed.is_empty() {
+        Ok(if is_set("CHECK") && self.missed().next().is_some() {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS
@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn a_missed_target_is_told_and_seen() {
         let report = report();
-        assert_eq!(report.missed(), ["bad"]);
+        let missed = report.missed().map(|row| row.metric.as_str());
+        assert_eq!(missed.collect::<Vec<_>>(), ["bad"]);
         let table = report.table();
         let line = table
             .lines()

@@ -73,9 +73,15 @@ fn plain(node: &Node, vf: &Vf) -> Result<Vec<Row>> {
     let add = Trace::of(node.plugin(), &call("ADD", &pod, &config))?;
     let del = Trace::of(node.plugin(), &call("DEL", &pod, &config))?;
     Ok(vec![
+        // 150 in all where the answer is there once it is asked for: five calls read it then.
+        count(
+            "ADD, system calls beside those that read the agent's answer",
+            add.calls.len() - add.listens,
+        )
+        .note(&format!("no IPAM; {OTHERS} other pods on the node"))
+        .at_most(145.0),
         count("ADD, system calls", add.calls.len())
-            .note(&format!("no IPAM; {OTHERS} other pods on the node"))
-            .at_most(150.0),
+            .note("three more for each further piece in which the agent's answer arrives"),
         count("ADD, programs started", add.started().count()).at_most(0.0),
         exactly("DEL, namespace moves", number(&del, Message::moves), 1),
         count("DEL, netlink sends", del.sends.len()).at_most(4.0),

@@ -35,6 +35,9 @@ const IFF_UP: u32 = 1;
 pub struct Trace {
     /// The system calls of the program itself, by name, in their order; its children's not.
     pub calls: Vec<String>,
+    /// How many of them wait for the agent's answer or read it: that depends on the pieces in which
+    /// it arrives, so on which of the two programs has a processor when.
+    pub listens: usize,
     /// The netlink messages that it sent, one list for each system call.
     pub sends: Vec<Vec<Message>>,
     /// The kernel settings that it wrote to.
@@ -154,6 +157,7 @@ impl Trace {
         };
         let program = log.split(' ').next().unwrap_or_default();
         let mut netlink = BTreeSet::new();
+        let mut unix = BTreeSet::new();
         // Whether dumped bytes belong to a netlink send.
         let mut sending = false;
         let mut bytes: Vec<Vec<u8>> = Vec::new();
@@ -180,14 +184,16 @@ impl Trace {
             }
             trace.calls.push(name.to_owned());
             let first = arguments.split([',', ')']).next().unwrap_or_default();
+            let result = call.rsplit_once(" = ").map(|(_, number)| number);
             match name {
-                "socket" if first == "AF_NETLINK" => {
-                    let descriptor = call.rsplit_once(" = ").map(|(_, number)| number);
-                    netlink.extend(descriptor.map(str::to_owned));
-                }
+                "socket" if first == "AF_NETLINK" => netlink.extend(result),
+                "socket" if first == "AF_UNIX" => unix.extend(result),
                 "close" => {
                     netlink.remove(first);
+                    unix.remove(first);
                 }
+                "epoll_wait" => trace.listens += 1,
+                "recvfrom" if unix.contains(first) => trace.listens += 1,
                 "sendto" | "sendmsg" | "write" | "writev" if netlink.contains(first) => {
                     sending = true;
                     bytes.push(Vec::new());
@@ -275,12 +281,15 @@ mod tests {
 7 socket(AF_NETLINK, SOCK_DGRAM|SOCK_CLOEXEC, NETLINK_ROUTE) = 5
 7 clone(child_stack=NULL, flags=SIGCHLD) = 8
 8 execve(\"/opt/cni/bin/static\", [...], 0x7ffc /* 9 vars */ <unfinished ...>
+7 socket(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC, 0) = 9
+7 epoll_wait(10, [...], 1024, 8192)  = 1
 7 recvfrom(9,  <unfinished ...>
 8 <... execve resumed>) = 0
 8 execve(\"/bin/none\", [...], 0x7ffc /* 9 vars */) = -1 ENOENT (No such file or directory)
 8 execve(\"/opt/cni/bin/static\", [...], 0x7ffc /* 9 vars */) = 0
 8 openat(AT_FDCWD, \"/etc/ld.so.cache\", O_RDONLY|O_CLOEXEC) = 3
 7 <... recvfrom resumed>\"\", 8, 0, NULL, NULL) = 0
+7 recvfrom(5, ..., 4096, 0, NULL, NULL) = 36
 7 write(6, \"\"..., 4) = 4
  | 00000  20 00 00 00                                        ...              |
 7 sendto(5, ..., 52, 0, NULL, 0)          = 52
@@ -298,7 +307,11 @@ mod tests {
     #[test]
     fn calls_messages_and_programs_are_told_apart() {
         let trace = Trace::read(LOG);
-        assert_eq!(trace.calls.len(), 10, "{:?}", trace.calls);
+        assert_eq!(trace.calls.len(), 13, "{:?}", trace.calls);
+        assert_eq!(
+            trace.listens, 2,
+            "an answer of the kernel is none of the agent"
+        );
         assert_eq!(
             trace.started().collect::<Vec<_>>(),
             ["/opt/cni/bin/static"; 2]
