@@ -1,7 +1,10 @@
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::Sender,
+    },
 };
 
 use futures::FutureExt;
@@ -320,20 +323,25 @@ async fn a_disk_that_fails_is_told_to_every_caller_and_ends_the_thread() {
     ));
 }
 
+/// A change that the store's thread is at until a word comes.
+async fn held(store: &Store) -> (impl Future<Output = Answer>, Sender<()>) {
+    let (begun, begins) = oneshot::channel();
+    let (go, goes) = std::sync::mpsc::channel();
+    let mut slow = Box::pin(store.change(move |_, _| {
+        begun.send(()).unwrap();
+        goes.recv().unwrap();
+        Ok(Vec::new())
+    }));
+    assert!(slow.as_mut().now_or_never().is_none());
+    begins.await.unwrap();
+    (slow, go)
+}
+
 #[tokio::test]
 async fn a_full_queue_is_no_dead_thread() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).unwrap();
-    let (begun, begins) = oneshot::channel();
-    let (go, goes) = std::sync::mpsc::channel::<()>();
-    let slow = store.change(move |_, _| {
-        begun.send(()).unwrap();
-        goes.recv().unwrap();
-        Ok(Vec::new())
-    });
-    let mut slow = std::pin::pin!(slow);
-    assert!(slow.as_mut().now_or_never().is_none());
-    begins.await.unwrap();
+    let (slow, go) = held(&store).await;
     let mut waiting = Vec::new();
     for _ in 0..QUEUE {
         let mut change = Box::pin(store.change(|_, _| Ok(Vec::new())));
@@ -356,16 +364,7 @@ async fn a_full_queue_is_no_dead_thread() {
 async fn a_caller_has_a_share_of_the_queue() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).unwrap();
-    let (begun, begins) = oneshot::channel();
-    let (go, goes) = std::sync::mpsc::channel::<()>();
-    let slow = store.change(move |_, _| {
-        begun.send(()).unwrap();
-        goes.recv().unwrap();
-        Ok(Vec::new())
-    });
-    let mut slow = std::pin::pin!(slow);
-    assert!(slow.as_mut().now_or_never().is_none());
-    begins.await.unwrap();
+    let (slow, go) = held(&store).await;
     let share = Share::default();
     let (greedy, again) = (store.shared(share.clone()), store.shared(share));
     let mut waiting = Vec::new();

@@ -165,7 +165,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
-    use crate::doctor::tests::{FakeRoot, troubles};
+    use crate::doctor::tests::{FakeRoot, Fault, each_is_found, troubles};
 
     fn healthy() -> Sockets {
         Sockets {
@@ -177,36 +177,27 @@ mod tests {
 
     #[test]
     fn each_fault_is_found_with_what_mends_it() {
-        type Fault = fn(&mut Sockets);
-        assert_eq!(troubles(&healthy().findings()), "");
-        let faults: [(Fault, [&str; 2]); 4] = [
+        let faults: [Fault<Sockets>; 4] = [
             (
                 |it| it.version = None,
-                ["/run/frr", "systemctl enable --now frr"],
+                &["/run/frr", "systemctl enable --now frr"],
             ),
             (
                 |it| it.version = Some(Ok("8.5.2".into())),
-                ["8.5.2", "install FRR"],
+                &["8.5.2", "install FRR"],
             ),
             (
                 |it| it.version = Some(Err("Permission denied".into())),
-                ["Permission denied", "root"],
+                &["Permission denied", "root"],
             ),
             (
                 |it| {
                     it.daemons.remove("bgpd");
                 },
-                ["bgpd does not run", "bgpd=yes"],
+                &["bgpd does not run", "bgpd=yes"],
             ),
         ];
-        for (fault, parts) in faults {
-            let mut sockets = healthy();
-            fault(&mut sockets);
-            let text = troubles(&sockets.findings());
-            for part in parts {
-                assert!(text.contains(part), "{text} lacks {part}");
-            }
-        }
+        each_is_found(healthy, Sockets::findings, &faults);
     }
 
     #[test]

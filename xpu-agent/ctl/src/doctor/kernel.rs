@@ -90,7 +90,7 @@ fn version(release: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::tests::{FakeRoot, troubles};
+    use crate::doctor::tests::{FakeRoot, Fault, each_is_found};
 
     fn healthy() -> Kernel {
         Kernel {
@@ -101,26 +101,20 @@ mod tests {
 
     #[test]
     fn each_fault_is_found_with_what_mends_it() {
-        type Fault = fn(&mut Kernel);
-        assert_eq!(troubles(&healthy().findings()), "");
-        let faults: [(Fault, [&str; 2]); 3] = [
-            (|it| it.release = "5.17.9".into(), ["5.17.9", "apt install"]),
-            (|it| it.release = String::new(), ["5.18", "apt install"]),
+        let faults: [Fault<Kernel>; 3] = [
+            (
+                |it| it.release = "5.17.9".into(),
+                &["5.17.9", "apt install"],
+            ),
+            (|it| it.release = String::new(), &["5.18", "apt install"]),
             (
                 |it| {
                     it.modules.remove("vrf");
                 },
-                ["no module vrf", "modprobe vrf"],
+                &["no module vrf", "modprobe vrf"],
             ),
         ];
-        for (fault, parts) in faults {
-            let mut kernel = healthy();
-            fault(&mut kernel);
-            let text = troubles(&kernel.findings());
-            for part in parts {
-                assert!(text.contains(part), "{text} lacks {part}");
-            }
-        }
+        each_is_found(healthy, Kernel::findings, &faults);
     }
 
     #[test]
