@@ -59,7 +59,8 @@ pub(super) fn l3vnis(answer: &str) -> BTreeMap<IfName, L3Vni> {
 }
 
 /// `show evpn vni detail json`:
-/// `[{"vni":10100,"type":"L2","vxlanInterface":"vxlan","remoteVteps":[{"ip":"10.255.0.2",…}],…}]`;
+/// `[{"vni":10100,"type":"L2","tenantVrf":"default","vxlanInterface":"vxlan",
+/// "remoteVteps":[{"ip":"10.255.0.2",…}],…}]`;
 /// before FRR 10 the VTEPs are texts below `numRemoteVteps`. The device is `vxlanIf` without
 /// `detail`.
 pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
@@ -76,6 +77,9 @@ pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
         let mut device = device.filter_map(|key| entry.get(*key)?.as_str());
         let l2 = L2Vni {
             vxlan: device.next().map(ToOwned::to_owned),
+            vrf: entry
+                .get("tenantVrf")
+                .and_then(|it| Some(it.as_str()?.to_owned())),
             vtep: entry.get("vtepIp").and_then(|it| it.as_str()?.parse().ok()),
             remote_vteps: addresses.filter_map(|it| it.parse().ok()).collect(),
         };
@@ -214,7 +218,7 @@ mod tests {
     #[test]
     fn l2vnis_with_their_remote_vteps() {
         let answer = r#"[
-            {"vni":10100,"type":"L2","vxlanInterface":"vxlan","vtepIp":"10.255.0.1",
+            {"vni":10100,"type":"L2","tenantVrf":"blue","vxlanInterface":"vxlan","vtepIp":"10.255.0.1",
              "numRemoteVteps":2,
              "remoteVteps":[{"ip":"10.255.0.2","flood":"HER"},{"ip":"fd00::2"}]},
             {"vni":10200,"type":"L2","vxlanIf":"flannel.1","numRemoteVteps":["10.255.0.3"]},
@@ -237,6 +241,8 @@ mod tests {
         let vtep = read[&Vni::try_from(10100).unwrap()].vtep;
         assert_eq!(vtep, Some("10.255.0.1".parse().unwrap()));
         assert_eq!(devices, [Some("vxlan"), Some("flannel.1"), None]);
+        let vrf = |vni: u32| read[&Vni::try_from(vni).unwrap()].vrf.as_deref();
+        assert_eq!([10100, 10300].map(vrf), [Some("blue"), None]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! FRR prints contexts by indentation (`show running-config`); the order of lines within a
 //! context carries no meaning for what the agent writes, so a set compares right.
 
-use std::{collections::BTreeSet, fmt};
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use xpu_model::Asn;
 
@@ -91,6 +91,30 @@ pub(super) fn is_end(line: &str) -> bool {
     ENDS.contains(&line.trim())
 }
 
+/// The header of a BGP instance in one form, however FRR shows AS numbers there: of
+/// `router bgp 1.10 vrf blue as-notation dot`, `router bgp 65546 vrf blue`, which FRR takes for the
+/// same. Other lines as they are.
+fn canonical(line: &str) -> Cow<'_, str> {
+    let Some(instance) = line.strip_prefix("router bgp ") else {
+        return line.into();
+    };
+    let (instance, _) = instance
+        .split_once(" as-notation ")
+        .unwrap_or((instance, ""));
+    let (asn, of) = instance.split_at(instance.find(' ').unwrap_or(instance.len()));
+    match asn
+        .split_once('.')
+        .map(|(high, low)| (high.parse(), low.parse()))
+    {
+        // RFC 5396: two bytes each.
+        Some((Ok::<u16, _>(high), Ok::<u16, _>(low))) => {
+            let asn = u32::from(high) << 16 | u32::from(low);
+            format!("router bgp {asn}{of}").into()
+        }
+        _ => format!("router bgp {instance}").into(),
+    }
+}
+
 impl Config {
     /// Reads a daemon's `show running-config`. Never fails: what is no line of a configuration
     /// (`Building configuration...`) ends up as one that nobody looks for.
@@ -107,13 +131,14 @@ impl Config {
             while open.last().is_some_and(|(outer, _)| *outer >= indent) {
                 open.pop();
             }
+            let content = canonical(content);
             let path = open.iter().map(|(_, context)| context.clone()).collect();
             self.lines.insert(Line {
                 daemon,
                 path,
-                text: content.to_owned(),
+                text: content.clone().into_owned(),
             });
-            open.push((indent, content.to_owned()));
+            open.push((indent, content.into_owned()));
         }
     }
 
@@ -191,5 +216,31 @@ mod tests {
         );
         assert!(config.has_context(Daemon::Bgpd, "frr defaults datacenter"));
         assert!(!config.has_context(Daemon::Bgpd, "bgp router-id 10.0.0.1"));
+    }
+
+    #[rstest::rstest]
+    #[case("65001", "65001")]
+    #[case("65001 as-notation plain", "65001")]
+    #[case("1.10", "65546")]
+    #[case("0.65001 as-notation dot+", "65001")]
+    #[case("1.10 vrf blue as-notation dot", "65546 vrf blue")]
+    #[case("1.70000", "1.70000")]
+    #[case("", "")]
+    fn an_instance_has_one_form_in_every_notation(#[case] shown: &str, #[case] read: &str) {
+        let mut config = Config::default();
+        config.read(
+            Daemon::Bgpd,
+            &format!("router bgp {shown}\n bgp bestpath\n"),
+        );
+        let instance = format!("router bgp {read}");
+        let instance = instance.trim_end();
+        assert!(config.has_context(Daemon::Bgpd, instance), "{config:?}");
+        let mut lines = config.in_context(Daemon::Bgpd, std::slice::from_ref(&instance));
+        assert_eq!(lines.next(), Some("bgp bestpath"));
+        let asn = read
+            .parse()
+            .ok()
+            .and_then(|asn: u32| Asn::try_from(asn).ok());
+        assert_eq!(config.base_asn(), asn);
     }
 }

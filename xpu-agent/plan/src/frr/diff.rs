@@ -10,6 +10,7 @@ use super::{
     desired::{Desired, MADE_BY_US, distinguisher, is_context},
     observed::Observed,
 };
+use crate::ownership;
 
 /// Plans the way from what is observed to what is wanted: removals, then additions, zebra
 /// before bgpd in both.
@@ -18,6 +19,7 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
     let desired = Desired::new(inputs, observed).lines;
     let mut commands = Vec::new();
     let mut leaving = BTreeSet::new();
+    let mut given_up = BTreeSet::new();
     let vrfs = inputs.intent.vrfs.values();
     for vrf in vrfs.filter(|vrf| !inputs.is_foreign(vrf)) {
         let device = &vrf.allocation.device;
@@ -32,19 +34,16 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
                 Line::new(Daemon::Zebra, &[&context], format!("vni {vni}")),
             );
             leaving.insert(context);
+            given_up.insert(vni);
         } else {
             stale(device, &desired, observed, &mut commands);
-            if !vrf.deleting && held_vni(vrf, inputs, observed).is_some() {
+            if let Some(vni) = held_vni(vrf, inputs, observed) {
                 leaving.insert(format!("vrf {device}"));
+                given_up.insert(vni);
             }
         }
     }
     base_instance::stale(inputs, &desired, observed, &mut commands);
-    let given_up: BTreeSet<String> = commands
-        .iter()
-        .filter(|command| command.line.text.starts_with("vni "))
-        .map(|command| command.line.text.clone())
-        .collect();
     let missing = desired
         .into_iter()
         .filter(|line| !observed.config.lines.contains(line))
@@ -52,8 +51,8 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
         .filter(|line| !is_context(line))
         // FRR has to let go of the old VNI before it hears of a new one.
         .filter(|line| !leaving.contains(line.path.first().unwrap_or(&line.text)))
-        // Nor does a Vrf take what another gives up before the other's devices can have gone.
-        .filter(|line| line.daemon != Daemon::Zebra || !given_up.contains(&line.text));
+        // Nor does a Vrf take what another gives up before that and the other's devices have gone.
+        .filter(|line| !is_occupied(line, &given_up, observed));
     let mut additions: Vec<_> = missing.map(|line| Command { line, add: true }).collect();
     additions.sort_by_key(|command| rank(&command.line));
     commands.extend(additions);
@@ -74,6 +73,28 @@ fn is_to_be_retold(device: &IfName, inputs: &Inputs<'_>, observed: &Observed) ->
     })
 }
 
+/// Whether a line is a Vrf's VNI that another Vrf gives up, or has given up and whose devices are
+/// still there: zebra takes them for those of an L2VNI then, with the other Vrf for its tenant.
+fn is_occupied(line: &Line, given_up: &BTreeSet<Vni>, observed: &Observed) -> bool {
+    let Some((device, vni)) = vni_of_vrf(line) else {
+        return false;
+    };
+    let found = observed.l2vnis.get(&vni);
+    let is_anothers = found.is_some_and(|l2| {
+        l2.vxlan.as_deref() == Some(ownership::L3_VXLAN) && l2.vrf.as_deref() != Some(device)
+    });
+    is_anothers || given_up.contains(&vni)
+}
+
+/// The VRF and its VNI, if a line is that.
+fn vni_of_vrf(line: &Line) -> Option<(&str, Vni)> {
+    let [context] = line.path.as_slice() else {
+        return None;
+    };
+    let vni = line.text.strip_prefix("vni ")?.parse::<u32>().ok()?;
+    Some((context.strip_prefix("vrf ")?, Vni::try_from(vni).ok()?))
+}
+
 /// A VNI that FRR has been told to give up for a Vrf and still works with (FRR issues 5791, 21756:
 /// a new one in its place would find the old one's state).
 pub(super) fn held_vni(
@@ -85,11 +106,15 @@ pub(super) fn held_vni(
     if observed.configured_vni(device).is_some() {
         return None;
     }
-    let zebra = observed.l3vnis.get(device).map(|l3| l3.vni);
-    let rd = distinguisher(vrf, inputs, observed)?;
-    let mut bgpd = observed.bgp_vnis.iter();
-    let bgpd = bgpd.find(|(_, vni)| vni.is_l3 && vni.rd.as_ref() == Some(&rd));
-    let held = zebra.or_else(|| bgpd.map(|(vni, _)| *vni));
+    let in_zebra = observed.l3vnis.get(device).map(|l3| l3.vni);
+    // bgpd shows no VRF beside a VNI: its own is the one with the RD that it was given.
+    let in_bgpd = || {
+        let rd = distinguisher(vrf, inputs, observed)?;
+        let mut vnis = observed.bgp_vnis.iter();
+        let found = vnis.find(|(_, vni)| vni.is_l3 && vni.rd.as_ref() == Some(&rd));
+        found.map(|(vni, _)| *vni)
+    };
+    let held = in_zebra.or_else(in_bgpd);
     held.filter(|held| vrf.deleting || vrf.spec.vni != Some(*held))
 }
 

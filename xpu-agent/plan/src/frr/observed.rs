@@ -63,6 +63,8 @@ impl std::fmt::Display for Version {
 pub struct L2Vni {
     /// The VXLAN device that zebra found it on.
     pub vxlan: Option<String>,
+    /// The VRF of its routing device, the default one without such a device.
+    pub vrf: Option<String>,
     /// The local VTEP that it is announced with.
     pub vtep: Option<IpAddr>,
     /// The VTEPs that announced the VNI by type-3 routes: BUM frames are flooded to these.

@@ -273,7 +273,11 @@ impl Reporter<'_> {
             .or(held)
             .or_else(|| self.trouble(&format!(" vrf {device}")))
             .or_else(|| self.no_base());
+        let is_told = self.observed.configured_vni(&vrf.allocation.device) == Some(vni);
         let state = trouble.unwrap_or_else(|| match l3 {
+            None if !is_told => State::Pending(format!(
+                "FRR is told of VNI {vni} once it has let go of it for another VRF"
+            )),
             None => State::Pending(format!("zebra does not show L3VNI {vni} yet")),
             Some(l3) if l3.up => State::Success,
             Some(l3) => {

@@ -252,7 +252,67 @@ fn a_vni_is_not_taken_before_its_last_vrf_has_given_it_up() {
     };
     assert_eq!(planned(&observed), ["no vni 5000", "no vni 5001"]);
     pass(&given(&intent, &node), &mut observed);
-    assert_eq!(planned(&observed), ["vni 5001", "vni 5002", "vni 5000"]);
+    let told = ["vni 5001", "vni 5002", "vni 5000"];
+    assert_eq!(planned(&observed), told);
+
+    // Zebra works with them still.
+    let in_zebra = |vni: u32| L3Vni {
+        vni: Vni::try_from(vni).unwrap(),
+        up: true,
+        vxlan: None,
+        svi: None,
+        router_mac: None,
+    };
+    let held = [("vrf-0", 5000), ("vrf-1", 5001)];
+    let held = held.map(|(device, vni)| (device.parse().unwrap(), in_zebra(vni)));
+    let holding = Observed {
+        l3vnis: held.into(),
+        ..observed.clone()
+    };
+    assert_eq!(planned(&holding), [""; 0]);
+    // Then it takes the devices that are left for those of an L2VNI.
+    let left_by = |vrf: &str| {
+        let l2 = L2Vni {
+            vxlan: Some(ownership::L3_VXLAN.to_owned()),
+            vrf: Some(vrf.to_owned()),
+            ..L2Vni::default()
+        };
+        let l2vnis = BTreeMap::from([(Vni::try_from(5000).unwrap(), l2)]);
+        planned(&Observed {
+            l2vnis,
+            ..observed.clone()
+        })
+    };
+    assert_eq!(left_by("vrf-0"), ["vni 5001", "vni 5002"]);
+    assert_eq!(left_by("vrf-2"), told, "its own are no reason to wait");
+}
+
+/// An IPv6 loopback is no router id, and an operator's instance need not say one.
+#[test]
+fn what_zebra_holds_is_known_without_a_route_distinguisher() {
+    let (node, mut intent, mut observed) = (node(false), Intent::default(), Observed::default());
+    let base = Line::new(Daemon::Bgpd, &[], "router bgp 65001");
+    observed.config.lines.insert(base);
+    let spec = |vni| VrfSpec {
+        loopback: "fd00::1/128".parse().unwrap(),
+        ..vrf(Some(vni))
+    };
+    intent.create(id("vrf-0"), spec(5000), &rules()).unwrap();
+    pass(&given(&intent, &node), &mut observed);
+    let l3 = L3Vni {
+        vni: Vni::try_from(5000).unwrap(),
+        up: true,
+        vxlan: None,
+        svi: None,
+        router_mac: None,
+    };
+    observed.l3vnis.insert("vrf-0".parse().unwrap(), l3);
+    intent.update(id("vrf-0"), spec(5001), &rules()).unwrap();
+    let inputs = given(&intent, &node);
+    pass(&inputs, &mut observed);
+    assert_eq!(plan(&inputs, &observed), FrrPlan::default());
+    let vni = Vni::try_from(5000).unwrap();
+    assert!(facts(&inputs, &observed).may_hold(&id("vrf-0"), vni));
 }
 
 #[rstest::rstest]

@@ -1,6 +1,6 @@
 //! The planner against a small model of FRR's configuration, and the text it comes to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use xpu_model::{
