@@ -191,6 +191,8 @@ fn settings(specs: &[AfSpecUnspec], link: &mut Link) {
                     if let AfSpecInet::DevConf(conf) = part {
                         link.settings.insert(Setting::ArpAccept, conf.arp_accept);
                         link.settings.insert(Setting::RpFilter, conf.rp_filter);
+                        link.settings
+                            .insert(Setting::PromoteSecondaries, conf.promote_secondaries);
                     }
                 }
             }

@@ -149,6 +149,35 @@ fn changes_are_made_in_place() {
     });
 }
 
+/// Without `promote_secondaries` the kernel takes a subnet's other addresses along with its first.
+#[test]
+fn of_two_gateways_in_a_subnet_the_first_goes_alone() {
+    in_namespace(|| async {
+        command("sysctl -q net.ipv4.conf.all.promote_secondaries=0");
+        command("sysctl -q net.ipv4.conf.default.promote_secondaries=0");
+        let mut world = World::new();
+        world.tenant();
+        let gateways = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|it| it.parse().unwrap());
+            SviSpec {
+                vrf: id("blue"),
+                logical_bridge: id("net-a"),
+                mac: "02:00:5e:00:00:10".parse().unwrap(),
+                gateways: addresses
+                    .collect::<Vec<xpu_model::IfAddr>>()
+                    .try_into()
+                    .unwrap(),
+                bgp: None,
+            }
+        };
+        world.put("gate-a", gateways(&["10.0.10.1/24", "10.0.10.2/24"]));
+        world.pass().await;
+        world.put("gate-a", gateways(&["10.0.10.2/24"]));
+        world.pass().await;
+        assert_eq!(addresses("svi-10"), texts(&["10.0.10.2/24", "fe80::1/64"]));
+    });
+}
+
 /// Less than IPv6 needs, and then enough.
 #[test]
 fn links_too_small_for_ipv6_are_made_and_marked() {

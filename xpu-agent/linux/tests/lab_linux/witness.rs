@@ -134,6 +134,7 @@ pub fn witness_routing() {
     );
     assert_eq!(setting("ipv4/conf/svi-10/arp_accept"), "1");
     assert_eq!(setting("ipv4/conf/svi-10/rp_filter"), "0");
+    assert_eq!(setting("ipv4/conf/svi-10/promote_secondaries"), "1");
     assert_eq!(setting("ipv6/conf/svi-10/accept_untracked_na"), "2");
     assert_eq!(setting("ipv6/conf/svi-10/accept_ra"), "0");
     assert_eq!(setting("ipv6/conf/l3-1/accept_ra"), "0");

@@ -105,6 +105,8 @@ pub enum Setting {
     ArpAccept,
     /// `ipv4/conf/…/rp_filter`.
     RpFilter,
+    /// `ipv4/conf/…/promote_secondaries`: with the first address of a subnet its others do not go.
+    PromoteSecondaries,
     /// `ipv6/conf/…/accept_untracked_na`: an unsolicited NA makes a neighbour.
     AcceptUntrackedNa,
     /// `ipv6/conf/…/accept_ra`: a router's advertisement makes addresses and routes.
@@ -119,6 +121,7 @@ impl Setting {
             Self::DisableIpv6 => ("ipv6", "disable_ipv6"),
             Self::ArpAccept => ("ipv4", "arp_accept"),
             Self::RpFilter => ("ipv4", "rp_filter"),
+            Self::PromoteSecondaries => ("ipv4", "promote_secondaries"),
             Self::AcceptUntrackedNa => ("ipv6", "accept_untracked_na"),
             Self::AcceptRa => ("ipv6", "accept_ra"),
         }

@@ -234,9 +234,14 @@ impl Builder<'_> {
     }
 
     /// Hosts that announce themselves become neighbours, so that a silent host behind another
-    /// node's gateway of the same address is found.
+    /// node's gateway of the same address is found. A gateway that goes takes no other of its subnet
+    /// along.
     fn gateway_settings(&self) -> Settings {
-        let mut settings = self.routed([(Setting::ArpAccept, 1), (Setting::RpFilter, 0)]);
+        let mut settings = self.routed([
+            (Setting::ArpAccept, 1),
+            (Setting::RpFilter, 0),
+            (Setting::PromoteSecondaries, 1),
+        ]);
         if self.has_ipv6() {
             settings.insert(Setting::AcceptUntrackedNa, 2);
         }

@@ -118,7 +118,13 @@ fn logical_bridge() -> impl Strategy<Value = LogicalBridgeSpec> {
 
 fn svi() -> impl Strategy<Value = SviSpec> {
     let mac = parsed(&["02:00:5e:00:00:01", "02:00:5e:00:00:02"]);
-    let gateways = ["10.0.1.1/24", "10.0.2.1/24", "fd00:1::1/64", "fd00:2::1/64"];
+    let gateways = [
+        "10.0.1.1/24",
+        "10.0.1.2/24",
+        "10.0.2.1/24",
+        "fd00:1::1/64",
+        "fd00:2::1/64",
+    ];
     let gateways = gateways.map(|it| it.parse::<IfAddr>().unwrap()).to_vec();
     let gateways = subsequence(gateways, 1..3).prop_map(|it| Gateways::try_from(it).unwrap());
     (ids("vrf-"), ids("net-"), mac, gateways).prop_map(|(vrf, logical_bridge, mac, gateways)| {
@@ -244,6 +250,7 @@ pub(super) fn link(kind: LinkKind) -> Link {
         settings: Settings::from([
             (Setting::ArpAccept, 0),
             (Setting::RpFilter, 2),
+            (Setting::PromoteSecondaries, 0),
             (Setting::DisableIpv6, 0),
             (Setting::AcceptUntrackedNa, 0),
             (Setting::AcceptRa, 1),

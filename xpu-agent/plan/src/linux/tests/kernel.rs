@@ -205,7 +205,15 @@ impl Kernel {
                 Ok(())
             }
             Action::RemoveAddress { device, addr } => {
-                ensure!(self.ours(device)?.addresses.remove(addr), "EADDRNOTAVAIL");
+                let link = self.ours(device)?;
+                ensure!(link.addresses.remove(addr), "EADDRNOTAVAIL");
+                // The others are secondary ones: as if that had been the first.
+                if addr.addr().is_ipv4()
+                    && link.settings.get(&Setting::PromoteSecondaries) == Some(&0)
+                {
+                    link.addresses
+                        .retain(|other| other.subnet() != addr.subnet());
+                }
                 Ok(())
             }
             Action::Tune {
@@ -271,7 +279,11 @@ impl Kernel {
             master: None,
             port: None,
             addr_gen_none: true,
-            settings: Settings::from([(Setting::ArpAccept, 0), (Setting::RpFilter, 2)]),
+            settings: Settings::from([
+                (Setting::ArpAccept, 0),
+                (Setting::RpFilter, 2),
+                (Setting::PromoteSecondaries, 0),
+            ]),
             addresses: BTreeSet::new(),
         };
         if mtu >= IPV6_MIN_MTU && !self.0.no_ipv6 {

@@ -2,6 +2,8 @@
 
 use pretty_assertions::assert_eq;
 
+use xpu_model::IfAddr;
+
 use super::*;
 use crate::linux::{Action, LinkKind, LinuxPlan};
 
@@ -21,6 +23,25 @@ fn without(plan: LinuxPlan, fails: impl Fn(&Action) -> bool) -> LinuxPlan {
         steps,
         holds: plan.holds,
     }
+}
+
+/// As if the kernel had the one that goes for the subnet's first.
+#[test]
+fn a_gateway_that_goes_takes_no_other_of_its_subnet_along() {
+    let (mut intent, node) = (tenant(), node());
+    let mut kernel = with_port();
+    let mut svi = intent.get::<SviSpec>(&id("gate-a")).unwrap().spec.clone();
+    let mut gateways = |addresses: &[&str]| {
+        let addresses = addresses.iter().map(|it| it.parse::<IfAddr>().unwrap());
+        svi.gateways = addresses.collect::<Vec<_>>().try_into().unwrap();
+        intent.update(id("gate-a"), svi.clone(), &rules()).unwrap();
+        kernel.pass(&inputs(&intent, &node)).unwrap();
+        kernel.addresses("svi-10")
+    };
+    gateways(&["10.0.10.1/24", "10.0.10.2/24"]);
+    let left = gateways(&["10.0.10.2/24"]);
+    let left: Vec<_> = left.iter().map(ToString::to_string).collect();
+    assert_eq!(left, ["10.0.10.2/24", "fe80::1/64"]);
 }
 
 #[test]

@@ -175,6 +175,7 @@ fn a_tenant_comes_in_order_and_goes_in_reverse() {
             "set net.ipv6.conf.svi-10.disable_ipv6 to 0",
             "set net.ipv4.conf.svi-10.arp_accept to 1",
             "set net.ipv4.conf.svi-10.rp_filter to 0",
+            "set net.ipv4.conf.svi-10.promote_secondaries to 1",
             "set net.ipv6.conf.svi-10.accept_untracked_na to 2",
             "set net.ipv6.conf.svi-10.accept_ra to 0",
             "keep port1 from making a link-local address",
