@@ -70,7 +70,8 @@ impl Api {
             text => Id::user(text).map_err(|error| invalid(R::ID_FIELD, &error))?,
         };
         let message = message.ok_or_else(|| missing(R::MESSAGE_FIELD))?;
-        let spec = parse_spec::<R>(R::spec(&message))?;
+        // The message goes with this: what it takes in memory is not to wait for the machine.
+        let spec = parse_spec::<R>(R::given(message).1.as_ref())?;
         let create = self.store.create(id.clone(), spec);
         stored::<R, _>(&id, end, create.map_err(ApiError::store::<R>)).await?;
         self.answer::<R>(&id, end).await
@@ -107,9 +108,10 @@ impl Api {
     ) -> Result<R::Message, ApiError> {
         let message = message.ok_or_else(|| missing(R::MESSAGE_FIELD))?;
         let field = format!("{}.name", R::MESSAGE_FIELD);
-        let id = parse_name::<R>(&field, R::name(&message))?.id;
-        let change = R::spec(&message).cloned().unwrap_or_default();
-        let fields = resource::selected::<R>(mask.as_ref(), &change)?;
+        let (name, change) = R::given(message);
+        let id = parse_name::<R>(&field, &name)?.id;
+        let change = change.unwrap_or_default();
+        let fields = resource::selected::<R>(mask, &change)?;
         let new_id = id.clone();
         let edit = move |current: Option<&R>| match current {
             // AIP-134: an upsert takes the whole resource, whatever the mask; its id is a user's.

@@ -20,11 +20,8 @@ pub trait Resource: Spec {
     /// The fields of the spec, each by itself changeable.
     const FIELDS: &'static [Field<Self::SpecMessage>];
 
-    /// The resource's name as a client gave it.
-    fn name(message: &Self::Message) -> &str;
-
-    /// The resource's spec, if a client gave one.
-    fn spec(message: &Self::Message) -> Option<&Self::SpecMessage>;
+    /// The resource's name and spec as a client gave them.
+    fn given(message: Self::Message) -> (String, Option<Self::SpecMessage>);
 
     /// Reads a spec.
     ///
@@ -65,7 +62,7 @@ pub(super) use field;
 /// The fields an update takes over (AIP-134): those the mask names; all for `*` and `spec`; the
 /// populated ones without a mask.
 pub(super) fn selected<R: Resource>(
-    mask: Option<&FieldMask>,
+    mask: Option<FieldMask>,
     spec: &R::SpecMessage,
 ) -> Result<Vec<&'static Field<R::SpecMessage>>, ApiError> {
     let Some(mask) = mask.filter(|mask| !mask.paths.is_empty()) else {
@@ -83,6 +80,8 @@ pub(super) fn selected<R: Resource>(
         }
         let name = path.strip_prefix("spec.").unwrap_or(path);
         match R::FIELDS.iter().find(|field| field.name == name) {
+            // Once each, however often it is named: copying one costs what is in it.
+            Some(field) if fields.iter().any(|it: &&Field<_>| it.name == field.name) => {}
             Some(field) => fields.push(field),
             None => {
                 let known: Vec<_> = R::FIELDS.iter().map(|field| field.name).collect();

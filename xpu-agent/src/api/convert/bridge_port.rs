@@ -11,6 +11,9 @@ use crate::{
     reconcile::board::ObjectStatus,
 };
 
+/// A node has one for each VLAN (IEEE 802.1Q-2022, 9.6).
+const MOST_BRIDGES: usize = 4094;
+
 impl Resource for BridgePortSpec {
     type Message = pb::BridgePort;
     type SpecMessage = pb::BridgePortSpec;
@@ -23,12 +26,8 @@ impl Resource for BridgePortSpec {
         field!(pb::BridgePortSpec, logical_bridges),
     ];
 
-    fn name(message: &pb::BridgePort) -> &str {
-        &message.name
-    }
-
-    fn spec(message: &pb::BridgePort) -> Option<&pb::BridgePortSpec> {
-        message.spec.as_ref()
+    fn given(message: pb::BridgePort) -> (String, Option<pb::BridgePortSpec>) {
+        (message.name, message.spec)
     }
 
     fn parse(spec: &pb::BridgePortSpec) -> Result<Self, Vec<FieldViolation>> {
@@ -70,6 +69,9 @@ impl Resource for BridgePortSpec {
 
 fn mode(ptype: i32, names: &[String], violations: &mut Violations) -> Option<PortMode> {
     let field = "spec.logical_bridges";
+    if !violations.at_most(field, MOST_BRIDGES, names.len()) {
+        return None;
+    }
     let references = names.iter().enumerate().map(|(index, name)| {
         violations.reference(&format!("{field}[{index}]"), Kind::LogicalBridge, name)
     });

@@ -21,12 +21,8 @@ impl Resource for LogicalBridgeSpec {
         field!(pb::LogicalBridgeSpec, vtep_ip_prefix),
     ];
 
-    fn name(message: &pb::LogicalBridge) -> &str {
-        &message.name
-    }
-
-    fn spec(message: &pb::LogicalBridge) -> Option<&pb::LogicalBridgeSpec> {
-        message.spec.as_ref()
+    fn given(message: pb::LogicalBridge) -> (String, Option<pb::LogicalBridgeSpec>) {
+        (message.name, message.spec)
     }
 
     fn parse(spec: &pb::LogicalBridgeSpec) -> Result<Self, Vec<FieldViolation>> {

@@ -29,6 +29,15 @@ impl Violations {
         result.map_err(|error| self.add(field, error)).ok()
     }
 
+    /// Whether a list has at most so many entries. Reading and keeping each costs something, and a
+    /// message has place for hundreds of thousands.
+    fn at_most(&mut self, field: &str, most: usize, has: usize) -> bool {
+        if has > most {
+            self.add(field, format!("has {has} entries; give at most {most}"));
+        }
+        has <= most
+    }
+
     /// The value if nothing was noted and it is whole.
     fn finish<T>(self, value: Option<T>) -> Result<T, Vec<FieldViolation>> {
         match value {

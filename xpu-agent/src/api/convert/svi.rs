@@ -10,6 +10,9 @@ use crate::{
     reconcile::board::ObjectStatus,
 };
 
+/// Each is an address in the kernel, and a listen range in FRR.
+const MOST_GATEWAYS: usize = 256;
+
 impl Resource for SviSpec {
     type Message = pb::Svi;
     type SpecMessage = pb::SviSpec;
@@ -25,12 +28,8 @@ impl Resource for SviSpec {
         field!(pb::SviSpec, remote_as),
     ];
 
-    fn name(message: &pb::Svi) -> &str {
-        &message.name
-    }
-
-    fn spec(message: &pb::Svi) -> Option<&pb::SviSpec> {
-        message.spec.as_ref()
+    fn given(message: pb::Svi) -> (String, Option<pb::SviSpec>) {
+        (message.name, message.spec)
     }
 
     fn parse(spec: &pb::SviSpec) -> Result<Self, Vec<FieldViolation>> {
@@ -85,6 +84,9 @@ fn gateways(prefixes: &[IpPrefix], violations: &mut Violations) -> Option<Gatewa
     let field = "spec.gw_ip_prefix";
     if prefixes.is_empty() {
         violations.add(field, "is required: at least one gateway address");
+    }
+    if !violations.at_most(field, MOST_GATEWAYS, prefixes.len()) {
+        return None;
     }
     let mut gateways: Vec<IfAddr> = Vec::with_capacity(prefixes.len());
     for (index, prefix) in prefixes.iter().enumerate() {

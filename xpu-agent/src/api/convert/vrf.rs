@@ -21,12 +21,8 @@ impl Resource for VrfSpec {
         field!(pb::VrfSpec, vtep_ip_prefix),
     ];
 
-    fn name(message: &pb::Vrf) -> &str {
-        &message.name
-    }
-
-    fn spec(message: &pb::Vrf) -> Option<&pb::VrfSpec> {
-        message.spec.as_ref()
+    fn given(message: pb::Vrf) -> (String, Option<pb::VrfSpec>) {
+        (message.name, message.spec)
     }
 
     fn parse(spec: &pb::VrfSpec) -> Result<Self, Vec<FieldViolation>> {

@@ -71,6 +71,10 @@ async fn bridge_ports() {
             &[(bridges, "an access port has exactly one, not 2")],
         ),
         invalid(
+            new(with(access(2, "net-blue"), json!({"logicalBridges": vec!["net-blue"; 4095]}))),
+            &[(bridges, "has 4095 entries; give at most 4094")],
+        ),
+        invalid(
             new(with(access(2, "net-blue"), json!({"ptype": null}))),
             &[(
                 "bridge_port.spec.ptype",
@@ -151,6 +155,10 @@ async fn svis() {
         invalid(
             new(svi("vrf-red", "net-pink", &["10.2.0.1/24", "10.2.0.1/16"])),
             &[("svi.spec.gw_ip_prefix[1]", "10.2.0.1 is given twice")],
+        ),
+        invalid(
+            new(svi("vrf-red", "net-pink", &["10.2.0.1/24"; 257])),
+            &[(gateways, "has 257 entries; give at most 256")],
         ),
         invalid(
             new(with(
