@@ -19,7 +19,7 @@ pub struct AccessConfig {
     pub uids: BTreeMap<String, Grant>,
     /// The role of a client certificate, by a name in it: `URI:spiffe://…` or `DNS:…`, as
     /// `openssl x509 -ext subjectAltName` prints them. `URI:…/*` stands for everything below,
-    /// `DNS:*.…` for one label.
+    /// `DNS:*.…` for one label. Of several that fit all count, unless one of them is `none`.
     pub certificates: BTreeMap<String, Grant>,
     /// The role of who comes over loopback in clear: any process of the agent's network
     /// namespace can, whoever's it is.
@@ -86,7 +86,9 @@ impl AccessConfig {
                     .certificates
                     .iter()
                     .filter(|(pattern, _)| names.iter().any(|name| matches(pattern, name)));
-                granted.filter_map(|(_, grant)| grant.role()).collect()
+                // Who is named to have none has none, whatever a wider pattern grants.
+                let granted: Option<Roles> = granted.map(|(_, grant)| grant.role()).collect();
+                granted.unwrap_or_default()
             }
         }
     }

@@ -70,3 +70,20 @@ fn a_certificate_has_the_roles_of_all_its_names() {
     };
     assert_eq!(config.roles(&peer), Roles::from([Role::Viewer, Role::Cni]));
 }
+
+/// A certificate that is not trusted any more is named beside the pattern that it falls under.
+#[test]
+fn none_beats_what_a_wider_pattern_grants() {
+    let config = access(
+        "certificates = { \"URI:spiffe://lab/*\" = \"admin\", \"URI:spiffe://lab/n7\" = \"none\" }",
+    );
+    let roles = |name: &str| {
+        config.roles(&Peer::Certificate {
+            address: "192.0.2.1:1".parse().unwrap(),
+            names: vec![name.to_owned()],
+        })
+    };
+    assert_eq!(roles("URI:spiffe://lab/n7"), Roles::new());
+    assert_eq!(roles("URI:spiffe://lab/n8"), Roles::from([Role::Admin]));
+    assert_eq!(roles("URI:spiffe://other/n8"), Roles::new());
+}
