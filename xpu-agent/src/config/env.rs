@@ -49,15 +49,20 @@ fn decoded(name: OsString) -> Result<String, ConfigError> {
 }
 
 /// Whether a variable, named without its prefix, is one that Kubernetes sets in every pod beside
-/// a Service `xpu-agent` (its documentation, "Accessing the Service", and Docker's links of old).
-/// Of our own keys, none has `port` or `service` for a section.
+/// a Service `xpu-agent` or `xpu-agent-…` (its documentation, "Accessing the Service", and Docker's
+/// links of old). Our own keys are in sections, so that `__` is in each.
 fn is_service_link(path: &str) -> bool {
-    path == "SERVICE_HOST"
-        || ["SERVICE_PORT", "PORT"]
+    let path = format!("_{path}");
+    let is_of_docker = || {
+        let (_, rest) = path.rsplit_once("_PORT_").unwrap_or_default();
+        rest.starts_with(|first: char| first.is_ascii_digit())
+    };
+    !path.contains("__")
+        && (["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"]
             .iter()
-            .filter_map(|start| path.strip_prefix(start))
-            // `PORT_…`, but not `PORT__…`, let alone `PORTS__…`.
-            .any(|rest| rest.is_empty() || rest.starts_with('_') && !rest.starts_with("__"))
+            .any(|end| path.ends_with(end))
+            || path.contains("_SERVICE_PORT_")
+            || is_of_docker())
 }
 
 fn toml_value(text: String) -> toml::Value {

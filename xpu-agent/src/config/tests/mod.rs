@@ -299,6 +299,11 @@ fn the_links_of_a_service_called_like_the_agent_are_no_keys() {
         ("XPU_AGENT_PORT_50151_TCP_ADDR", "10.96.0.9"),
         ("XPU_AGENT_PORT_50151_TCP_PORT", "50151"),
         ("XPU_AGENT_PORT_50151_TCP_PROTO", "tcp"),
+        ("XPU_AGENT_HTTP_SERVICE_HOST", "10.96.0.10"),
+        ("XPU_AGENT_HTTP_SERVICE_PORT", "8082"),
+        ("XPU_AGENT_HTTP_SERVICE_PORT_REST", "8082"),
+        ("XPU_AGENT_HTTP_PORT", "tcp://10.96.0.10:8082"),
+        ("XPU_AGENT_HTTP_PORT_8082_TCP_ADDR", "10.96.0.10"),
         ("XPU_AGENT_PORTS__RESOLVER", "mac-map"),
     ];
     let config = load("", &links).unwrap();
