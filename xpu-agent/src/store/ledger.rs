@@ -108,7 +108,11 @@ impl Ledger {
         serde_json::to_writer(&mut file, json)?;
         file.flush()?;
         file.sync_all()?;
-        fs::rename(&temporary, &self.path)
+        fs::rename(&temporary, &self.path)?;
+        // The name is on disk once its directory is (fsync(2)).
+        self.path
+            .parent()
+            .map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
     }
 }
 

@@ -143,12 +143,10 @@ fn encode(text: &str) -> Vec<u8> {
 }
 
 fn replace(path: &Path, temporary: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
     let (owner, mode) = match fs::metadata(path) {
         Ok(old) => (old.clone(), old.permissions().mode()),
-        Err(_) => {
-            let directory = path.parent().unwrap_or(Path::new("/"));
-            (fs::metadata(directory)?, MODE)
-        }
+        Err(_) => (fs::metadata(directory)?, MODE),
     };
     if let Err(error) = fs::remove_file(temporary)
         && error.kind() != io::ErrorKind::NotFound
@@ -166,7 +164,9 @@ fn replace(path: &Path, temporary: &Path, text: &str) -> io::Result<()> {
     fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
     file.set_permissions(fs::Permissions::from_mode(mode & 0o7777))?;
     file.sync_all()?;
-    fs::rename(temporary, path)
+    fs::rename(temporary, path)?;
+    // The name is on disk once its directory is (fsync(2)).
+    fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
