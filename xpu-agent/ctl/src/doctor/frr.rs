@@ -2,7 +2,7 @@
 //! looked at, then judged: the judging is pure.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,10 +32,21 @@ pub enum Frr {
 #[derive(Debug)]
 pub struct Sockets {
     directory: PathBuf,
-    /// The daemons that have a socket there.
+    /// The daemons beside zebra that listen there.
     daemons: BTreeSet<String>,
     /// What zebra answers to `show version`, or why it does not; none: it has no socket.
-    version: Option<Result<String, String>>,
+    version: Option<Result<String, Silence>>,
+}
+
+/// Why zebra says no version.
+#[derive(Debug, PartialEq, Eq)]
+enum Silence {
+    /// Who runs doctor may not ask it.
+    Forbidden,
+    /// Nobody listens at its socket, which is left from before.
+    Dead,
+    /// Something else, in words.
+    Other(String),
 }
 
 impl Frr {
@@ -72,20 +83,25 @@ impl Frr {
 
 impl Sockets {
     fn look(directory: &Path) -> Self {
-        let daemons: BTreeSet<String> = entries(directory)
+        let mut sockets: BTreeSet<String> = entries(directory)
             .filter_map(|file| Some(file.strip_suffix(".vty")?.to_owned()))
             .collect();
-        let zebra = daemons.contains("zebra");
+        let socket = |daemon: &str| directory.join(format!("{daemon}.vty"));
+        let zebra = sockets.remove("zebra");
+        let listens = |daemon: &String| {
+            let refused = UnixStream::connect(socket(daemon)).err();
+            refused.is_none_or(|error| error.kind() != ErrorKind::ConnectionRefused)
+        };
         Self {
-            version: zebra.then(|| version(&directory.join("zebra.vty"))),
-            daemons,
+            version: zebra.then(|| version(&socket("zebra"))),
+            daemons: sockets.into_iter().filter(listens).collect(),
             directory: directory.to_owned(),
         }
     }
 
     fn findings(&self) -> Vec<Finding> {
         let directory = self.directory.display();
-        let version = match &self.version {
+        let (first, is_managed) = match &self.version {
             None => {
                 return vec![Finding::wrong(
                     WHAT,
@@ -96,28 +112,54 @@ impl Sockets {
                      on a node without FRR, set frr.enabled = false there",
                 )];
             }
-            Some(Err(why)) => {
-                return vec![Finding::notice(
-                    WHAT,
-                    format!("zebra's socket in {directory} can't be asked: {why}"),
-                    "run doctor as root, or as a member of the group frrvty",
-                )];
+            Some(Ok(version)) => {
+                let numbers = numbers(version).unwrap_or_default();
+                (new_enough(version, numbers), numbers.0 >= ZEBRA_BY_MGMTD)
             }
-            Some(Ok(version)) => version,
+            Some(Err(silence)) => (silence.finding(&self.directory), false),
         };
-        let numbers = numbers(version).unwrap_or_default();
-        let mut findings = vec![new_enough(version, numbers)];
-        let managed = (numbers.0 >= ZEBRA_BY_MGMTD).then_some("mgmtd");
-        for daemon in ["bgpd"].into_iter().chain(managed) {
+        let mut findings = vec![first];
+        let mut misses = |daemon: &str, mend: &str| {
             if !self.daemons.contains(daemon) {
                 findings.push(Finding::wrong(
                     WHAT,
-                    format!("{daemon} does not run: it has no socket in {directory}"),
-                    format!("set {daemon}=yes in /etc/frr/daemons\nsystemctl restart frr"),
+                    format!("{daemon} does not run: nobody listens at its socket in {directory}"),
+                    mend,
                 ));
             }
+        };
+        misses(
+            "bgpd",
+            "set bgpd=yes in /etc/frr/daemons\nsystemctl restart frr",
+        );
+        if is_managed {
+            // FRR starts it, whatever its file of daemons says.
+            misses("mgmtd", "systemctl restart frr");
         }
         findings
+    }
+}
+
+impl Silence {
+    fn finding(&self, directory: &Path) -> Finding {
+        let directory = directory.display();
+        match self {
+            Self::Forbidden => Finding::notice(
+                WHAT,
+                format!("zebra's socket in {directory} may not be used by this user"),
+                "run doctor as root, or as a member of the group frrvty",
+            ),
+            Self::Dead => Finding::wrong(
+                WHAT,
+                format!("zebra does not run: nobody listens at its socket in {directory}"),
+                "systemctl restart frr\njournalctl -u frr says why it ended",
+            ),
+            Self::Other(why) => Finding::notice(
+                WHAT,
+                format!("zebra does not say its version at its socket in {directory}: {why}"),
+                "journalctl -u frr says more\nsystemctl restart frr",
+            ),
+        }
     }
 }
 
@@ -134,7 +176,7 @@ fn new_enough(version: &str, numbers: (u32, u32)) -> Finding {
 }
 
 /// Asks zebra over its vty socket: the command and NUL; the answer's first NUL ends its text.
-fn version(socket: &Path) -> Result<String, String> {
+fn version(socket: &Path) -> Result<String, Silence> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let ask = || -> io::Result<String> {
         let mut zebra = UnixStream::connect(socket)?;
@@ -151,12 +193,18 @@ fn version(socket: &Path) -> Result<String, String> {
         }
         Ok(String::from_utf8_lossy(&answer).into_owned())
     };
-    let text = ask().map_err(|error| error.to_string())?;
+    let text = ask().map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => Silence::Forbidden,
+        ErrorKind::ConnectionRefused => Silence::Dead,
+        // What a socket's time limit is told as (socket(7), SO_RCVTIMEO).
+        ErrorKind::WouldBlock => Silence::Other(format!("no answer in {} s", PATIENCE.as_secs())),
+        _ => Silence::Other(error.to_string()),
+    })?;
     // `FRRouting 10.3 (host) on Linux(6.12.48).`
     let words = text.split_whitespace().skip_while(|it| *it != "FRRouting");
     match words.clone().nth(1) {
         Some(version) => Ok(version.to_owned()),
-        None => Err("its answer to `show version` has no version".to_owned()),
+        None => Err(Silence::Other("there is none in its answer".to_owned())),
     }
 }
 
@@ -177,7 +225,7 @@ mod tests {
 
     #[test]
     fn each_fault_is_found_with_what_mends_it() {
-        let faults: [Fault<Sockets>; 4] = [
+        let faults: [Fault<Sockets>; 6] = [
             (
                 |it| it.version = None,
                 &["/run/frr", "systemctl enable --now frr"],
@@ -187,8 +235,16 @@ mod tests {
                 &["8.5.2", "install FRR"],
             ),
             (
-                |it| it.version = Some(Err("Permission denied".into())),
-                &["Permission denied", "root"],
+                |it| it.version = Some(Err(Silence::Forbidden)),
+                &["may not be used", "root"],
+            ),
+            (
+                |it| it.version = Some(Err(Silence::Dead)),
+                &["zebra does not run", "systemctl restart frr"],
+            ),
+            (
+                |it| it.version = Some(Err(Silence::Other("no answer".into()))),
+                &["no answer", "journalctl -u frr"],
             ),
             (
                 |it| {
@@ -204,7 +260,7 @@ mod tests {
     fn mgmtd_is_missed_from_frr_10_on() {
         let mut sockets = healthy();
         sockets.daemons.remove("mgmtd");
-        assert!(troubles(&sockets.findings()).contains("mgmtd=yes"));
+        assert!(troubles(&sockets.findings()).contains("mgmtd does not run"));
         sockets.version = Some(Ok("9.1".into()));
         assert_eq!(troubles(&sockets.findings()), "");
     }
@@ -212,8 +268,11 @@ mod tests {
     #[test]
     fn zebra_is_asked_for_its_version() {
         let root = FakeRoot::new();
-        root.write("run/frr/bgpd.vty", "");
         let directory = root.path().join("run/frr");
+        root.write("run/frr/README", "");
+        let _bgpd = UnixListener::bind(directory.join("bgpd.vty")).expect("a socket");
+        // What stays of a daemon that was killed.
+        drop(UnixListener::bind(directory.join("mgmtd.vty")).expect("a socket"));
         let zebra = UnixListener::bind(directory.join("zebra.vty")).expect("a socket");
         let answers = std::thread::spawn(move || {
             let (mut stream, _) = zebra.accept().expect("a connection");
@@ -228,7 +287,9 @@ mod tests {
         // Else nobody was asked, and the thread would wait for ever.
         assert_eq!(sockets.version, Some(Ok("10.3".into())));
         assert_eq!(&answers.join().expect("answers"), b"show version\0");
-        assert_eq!(sockets.daemons, ["bgpd", "zebra"].map(str::to_owned).into());
+        assert_eq!(sockets.daemons, ["bgpd".to_owned()].into());
+        let sockets = Sockets::look(&directory);
+        assert_eq!(sockets.version, Some(Err(Silence::Dead)), "it has ended");
     }
 
     /// Where FRR is looked for, with a configuration of this text.

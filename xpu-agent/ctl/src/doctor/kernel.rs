@@ -26,6 +26,9 @@ pub struct Kernel {
     release: String,
     /// Those of [`MODULES`] that are loaded, built in, or can be loaded.
     modules: BTreeSet<&'static str>,
+    /// Whether the lists of modules are there, without which a module may be built in or loadable
+    /// and not be seen: a container has none.
+    is_listed: bool,
 }
 
 impl Kernel {
@@ -43,6 +46,7 @@ impl Kernel {
         let modules = MODULES.iter().map(|(name, _)| *name);
         Self {
             modules: modules.filter(|name| has(name)).collect(),
+            is_listed: listed.iter().any(|list| !list.is_empty()),
             release,
         }
     }
@@ -50,18 +54,29 @@ impl Kernel {
     /// Judges the version and the modules.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = vec![version(&self.release)];
-        for (name, what) in MODULES {
-            if !self.modules.contains(name) {
-                findings.push(Finding::wrong(
-                    WHAT,
-                    format!("this kernel has no module {name}: {what} can't be made"),
-                    format!(
-                        "modprobe {name}\n\
-                         (Debian's cloud kernels leave some out: apt install linux-image-amd64)"
-                    ),
-                ));
-            }
-        }
+        let missing = MODULES
+            .iter()
+            .filter(|(name, _)| !self.modules.contains(name));
+        findings.extend(missing.map(|(name, what)| match self.is_listed {
+            true => Finding::wrong(
+                WHAT,
+                format!("this kernel has no module {name}: {what} can't be made"),
+                format!(
+                    "modprobe {name}\n\
+                     (Debian's cloud kernels leave some out: apt install linux-image-amd64)"
+                ),
+            ),
+            false => Finding::notice(
+                WHAT,
+                format!(
+                    "module {name}, for {what}, is not loaded, and /lib/modules/{} does not say \
+                     whether it could be",
+                    self.release
+                ),
+                "run doctor on the node itself, or let the container see /lib/modules\n\
+                 xpu-agent check asks the kernel",
+            ),
+        }));
         findings
     }
 }
@@ -96,12 +111,13 @@ mod tests {
         Kernel {
             release: "6.12.48+deb13-amd64".into(),
             modules: MODULES.map(|(name, _)| name).into(),
+            is_listed: true,
         }
     }
 
     #[test]
     fn each_fault_is_found_with_what_mends_it() {
-        let faults: [Fault<Kernel>; 3] = [
+        let faults: [Fault<Kernel>; 4] = [
             (
                 |it| it.release = "5.17.9".into(),
                 &["5.17.9", "apt install"],
@@ -112,6 +128,17 @@ mod tests {
                     it.modules.remove("vrf");
                 },
                 &["no module vrf", "modprobe vrf"],
+            ),
+            (
+                |it| {
+                    it.modules.remove("vrf");
+                    it.is_listed = false;
+                },
+                &[
+                    "vrf, for VRF devices, is not loaded",
+                    "/lib/modules",
+                    "xpu-agent check",
+                ],
             ),
         ];
         each_is_found(healthy, Kernel::findings, &faults);

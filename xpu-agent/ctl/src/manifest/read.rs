@@ -186,18 +186,24 @@ fn shown(path: &Path) -> String {
 
 /// The values that may be manifests, each with where it stands. Lists are taken apart.
 fn documents(origin: &str, text: &str) -> Result<Vec<(String, Value)>, SourceError> {
-    let json = text.trim_start().starts_with(['{', '[']);
     let syntax = |format, why| SourceError::Syntax {
         origin: origin.to_owned(),
         format,
         why,
     };
-    let values: Vec<Value> = if json {
-        let stream = serde_json::Deserializer::from_str(text).into_iter();
-        let values: Result<_, serde_json::Error> = stream.collect();
-        values.map_err(|error| syntax("JSON", error.to_string()))?
-    } else {
-        serde_saphyr::from_multiple(text).map_err(|error| syntax("YAML", error.to_string()))?
+    // A document that begins like this may be YAML in flow style, too.
+    let is_json = text.trim_start().starts_with(['{', '[']);
+    let json = is_json.then(|| -> Result<Vec<Value>, _> {
+        serde_json::Deserializer::from_str(text)
+            .into_iter()
+            .collect()
+    });
+    let values: Vec<Value> = match json {
+        Some(Ok(values)) => values,
+        json => serde_saphyr::from_multiple(text).map_err(|yaml| match json {
+            Some(Err(json)) => syntax("JSON", json.to_string()),
+            _ => syntax("YAML", yaml.to_string()),
+        })?,
     };
     let mut documents = Vec::new();
     let many = values.len() > 1;

@@ -42,6 +42,18 @@ spec:
 ";
 
 #[test]
+fn yaml_in_flow_style_is_no_json_and_read_all_the_same() {
+    let one = "{kind: LogicalBridge, name: blue, spec: {vlanId: 100}}\n";
+    assert_eq!(parse(one).unwrap().len(), 1);
+    assert_eq!(
+        parse(&format!("{one}---\n{one}---\nkind: Vrf\nname: blue\n"))
+            .unwrap()
+            .len(),
+        3
+    );
+}
+
+#[test]
 fn people_write_it_like_this() {
     let read = parse(YAML).expect("is right");
     let names: Vec<_> = read.iter().map(|it| it.key.to_string()).collect();
