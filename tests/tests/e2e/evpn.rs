@@ -233,10 +233,17 @@ fn an_l3vni_goes_from_one_vrf_to_another() -> Result<()> {
     pod.reaches(H_EXT.v4)?;
     let frr = lab.topology.xpu_frr();
     let before = frr.pids();
-    xpuctl(&format!("update vrf vrf-blue --vni {}", BLUE_L3VNI + 1))?;
-    create(&format!(
-        "vrf vrf-red --loopback 10.255.101.1/32 --vni {BLUE_L3VNI}"
-    ))?;
+    std::thread::scope(|scope| {
+        let update =
+            scope.spawn(|| xpuctl(&format!("update vrf vrf-blue --vni {}", BLUE_L3VNI + 1)));
+        // It is to be had once the store has the update, long before FRR has let go of it.
+        let red = format!("vrf vrf-red --loopback 10.255.101.1/32 --vni {BLUE_L3VNI}");
+        wait_until("vrf-red is made", CONVERGENCE, || create(&red))?;
+        match update.join() {
+            Ok(updated) => updated.map(drop),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
     for vrf in ["vrf-blue", "vrf-red"] {
         wait_until(&format!("{vrf} is up"), CONVERGENCE, || is_up("vrf", vrf))?;
     }

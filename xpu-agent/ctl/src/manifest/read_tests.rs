@@ -45,8 +45,9 @@ spec:
 fn yaml_in_flow_style_is_no_json_and_read_all_the_same() {
     let one = "{kind: LogicalBridge, name: blue, spec: {vlanId: 100}}\n";
     assert_eq!(parse(one).unwrap().len(), 1);
+    let block = "kind: LogicalBridge\nname: pink\nspec:\n  vlanId: 101\n";
     assert_eq!(
-        parse(&format!("{one}---\n{one}---\nkind: Vrf\nname: blue\n"))
+        parse(&format!("{one}---\n{one}---\n{block}"))
             .unwrap()
             .len(),
         3
