@@ -95,7 +95,7 @@ pub fn at_home(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::link::{SetFlags, XdpModes};
+    use crate::sync::link::{SetFlags, XdpPrograms};
 
     #[test]
     fn a_link_is_a_vfs_by_its_function_or_by_the_virtio_device_below_that() {
@@ -120,7 +120,7 @@ mod tests {
                 alias: Some(vf.to_owned()),
                 parent: parent.map(str::to_owned),
                 lower: None,
-                xdp: XdpModes::default(),
+                xdp: XdpPrograms::default(),
             };
             by_parent(&sysfs, &link, &vf.parse().unwrap())
         };

@@ -22,7 +22,7 @@ use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
 use super::socket::{Request, Rtnl, RtnlError};
 pub(super) use facts::RawLinkMessage;
-pub use facts::{LinkFacts, SetFlags, XdpModes};
+pub use facts::{LinkFacts, SetFlags, XdpPrograms};
 use number::IFLA_ALT_IFNAME;
 
 /// Every link of the socket's namespace. Takes RTNL: for a pod's few links, not for
@@ -193,9 +193,9 @@ pub fn delete_group(group: u32) -> Request {
     }
 }
 
-/// Takes the XDP programs from a link, one to a message.
+/// Takes the XDP programs from a link, one to a message, in their order.
 pub fn without_xdp(link: &LinkFacts) -> impl Iterator<Item = Request> {
-    link.xdp.flags().map(|flag| {
+    link.xdp.each().map(|(_, flag)| {
         let mut message = LinkMessage::default();
         message.header.index = link.index.get();
         let none = vec![LinkXdp::Fd(-1), LinkXdp::Flags(flag)];

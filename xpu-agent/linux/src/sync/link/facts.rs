@@ -42,34 +42,34 @@ pub struct LinkFacts {
     /// The device of the same namespace that it stands on, as a VLAN or a macvlan does.
     pub lower: Option<IfIndex>,
     /// The XDP programs on it.
-    pub xdp: XdpModes,
+    pub xdp: XdpPrograms,
 }
 
-/// Where XDP programs are attached to a link: the kernel's generic code, its driver, its hardware.
+/// The XDP programs of a link, by where they are attached: its driver, the kernel's generic code,
+/// its hardware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct XdpModes(u32);
+pub struct XdpPrograms([Option<u32>; 3]);
 
-impl XdpModes {
-    /// By the attribute that tells the program, the flag of `linux/if_link.h` that stands for where
-    /// it is.
-    const BY_PROGRAM: [(u16, u32); 3] = [
+impl XdpPrograms {
+    /// By the attribute that tells a program's id, the flag of `linux/if_link.h` that stands for
+    /// where it is.
+    const PLACES: [(u16, u32); 3] = [
         (IFLA_XDP_DRV_PROG_ID, XDP_FLAGS_DRV_MODE),
         (IFLA_XDP_SKB_PROG_ID, XDP_FLAGS_SKB_MODE),
         (IFLA_XDP_HW_PROG_ID, XDP_FLAGS_HW_MODE),
     ];
 
     fn read(nested: &[u8]) -> Self {
-        let programs = attributes(nested).filter_map(|(kind, _)| {
-            let mut known = Self::BY_PROGRAM.iter();
-            known.find_map(|(program, flag)| (*program == kind).then_some(flag))
-        });
-        Self(programs.fold(0, |modes, flag| modes | flag))
+        Self(Self::PLACES.map(|(told_by, _)| {
+            let (_, id) = attributes(nested).find(|(kind, _)| *kind == told_by)?;
+            id.first_chunk().copied().map(u32::from_ne_bytes)
+        }))
     }
 
-    /// Where there is one, by its flag.
-    pub(super) fn flags(self) -> impl Iterator<Item = u32> {
-        let all = Self::BY_PROGRAM.into_iter().map(|(_, flag)| flag);
-        all.filter(move |flag| self.0 & flag != 0)
+    /// The programs' ids, each with the flag for where it is.
+    pub fn each(self) -> impl Iterator<Item = (u32, u32)> {
+        let each = Self::PLACES.into_iter().zip(self.0);
+        each.filter_map(|((_, flag), id)| Some((id?, flag)))
     }
 }
 
@@ -139,7 +139,7 @@ impl LinkFacts {
             alias: None,
             parent: None,
             lower: None,
-            xdp: XdpModes::default(),
+            xdp: XdpPrograms::default(),
         };
         let mut lower_is_elsewhere = false;
         for (kind, value) in attributes(payload.get(IFINFOMSG..)?) {
@@ -161,7 +161,7 @@ impl LinkFacts {
                 IFLA_PARENT_DEV_NAME => facts.parent = Some(text(value)),
                 IFLA_LINK => facts.lower = number(value).and_then(IfIndex::new),
                 IFLA_LINK_NETNSID => lower_is_elsewhere = true,
-                IFLA_XDP => facts.xdp = XdpModes::read(value),
+                IFLA_XDP => facts.xdp = XdpPrograms::read(value),
                 _ => {}
             }
         }

@@ -1,0 +1,203 @@
+//! BPF programs on a device, by bpf(2): those at the tcx hooks, of which rtnetlink tells nothing,
+//! and the links that hold programs. A device takes both along to another namespace.
+//!
+//! Numbers and layouts are those of `linux/bpf.h`. The kernel takes any `union bpf_attr` that is
+//! shorter than its own as filled up with zeros. A device is one of the calling thread's namespace.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use xpu_model::IfIndex;
+
+mod attr;
+
+use attr::{Command, Detach, GetById, LinkDetach, LinkInfo, ObjInfo, Query};
+
+/// `BPF_MPROG_MAX` of the kernel's `linux/bpf_mprog.h`: how many programs a hook has room for.
+const MOST: usize = 64;
+
+/// A hook of a device that programs are attached to, as a number of `enum bpf_attach_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Hook {
+    TcxIngress = 46,
+    TcxEgress = 47,
+}
+
+/// A program at a hook, by its id, and the link that holds it there, if one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Attached {
+    program: u32,
+    link: Option<u32>,
+}
+
+/// Takes every program from a device's tcx hooks, whoever attached it.
+///
+/// # Errors
+/// The kernel's first refusal; all that it allows is done.
+pub fn take_tcx(device: IfIndex) -> io::Result<()> {
+    let taken = [Hook::TcxIngress, Hook::TcxEgress].map(|hook| take_from(device, hook));
+    taken.into_iter().collect()
+}
+
+fn take_from(device: IfIndex, hook: Hook) -> io::Result<()> {
+    let found = attached(device, hook)?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut refused = None;
+    for program in found {
+        let taken = match program.link {
+            Some(link) => link_of(link).and_then(|link| detach_link(&link)),
+            None => detach(device, hook, program.program),
+        };
+        refused = refused.or(taken.err());
+    }
+    // Whatever was refused, as for a link that somebody has let go of: this is what counts.
+    match attached(device, hook)?.len() {
+        0 => Ok(()),
+        left => Err(refused.unwrap_or_else(|| io::Error::other(format!("{left} are left")))),
+    }
+}
+
+/// The programs at a hook; none where the kernel knows no such hook.
+fn attached(device: IfIndex, hook: Hook) -> io::Result<Vec<Attached>> {
+    let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
+    let mut query = Query {
+        target_ifindex: device.get(),
+        attach_type: hook as u32,
+        prog_ids: address(&mut programs),
+        count: u32::try_from(MOST).map_err(io::Error::other)?,
+        link_ids: address(&mut links),
+        ..Query::default()
+    };
+    // SAFETY: both arrays are live, and have room for `count` numbers.
+    if let Err(error) = unsafe { attr::call(Command::ProgQuery, &mut query) } {
+        return match error.raw_os_error() {
+            // Before 6.6; without BPF; the first 6.6, for a hook that never had one; gone.
+            Some(libc::EINVAL | libc::ENOSYS | libc::ENOENT | libc::ENODEV) => Ok(Vec::new()),
+            _ => Err(error),
+        };
+    }
+    let count = usize::try_from(query.count).unwrap_or(MOST);
+    let found = programs.into_iter().zip(links).take(count);
+    let found = found.map(|(program, link)| Attached {
+        program,
+        link: (link != 0).then_some(link),
+    });
+    Ok(found.collect())
+}
+
+/// Takes a program that no link holds.
+fn detach(device: IfIndex, hook: Hook, program: u32) -> io::Result<()> {
+    let program = open(Command::ProgGetFdById, program)?;
+    let mut attr = Detach {
+        target_ifindex: device.get(),
+        attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
+        attach_type: hook as u32,
+        attach_flags: 0,
+    };
+    // SAFETY: the attribute points to nothing.
+    unsafe { attr::call(Command::ProgDetach, &mut attr) }.map(drop)
+}
+
+/// Takes the program that a link holds on a device for XDP. Gives whether there was one.
+///
+/// A link tells an index, but not in which namespace. There may be a device of that index in
+/// another one, with the same program; which link is whose can't be told then, and none is touched.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn take_xdp_link(device: IfIndex, program: u32) -> io::Result<bool> {
+    let mut own = None;
+    let mut id = 0;
+    while let Some(next) = next_link(id)? {
+        id = next;
+        let link = match link_of(id) {
+            Ok(link) => link,
+            // It has ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+            Err(error) => return Err(error),
+        };
+        if info(&link)?.is_xdp(device.get(), program) && own.replace(link).is_some() {
+            return Ok(false);
+        }
+    }
+    own.map_or(Ok(false), |link| detach_link(&link).map(|()| true))
+}
+
+/// The first link whose id is greater.
+fn next_link(id: u32) -> io::Result<Option<u32>> {
+    let mut attr = GetById {
+        id,
+        ..GetById::default()
+    };
+    // SAFETY: the attribute points to nothing.
+    match unsafe { attr::call(Command::LinkGetNextId, &mut attr) } {
+        Ok(_) => Ok(Some(attr.next_id)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn info(link: &OwnedFd) -> io::Result<LinkInfo> {
+    let mut info = [LinkInfo::default()];
+    let mut attr = ObjInfo {
+        bpf_fd: link.as_raw_fd().cast_unsigned(),
+        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: address(&mut info),
+    };
+    // SAFETY: the info is live, and of that length.
+    unsafe { attr::call(Command::ObjGetInfoByFd, &mut attr) }?;
+    let [info] = info;
+    Ok(info)
+}
+
+fn link_of(id: u32) -> io::Result<OwnedFd> {
+    open(Command::LinkGetFdById, id)
+}
+
+/// Parts a link from its device. Whoever holds it has nothing of it any more.
+fn detach_link(link: &OwnedFd) -> io::Result<()> {
+    let mut attr = LinkDetach {
+        link_fd: link.as_raw_fd().cast_unsigned(),
+    };
+    // SAFETY: the attribute points to nothing.
+    unsafe { attr::call(Command::LinkDetach, &mut attr) }.map(drop)
+}
+
+/// Opens a program or a link.
+fn open(command: Command, id: u32) -> io::Result<OwnedFd> {
+    let mut attr = GetById {
+        id,
+        ..GetById::default()
+    };
+    // SAFETY: the attribute points to nothing.
+    let fd: RawFd = unsafe { attr::call(command, &mut attr) }?;
+    // SAFETY: the kernel has just given this descriptor to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// An address as the kernel wants it, whatever the width of a pointer.
+fn address<T>(values: &mut [T]) -> u64 {
+    values.as_mut_ptr().expose_provenance() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_without_programs_has_none_to_take() {
+        let lo = IfIndex::new(1).unwrap();
+        take_tcx(lo).unwrap();
+        assert!(!take_xdp_link(lo, u32::MAX).unwrap());
+    }
+
+    #[test]
+    fn a_device_that_is_gone_has_no_programs() {
+        take_tcx(IfIndex::new(1 << 30).unwrap()).unwrap();
+    }
+}
