@@ -38,6 +38,7 @@ use crate::{
 pub(super) mod locate;
 mod names;
 mod plan;
+mod programs;
 
 use locate::{Current, Located, locate};
 use plan::{MacBy, Next, Sent, next, plan_home};
@@ -200,9 +201,9 @@ impl WayHome<'_> {
         Ok(())
     }
 
-    /// Takes the pod's XDP programs from a VF at home, and looks at its alternative names. It comes
-    /// home with them by itself where the pod has put it into a namespace of its own that ended
-    /// since; and they may be back where they were taken from it in the pod.
+    /// Takes the pod's programs from a VF at home, and looks at its alternative names. It comes home
+    /// with them by itself where the pod has put it into a namespace of its own that ended since;
+    /// they may be back where they were taken from it in the pod; and some are seen at home only.
     fn take_programs(&mut self, index: IfIndex) -> Result<(), Error> {
         // What is read without RTNL doesn't tell of them.
         let link = match link::one(self.home, index) {
@@ -212,11 +213,7 @@ impl WayHome<'_> {
             Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let takes = Vec::from_iter(link::without_xdp(&link));
-        let means = "it stays with the VF, for its next pod too; `bpftool net` and `bpftool link` tell \
-                     who holds a program";
-        let verdicts = self.home.apply_each(&takes)?;
-        self.remarks.extend(refusals(verdicts, means));
+        self.remarks.extend(programs::take(self.home, &link)?);
         self.alt_names = Some(link.alt_names);
         self.is_stripped = true;
         Ok(())
@@ -272,8 +269,7 @@ impl WayHome<'_> {
         let moved = verdicts.pop().unwrap_or(Ok(()));
         // Programs and names are looked at again at home.
         verdicts.truncate(count);
-        let means = "the pod may hear the VF's frames until its namespace ends";
-        self.remarks = refusals(verdicts, means).collect();
+        self.remarks = refusals(verdicts).collect();
         Ok(moved)
     }
 
@@ -338,10 +334,10 @@ fn delete_uppers(uppers: &Uppers) -> Vec<Request> {
     gather.chain(delete).collect()
 }
 
-/// What of the pod's could not be taken, and what that means. One more try would end no better,
-/// since somebody on this host holds it (an XDP program by a `bpf_link`, which only its holder lets
-/// go of); so the VF is not withheld for it, but whoever reads the log is told.
-fn refusals(verdicts: Vec<Result<(), RtnlError>>, means: &str) -> impl Iterator<Item = String> {
+/// What of the pod's devices is left. One more try would end no better; so the VF is not withheld
+/// for it, but whoever reads the log is told.
+fn refusals(verdicts: Vec<Result<(), RtnlError>>) -> impl Iterator<Item = String> {
+    let means = "the pod may hear the VF's frames until its namespace ends";
     let left = verdicts.into_iter().filter_map(Result::err);
     let left = left.filter(|error| error.errno() != Some(Errno::ENODEV));
     left.map(move |error| format!("{}: {means}", chain(&error)))

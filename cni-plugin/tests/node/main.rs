@@ -9,6 +9,7 @@
 mod agent;
 mod attach;
 mod away;
+mod bpf;
 mod check;
 mod harness;
 mod hostile;
@@ -22,6 +23,7 @@ mod recovery;
 mod replaced;
 mod steps;
 mod sweep;
+mod tcx;
 mod tls;
 mod tombstones;
 mod turn;
