@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use xpu_model::{IfIndex, IfName};
 
 use crate::{
-    sync::{LinkFacts, Rtnl, RtnlError, ioctl, link},
+    sync::{
+        LinkFacts, Rtnl, RtnlError, ioctl,
+        link::{self, Lower},
+    },
     sysfs::{PciAddr, Sysfs, SysfsError},
 };
 
@@ -62,7 +65,11 @@ pub fn find_with_uppers(
     };
     let groups: BTreeSet<u32> = links.iter().filter_map(|link| link.group).collect();
     let vf = links.swap_remove(at);
-    let uppers = links.iter().filter(|link| link.lower == Some(vf.index));
+    let lower = Lower {
+        index: vf.index,
+        netns: None,
+    };
+    let uppers = links.iter().filter(|link| link.lower == Some(lower));
     let uppers = Uppers {
         devices: uppers.map(|link| link.index).collect(),
         // Never 0, which every device is in that nobody put elsewhere.

@@ -22,7 +22,7 @@ use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
 use super::socket::{Request, Rtnl, RtnlError};
 pub(super) use facts::RawLinkMessage;
-pub use facts::{LinkFacts, SetFlags, XdpPrograms};
+pub use facts::{LinkFacts, Lower, SetFlags, XdpPrograms};
 use number::IFLA_ALT_IFNAME;
 
 /// Every link of the socket's namespace. Takes RTNL: for a pod's few links, not for
@@ -31,13 +31,16 @@ use number::IFLA_ALT_IFNAME;
 /// # Errors
 /// The kernel's refusal.
 pub fn links(rtnl: &mut Rtnl) -> Result<Vec<LinkFacts>, RtnlError> {
-    let mut message = LinkMessage::default();
-    message
-        .attributes
-        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let message = RouteNetlinkMessage::GetLink(message);
-    let found = rtnl.get_as::<_, RawLinkMessage>("list the links", message, true)?;
+    let found = rtnl.get_as::<_, RawLinkMessage>("list the links", all(), true)?;
     Ok(found.into_iter().filter_map(|message| message.0).collect())
+}
+
+/// What asks for every link of the socket's namespace.
+pub(super) fn all() -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    let mask = vec![LinkExtentMask::SkipStats];
+    message.attributes.push(LinkAttribute::ExtMask(mask));
+    RouteNetlinkMessage::GetLink(message)
 }
 
 /// One link. Takes RTNL, and makes the kernel look at the link's carrier at once (since 6.8), which
@@ -243,6 +246,7 @@ fn property(index: IfIndex, name: &OsStr) -> LinkMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::peers::NsId;
 
     #[test]
     fn a_change_without_content_is_empty_and_any_content_is_not() {
@@ -317,7 +321,8 @@ mod tests {
             LinkFacts::read(&bytes).unwrap()
         };
         let facts = read(&message);
-        assert_eq!(facts.lower, IfIndex::new(9));
+        let index = IfIndex::new(9).unwrap();
+        assert_eq!(facts.lower, Some(Lower { index, netns: None }));
         let taken = without_xdp(&facts).map(|request| match request.message {
             RouteNetlinkMessage::SetLink(link) => link.attributes,
             other => panic!("{other:?}"),
@@ -329,8 +334,9 @@ mod tests {
             ])]
         };
         assert_eq!(Vec::from_iter(taken), [none(2), none(8)]);
-        // An index of another namespace is none here.
+        // An index of another namespace says nothing without that.
         message.attributes.push(LinkAttribute::LinkNetNsId(3));
-        assert_eq!(read(&message).lower, None);
+        let netns = Some(NsId::of(3));
+        assert_eq!(read(&message).lower, Some(Lower { index, netns }));
     }
 }

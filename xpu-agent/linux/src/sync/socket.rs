@@ -7,8 +7,8 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
@@ -17,7 +17,11 @@ use nix::{
     sys::socket::{MsgFlags, recv},
 };
 
-use super::{attribute::attributes, link::scrub::scrub};
+mod answer;
+mod several;
+
+use answer::{Answer, Kind, answers};
+pub(super) use several::Question;
 
 /// Room for one datagram of objects. The largest single answer is that of a PF with 256 VFs,
 /// statistics left out: some 40 KiB. Untouched pages cost nothing.
@@ -25,12 +29,6 @@ const BUFFER: usize = 256 * 1024;
 
 /// Room for one acknowledgement: without a copy of the request, with an explanation.
 const ACK: usize = 4096;
-
-/// Bytes of the `nlmsghdr` that every message, and every error's copy, starts with.
-const HEADER: usize = 16;
-
-/// `NLMSGERR_ATTR_MSG` of `linux/netlink.h`: the refusal in words.
-const ERROR_TEXT: u16 = 1;
 
 /// How often a dump is asked for that something changed under. Each takes the kernel milliseconds;
 /// a node on which one does not get through meanwhile is asked again by whoever observes.
@@ -246,7 +244,9 @@ impl Rtnl {
                 is_torn |= answer.is_torn;
                 match answer.kind {
                     Kind::Object(object) => found.push(*object),
-                    Kind::Done | Kind::Ack(Ok(())) => return Ok((!is_torn).then_some(found)),
+                    // A list of something that isn't there, as of a routing table, ends with an
+                    // error, and is empty.
+                    Kind::Done(_) | Kind::Ack(Ok(())) => return Ok((!is_torn).then_some(found)),
                     Kind::Ack(Err((errno, reason))) => {
                         return Err(RtnlError::Refused {
                             what: what.to_owned(),
@@ -335,128 +335,9 @@ impl AsFd for Rtnl {
     }
 }
 
-struct Answer<A> {
-    sequence: u32,
-    /// The dump it belongs to was interrupted by a change.
-    is_torn: bool,
-    kind: Kind<A>,
-}
-
-enum Kind<A> {
-    Object(Box<A>),
-    Done,
-    Ack(Result<(), (Errno, Option<String>)>),
-}
-
-fn answers<A: NetlinkDeserializable>(mut datagram: &[u8]) -> Result<Vec<Answer<A>>, String> {
-    let mut found = Vec::new();
-    while datagram.len() >= HEADER {
-        let buffer = NetlinkBuffer::new_checked(datagram).map_err(|error| error.to_string())?;
-        let length = usize::try_from(buffer.length()).map_err(|error| error.to_string())?;
-        let kind = match buffer.message_type() {
-            NLMSG_DONE => Kind::Done,
-            NLMSG_ERROR => Kind::Ack(verdict(buffer.payload())?),
-            _ => {
-                let message = NetlinkMessage::<A>::deserialize(datagram)
-                    .or_else(|_| NetlinkMessage::<A>::deserialize(&scrub(datagram, length)));
-                match message.map_err(|error| error.to_string())?.payload {
-                    NetlinkPayload::InnerMessage(object) => Kind::Object(Box::new(object)),
-                    _ => {
-                        return Err(format!(
-                            "unexpected message of type {}",
-                            buffer.message_type()
-                        ));
-                    }
-                }
-            }
-        };
-        found.push(Answer {
-            sequence: buffer.sequence_number(),
-            is_torn: buffer.flags() & NLM_F_DUMP_INTR != 0,
-            kind,
-        });
-        datagram = datagram
-            .get(length.next_multiple_of(4)..)
-            .unwrap_or_default();
-    }
-    Ok(found)
-}
-
-/// Reads an `nlmsgerr`: the error number negated, the request's header, then (with
-/// `NETLINK_CAP_ACK` and `NETLINK_EXT_ACK`) the attributes that explain it.
-fn verdict(payload: &[u8]) -> Result<Result<(), (Errno, Option<String>)>, String> {
-    let (code, rest) = payload
-        .split_first_chunk::<4>()
-        .ok_or("short error message")?;
-    let code = i32::from_ne_bytes(*code);
-    if code == 0 {
-        return Ok(Ok(()));
-    }
-    let reason = rest.get(HEADER..).and_then(explanation);
-    Ok(Err((Errno::from_raw(code.saturating_neg()), reason)))
-}
-
-fn explanation(bytes: &[u8]) -> Option<String> {
-    let (_, value) = attributes(bytes).find(|(kind, _)| *kind == ERROR_TEXT)?;
-    let text = value.strip_suffix(&[0]).unwrap_or(value);
-    Some(String::from_utf8_lossy(text).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(4 + value.len()).unwrap();
-        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    #[test]
-    fn a_refusal_carries_the_kernels_words() {
-        let mut payload = (-17_i32).to_ne_bytes().to_vec();
-        payload.extend([0; HEADER]);
-        payload.extend(attribute(2, &7_u32.to_ne_bytes()));
-        payload.extend(attribute(ERROR_TEXT, b"name taken\0"));
-        let result = verdict(&payload).unwrap();
-        assert_eq!(result, Err((Errno::EEXIST, Some("name taken".to_owned()))));
-    }
-
-    #[test]
-    fn broken_attributes_end_the_search_quietly() {
-        for attributes in [
-            &[][..],
-            &[1],
-            &[0, 0, 1, 0],
-            &[200, 0, 1, 0, 5],
-            &[3, 0, 1, 0],
-        ] {
-            assert_eq!(explanation(attributes), None, "{attributes:?}");
-        }
-    }
-
-    /// `RTM_NEWLINK` or `NLMSG_DONE`, with flags.
-    fn message(kind: u16, flags: u16) -> Vec<u8> {
-        let length = if kind == NLMSG_DONE { 20_u32 } else { 32 };
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(flags.to_ne_bytes());
-        bytes.resize(usize::try_from(length).unwrap(), 0);
-        bytes
-    }
-
-    #[test]
-    fn a_dump_that_something_changed_under_is_known_by_any_of_its_messages() {
-        for (link, done) in [(0, 0), (NLM_F_DUMP_INTR, 0), (0, NLM_F_DUMP_INTR)] {
-            let bytes = [message(16, 2 | link), message(NLMSG_DONE, 2 | done)].concat();
-            let result = answers::<RouteNetlinkMessage>(&bytes).unwrap();
-            assert_eq!(result.len(), 2);
-            let torn = result.iter().any(|answer| answer.is_torn);
-            assert_eq!(torn, (link | done) != 0);
-        }
-    }
 
     #[test]
     fn a_torn_dump_is_repeated_and_not_for_ever() {
@@ -474,14 +355,5 @@ mod tests {
         let result = error.unwrap_err().to_string();
         assert_eq!(result, "list the links: it changed during each of 8 dumps");
         assert_eq!(asked, DUMPS);
-    }
-
-    #[test]
-    fn a_cut_datagram_is_an_error_or_nothing() {
-        let whole: Vec<u8> = [&32_u32.to_ne_bytes()[..], &[0; 28]].concat();
-        for cut in 0..whole.len() {
-            let result = answers::<RouteNetlinkMessage>(&whole[..cut]);
-            assert!(result.is_err() || cut < HEADER, "{cut}");
-        }
     }
 }

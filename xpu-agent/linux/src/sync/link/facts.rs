@@ -8,7 +8,7 @@ use netlink_packet_route::link::LinkFlags;
 use xpu_model::{IfIndex, Mac};
 
 use super::number::*;
-use crate::sync::attribute::attributes;
+use crate::sync::{attribute::attributes, peers::NsId};
 
 /// What the plugin wants to know of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +39,19 @@ pub struct LinkFacts {
     /// The bus address of the device behind it (`IFLA_PARENT_DEV_NAME`), which for a
     /// VF is its PCI address. Unlike the name, no pod can change it.
     pub parent: Option<String>,
-    /// The device of the same namespace that it stands on, as a VLAN or a macvlan does.
-    pub lower: Option<IfIndex>,
+    /// The device that it stands on, as a VLAN or a macvlan does.
+    pub lower: Option<Lower>,
     /// The XDP programs on it.
     pub xdp: XdpPrograms,
+}
+
+/// The device that another stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lower {
+    /// Its index, in its own namespace.
+    pub index: IfIndex,
+    /// Its namespace, as the socket's knows it; `None`: the same as that of what stands on it.
+    pub netns: Option<NsId>,
 }
 
 /// The XDP programs of a link, by where they are attached: its driver, the kernel's generic code,
@@ -141,7 +150,7 @@ impl LinkFacts {
             lower: None,
             xdp: XdpPrograms::default(),
         };
-        let mut lower_is_elsewhere = false;
+        let mut lower_netns = None;
         for (kind, value) in attributes(payload.get(IFINFOMSG..)?) {
             match kind {
                 IFLA_ADDRESS => {
@@ -159,15 +168,17 @@ impl LinkFacts {
                     facts.alt_names.extend(names);
                 }
                 IFLA_PARENT_DEV_NAME => facts.parent = Some(text(value)),
-                IFLA_LINK => facts.lower = number(value).and_then(IfIndex::new),
-                IFLA_LINK_NETNSID => lower_is_elsewhere = true,
+                IFLA_LINK => {
+                    let index = number(value).and_then(IfIndex::new);
+                    facts.lower = index.map(|index| Lower { index, netns: None });
+                }
+                IFLA_LINK_NETNSID => lower_netns = NsId::read(value),
                 IFLA_XDP => facts.xdp = XdpPrograms::read(value),
                 _ => {}
             }
         }
-        // An index of another namespace says nothing here.
-        if lower_is_elsewhere {
-            facts.lower = None;
+        if let Some(lower) = &mut facts.lower {
+            lower.netns = lower_netns;
         }
         Some(facts)
     }
