@@ -23,7 +23,7 @@ use xpu_linux::{
         link::{self, Change, alt_names, drop_alt_name},
     },
     sysfs::PciAddr,
-    vf::Uppers,
+    vf::{self, Uppers},
 };
 use xpu_model::{IfIndex, IfName};
 
@@ -39,6 +39,7 @@ pub(super) mod locate;
 mod names;
 mod plan;
 mod programs;
+mod uppers;
 
 use locate::{Current, Located, locate};
 use plan::{MacBy, Next, Sent, next, plan_home};
@@ -86,15 +87,18 @@ pub fn send_home(
     origin: &Netdev,
     was_in_pod: WasInPod,
 ) -> Result<Vec<String>, Error> {
+    let ns = NetNs::current()?;
     let mut way = WayHome {
         host,
         home,
+        ns: &ns,
         pod,
         pci,
         origin,
         was_in_pod,
         index: None,
         alt_names: None,
+        is_free: false,
         is_stripped: false,
         remarks: Vec::new(),
     };
@@ -109,6 +113,8 @@ pub fn send_home(
 struct WayHome<'a> {
     host: &'a Host,
     home: &'a mut Rtnl,
+    /// The host's namespace, which is ours.
+    ns: &'a NetNs,
     pod: Option<&'a mut Sandbox>,
     pci: &'a PciAddr,
     origin: &'a Netdev,
@@ -117,6 +123,8 @@ struct WayHome<'a> {
     index: Option<IfIndex>,
     /// The alternative names that it has at home.
     alt_names: Option<Vec<OsString>>,
+    /// Whether it was freed, in the pod or from there, of what stands on it.
+    is_free: bool,
     /// Whether the pod's programs were taken from it at home.
     is_stripped: bool,
     /// What of the pod's stayed, and what couldn't be made as it was.
@@ -126,7 +134,6 @@ struct WayHome<'a> {
 impl WayHome<'_> {
     /// All but the alternative names.
     fn bring_home(&mut self) -> Result<(), Error> {
-        let ns = NetNs::current()?;
         let mut mac_by = MacBy::Message;
         let mut name = self.origin.name.clone();
         for _ in 0..ROUNDS {
@@ -145,7 +152,13 @@ impl WayHome<'_> {
             if !in_pod {
                 self.arrived(&current)?;
             }
-            let change = plan_home(&current, in_pod.then_some(&ns), self.origin, &name, mac_by);
+            let change = plan_home(
+                &current,
+                in_pod.then_some(self.ns),
+                self.origin,
+                &name,
+                mac_by,
+            );
             let sent = Sent {
                 in_pod,
                 had_mac: current.mac == Some(self.origin.mac),
@@ -184,7 +197,8 @@ impl WayHome<'_> {
     }
 
     fn locate(&mut self) -> Result<Option<Located>, Error> {
-        locate(self.host, self.home, self.pod.as_deref_mut(), self.pci)
+        let pod = self.pod.as_deref_mut().map(|pod| (pod, self.ns));
+        locate(self.host, self.home, pod, self.pci)
     }
 
     /// Notes a VF that is at home, and takes from it what the pod has left there.
@@ -195,9 +209,25 @@ impl WayHome<'_> {
             WasInPod::Maybe => current.name != self.origin.name.as_str(),
             WasInPod::Yes => true,
         };
+        if was_in_pod && !self.is_free {
+            self.free_from_pod(current.index)?;
+        }
         if was_in_pod && !self.is_stripped {
             self.take_programs(current.index)?;
         }
+        Ok(())
+    }
+
+    /// Frees a VF at home of what stands on it in its pod, which lives: it comes home by itself, and
+    /// not that, where the pod has put it into a namespace of its own that ended since.
+    fn free_from_pod(&mut self, index: IfIndex) -> Result<(), Error> {
+        if let Some(pod) = &mut self.pod {
+            let uppers = vf::uppers_behind(locate::side(pod, self.ns), index)?;
+            let verdicts = apply_many(&mut pod.rtnl, &uppers::delete(&uppers))?;
+            uppers::check_number(&uppers)?;
+            self.remarks.extend(uppers::remarks(&uppers, verdicts));
+        }
+        self.is_free = true;
         Ok(())
     }
 
@@ -226,7 +256,7 @@ impl WayHome<'_> {
         current: &Current,
         change: &Change<'_>,
         name: &IfName,
-    ) -> Result<Result<(), RtnlError>, RtnlError> {
+    ) -> Result<Result<(), RtnlError>, Error> {
         if change.is_empty() {
             return Ok(Ok(()));
         }
@@ -253,11 +283,16 @@ impl WayHome<'_> {
         link: &LinkFacts,
         uppers: &Uppers,
         moves: Request,
-    ) -> Result<Result<(), RtnlError>, RtnlError> {
+    ) -> Result<Result<(), RtnlError>, Error> {
         let Some(pod) = &mut self.pod else {
             return Ok(Ok(()));
         };
-        let deletes = delete_uppers(uppers);
+        let deletes = uppers::delete(uppers);
+        if let Err(error) = uppers::check_number(uppers) {
+            // Some of them go, so each call comes further.
+            apply_many(&mut pod.rtnl, &deletes)?;
+            return Err(error);
+        }
         let count = deletes.len();
         let takes = link::without_xdp(link);
         // A name that the pod gave it would stand in the way of its next owner.
@@ -266,10 +301,11 @@ impl WayHome<'_> {
         let requests = deletes.into_iter().chain(takes).chain(drops);
         let mut verdicts = apply_many(&mut pod.rtnl, &Vec::from_iter(requests.chain([moves])))?;
         self.was_in_pod = WasInPod::Yes;
+        self.is_free = true;
         let moved = verdicts.pop().unwrap_or(Ok(()));
         // Programs and names are looked at again at home.
         verdicts.truncate(count);
-        self.remarks = refusals(verdicts).collect();
+        self.remarks = uppers::remarks(uppers, verdicts);
         Ok(moved)
     }
 
@@ -315,32 +351,6 @@ fn keeps_mac(name: &IfName, current: &Current, origin: &Netdev) -> String {
     };
     let had = origin.mac;
     format!("{name} is home, but keeps the MAC {has} instead of {had}")
-}
-
-/// What deletes the pod's devices that stand on its VF. They would go on hearing and sending on its
-/// wire for as long as their namespace lives, whoever has the VF by then: VLANs and macvlans stay
-/// where they are when their lower device moves.
-fn delete_uppers(uppers: &Uppers) -> Vec<Request> {
-    let group = Some(uppers.free_group);
-    let gather = uppers.devices.iter().map(|index| {
-        let change = Change {
-            group,
-            ..Change::of(*index)
-        };
-        change.request(format!("put link {index} of the pod into a group"))
-    });
-    // As many as a pod likes, each of which would cost a wait under the node's one RTNL.
-    let delete = (!uppers.devices.is_empty()).then(|| link::delete_group(uppers.free_group));
-    gather.chain(delete).collect()
-}
-
-/// What of the pod's devices is left. One more try would end no better; so the VF is not withheld
-/// for it, but whoever reads the log is told.
-fn refusals(verdicts: Vec<Result<(), RtnlError>>) -> impl Iterator<Item = String> {
-    let means = "the pod may hear the VF's frames until its namespace ends";
-    let left = verdicts.into_iter().filter_map(Result::err);
-    let left = left.filter(|error| error.errno() != Some(Errno::ENODEV));
-    left.map(move |error| format!("{}: {means}", chain(&error)))
 }
 
 /// Sends requests, some at a time.

@@ -15,6 +15,7 @@ mod harness;
 mod hostile;
 mod keeps;
 mod kills;
+mod nested;
 mod others;
 mod pipe;
 mod programs;

@@ -11,9 +11,14 @@ use crate::{
     sync::{
         LinkFacts, Rtnl, RtnlError, ioctl,
         link::{self, Lower},
+        peers,
     },
     sysfs::{PciAddr, Sysfs, SysfsError},
 };
+
+mod nested;
+
+pub use nested::{Nested, PodSide};
 
 /// How a link proves to be a VF's: by its parent device on every real host.
 pub type Proof = fn(&Sysfs, &LinkFacts, &PciAddr) -> bool;
@@ -37,47 +42,69 @@ pub fn find(
     pci: &PciAddr,
     proof: Proof,
 ) -> Result<Option<LinkFacts>, RtnlError> {
-    Ok(find_with_uppers(sysfs, rtnl, pci, proof)?.map(|(vf, _)| vf))
+    let mut links = link::links(rtnl)?.into_iter();
+    Ok(links.find(|link| proof(sysfs, link, pci)))
 }
 
 /// The upper devices of another, which stand on it, as VLANs and macvlans do.
 #[derive(Debug, Default)]
 pub struct Uppers {
-    /// Their indexes.
+    /// The indexes of those in its namespace.
     pub devices: Vec<IfIndex>,
     /// A group that no device of their namespace is in.
     pub free_group: u32,
+    /// Those in further namespaces.
+    pub nested: Nested,
 }
 
-/// As [`find`], with the VF's upper devices in that namespace.
+/// As [`find`], with the VF's upper devices in that namespace and in those that it knows.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn find_with_uppers(
     sysfs: &Sysfs,
-    rtnl: &mut Rtnl,
+    mut pod: PodSide<'_>,
     pci: &PciAddr,
     proof: Proof,
 ) -> Result<Option<(LinkFacts, Uppers)>, RtnlError> {
-    let mut links = link::links(rtnl)?;
+    let (mut links, known) = peers::links_and_peers(pod.rtnl, pod.home)?;
     let Some(at) = links.iter().position(|link| proof(sysfs, link, pci)) else {
         return Ok(None);
     };
-    let groups: BTreeSet<u32> = links.iter().filter_map(|link| link.group).collect();
     let vf = links.swap_remove(at);
     let lower = Lower {
         index: vf.index,
         netns: None,
     };
-    let uppers = links.iter().filter(|link| link.lower == Some(lower));
-    let uppers = Uppers {
-        devices: uppers.map(|link| link.index).collect(),
-        // Never 0, which every device is in that nobody put elsewhere.
-        free_group: (1..)
-            .find(|group| !groups.contains(group))
-            .unwrap_or(u32::MAX),
-    };
-    Ok(Some((vf, uppers)))
+    let nested = pod.nested(vf.index, pod.netns, &known)?;
+    Ok(Some((vf, Uppers::among(&links, lower, nested))))
+}
+
+/// The upper devices that a VF, which is home already, has in its pod's namespace and in those that
+/// this knows.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn uppers_behind(mut pod: PodSide<'_>, vf: IfIndex) -> Result<Uppers, RtnlError> {
+    let (links, known) = peers::links_and_peers(pod.rtnl, pod.home)?;
+    let lower = pod.lower(vf, pod.home)?;
+    let nested = pod.nested(vf, pod.home, &known)?;
+    Ok(Uppers::among(&links, lower, nested))
+}
+
+impl Uppers {
+    fn among(links: &[LinkFacts], lower: Lower, nested: Nested) -> Self {
+        let groups: BTreeSet<u32> = links.iter().filter_map(|link| link.group).collect();
+        let uppers = links.iter().filter(|link| link.lower == Some(lower));
+        Self {
+            devices: uppers.map(|link| link.index).collect(),
+            // Never 0, which every device is in that nobody put elsewhere.
+            free_group: (1..)
+                .find(|group| !groups.contains(group))
+                .unwrap_or(u32::MAX),
+            nested,
+        }
+    }
 }
 
 /// The VF's netdev in the namespace that both `sysfs` and the socket belong to: its

@@ -1,11 +1,15 @@
 //! Where a VF's netdev is, and what it is there.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use xpu_linux::{
+    netns::NetNs,
     sync::{LinkFacts, Rtnl, event::LinkEvents, ioctl, link::SetFlags},
     sysfs::{PciAddr, SysfsError},
-    vf::{self, Uppers},
+    vf::{self, PodSide, Uppers},
 };
 use xpu_model::{IfIndex, IfName, Mac};
 
@@ -77,9 +81,9 @@ impl Located {
     }
 }
 
-/// The VF's netdev, in the `pod` or at home; `None`: the PCI device is gone, or has no netdev
-/// because somebody took it from its driver. Without a pod, its return from a namespace that is
-/// gone is waited for.
+/// The VF's netdev, in the `pod` or at home, whose namespace comes with the pod; `None`: the PCI
+/// device is gone, or has no netdev because somebody took it from its driver. Without a pod, its
+/// return from a namespace that is gone is waited for.
 ///
 /// # Errors
 /// [`Error::Busy`] when it is neither here nor there, or hasn't come back in time; [`Error::Io`] with
@@ -87,7 +91,7 @@ impl Located {
 pub fn locate(
     host: &Host,
     home: &mut Rtnl,
-    pod: Option<&mut Sandbox>,
+    pod: Option<(&mut Sandbox, &NetNs)>,
     pci: &PciAddr,
 ) -> Result<Option<Located>, Error> {
     // Only a namespace that is gone gives its devices back by itself. Subscribed before
@@ -104,11 +108,11 @@ pub fn locate(
         Err(SysfsError::NoDevice(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    if let Some(pod) = pod
-        && let Some((link, uppers)) =
-            vf::find_with_uppers(&host.sysfs, &mut pod.rtnl, pci, host.proof)?
-    {
-        return Ok(Some(Located::Pod(Box::new(link), uppers)));
+    if let Some((pod, ns)) = pod {
+        let found = vf::find_with_uppers(&host.sysfs, side(pod, ns), pci, host.proof)?;
+        if let Some((link, uppers)) = found {
+            return Ok(Some(Located::Pod(Box::new(link), uppers)));
+        }
     }
     let at_home = |link: &LinkFacts| Located::Home(link.into());
     // sysfs shows the namespace it was mounted in, which needn't be ours.
@@ -132,6 +136,15 @@ pub fn locate(
         None => Err(Error::Busy(format!(
             "the VF {pci} has not come back from its pod's namespace yet"
         ))),
+    }
+}
+
+/// A pod's namespace as a VF is looked for from there; `home` is the host's.
+pub fn side<'a>(pod: &'a mut Sandbox, home: &'a NetNs) -> PodSide<'a> {
+    PodSide {
+        rtnl: &mut pod.rtnl,
+        netns: pod.ns.as_fd(),
+        home: home.as_fd(),
     }
 }
 
