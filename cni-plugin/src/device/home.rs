@@ -243,6 +243,7 @@ impl WayHome<'_> {
             Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        self.remarks.extend(uppers::unseen(&link));
         self.remarks.extend(programs::take(self.home, &link)?);
         self.alt_names = Some(link.alt_names);
         self.is_stripped = true;

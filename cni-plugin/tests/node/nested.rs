@@ -156,3 +156,36 @@ fn more_devices_than_one_call_deletes_cost_further_calls() {
     assert_eq!(Node::links(name_of(&nested)), ["lo"]);
     node.assert_clean();
 }
+
+/// What was made in a namespace at once is known to nobody; nor is anything, once the pod's
+/// namespace is gone. One that hears all is told.
+#[test]
+fn a_device_that_cannot_be_found_is_told_where_it_hears_all() {
+    let mut node = Node::new();
+    let (nested, config) = (node.pod(), node.config(json!({})));
+    for ends_first in [false, true] {
+        let pod = node.pod();
+        node.call("ADD", "c1", &pod, &config).ok();
+        // The pod itself does as well, which ends with it.
+        ip(&pod, "link set net1 promisc on");
+        let spy = format!(
+            "link add spy netns {} link net1 type macvlan",
+            name_of(&nested)
+        );
+        ip(&pod, &format!("{spy} mode passthru"));
+        ip(&nested, "link set spy up");
+        if ends_first {
+            ip(
+                &pod,
+                &format!("link set net1 netns {} name {VF}", node.host),
+            );
+            run("ip", &["netns", "del", name_of(&pod)]);
+        }
+        let answer = node.call("DEL", "c1", &pod, &config);
+        answer.ok();
+        let told = answer.stderr.matches("kept promiscuous").count();
+        assert_eq!(told, 1, "{answer:?}");
+        node.assert_clean();
+        ip(&nested, "link del spy");
+    }
+}

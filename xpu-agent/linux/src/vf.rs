@@ -148,6 +148,7 @@ mod tests {
                 mtu: 1500,
                 up: false,
                 flags: SetFlags::ETHERNET,
+                promiscuity: 0,
                 lower_up: false,
                 txqlen: None,
                 group: None,

@@ -5,7 +5,7 @@
 use nix::errno::Errno;
 use xpu_linux::{
     sync::{
-        Request, RtnlError,
+        LinkFacts, Request, RtnlError,
         link::{self, Change},
         peers,
     },
@@ -64,4 +64,18 @@ pub fn remarks(uppers: &Uppers, verdicts: Vec<Result<(), RtnlError>>) -> Vec<Str
     left.chain(unseen)
         .map(|what| format!("{what}: the pod may hear the VF's frames until its namespaces end"))
         .collect()
+}
+
+/// What a VF at home tells of a device that stands on it in a namespace that nobody here knows, as a
+/// remark. Sockets lose the VF at a move, so it is such a device that still has it hear all frames,
+/// as a macvlan of mode `passthru` does; others leave no trace.
+pub fn unseen(vf: &LinkFacts) -> Option<String> {
+    let by_flag = u32::from(vf.flags.promiscuous());
+    (vf.promiscuity > by_flag).then(|| {
+        format!(
+            "{} is kept promiscuous, as by a device in a network namespace that the pod's doesn't \
+             know: whoever has that may hear the VF's frames until it ends",
+            vf.name
+        )
+    })
 }

@@ -3,7 +3,8 @@
 //! A move into another namespace gives that one a number in the namespace that is left
 //! (`dev_change_net_namespace()`, net/core/dev.c), so the pod's knows where to look. What it does
 //! not know can't be looked into from there: a namespace that such a device was moved on to, and
-//! one that it was made in at once (`ip link add … netns …`), of which no number tells.
+//! one that it was made in at once (`ip link add … netns …`), of which no number tells. Nor does the
+//! host's namespace know them, to which a VF comes home from a namespace that has ended.
 
 use std::{collections::BTreeSet, os::fd::BorrowedFd};
 

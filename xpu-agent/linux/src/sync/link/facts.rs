@@ -28,6 +28,8 @@ pub struct LinkFacts {
     pub up: bool,
     /// Its other flags that can be set.
     pub flags: SetFlags,
+    /// How many want to hear all of its frames: sockets, devices on it, and its flag for that.
+    pub promiscuity: u32,
     /// Carrier.
     pub lower_up: bool,
     /// Packets that its queue takes; `None`: not known.
@@ -107,6 +109,12 @@ impl SetFlags {
         Self(LinkFlags::from_bits_retain(bits).intersection(Self::ALL))
     }
 
+    /// Whether all frames are wanted.
+    #[must_use]
+    pub const fn promiscuous(self) -> bool {
+        self.0.contains(LinkFlags::Promisc)
+    }
+
     /// As a number.
     #[must_use]
     pub const fn bits(self) -> u32 {
@@ -142,6 +150,7 @@ impl LinkFacts {
             mtu: 0,
             up: has(LinkFlags::Up),
             flags: SetFlags::among(flags),
+            promiscuity: 0,
             lower_up: has(LinkFlags::LowerUp),
             txqlen: None,
             group: None,
@@ -162,6 +171,7 @@ impl LinkFacts {
                 IFLA_TXQLEN => facts.txqlen = number(value),
                 IFLA_IFALIAS => facts.alias = Some(text(value)),
                 IFLA_GROUP => facts.group = number(value),
+                IFLA_PROMISCUITY => facts.promiscuity = number(value)?,
                 IFLA_PROP_LIST => {
                     let names = attributes(value).filter(|(kind, _)| *kind == IFLA_ALT_IFNAME);
                     let names = names.map(|(_, name)| OsString::from_vec(until_nul(name).to_vec()));

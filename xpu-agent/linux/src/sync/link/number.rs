@@ -11,6 +11,7 @@ pub(super) const IFLA_LINK: u16 = 5;
 pub(super) const IFLA_TXQLEN: u16 = 13;
 pub(super) const IFLA_IFALIAS: u16 = 20;
 pub(super) const IFLA_GROUP: u16 = 27;
+pub(super) const IFLA_PROMISCUITY: u16 = 30;
 pub(super) const IFLA_LINK_NETNSID: u16 = 37;
 pub(super) const IFLA_XDP: u16 = 43;
 pub(super) const IFLA_PROP_LIST: u16 = 52;
