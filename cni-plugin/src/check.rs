@@ -78,12 +78,16 @@ fn mismatch(what: impl ToString, expected: impl ToString, found: impl ToString) 
 fn journal_differs(call: &Call<'_>, entry: &Entry, pod: &Sandbox) -> Vec<Error> {
     let kept = &entry.record.netns;
     let mut wrong = Vec::new();
-    if !entry.has_begun(Step::Attached) {
-        wrong.push(mismatch(
-            "state of the attachment in the journal",
-            "attached",
-            "an ADD that never ended",
-        ));
+    let unfinished = if entry.has_begun(Step::Detaching) {
+        Some("a DEL that never ended")
+    } else if entry.has_begun(Step::Attached) {
+        None
+    } else {
+        Some("an ADD that never ended")
+    };
+    if let Some(found) = unfinished {
+        let what = "state of the attachment in the journal";
+        wrong.push(mismatch(what, "attached", found));
     }
     match is_this_boot(call.host, entry) {
         Ok(true) => {}

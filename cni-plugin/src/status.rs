@@ -10,8 +10,7 @@ use crate::{
     ipam,
     journal::{Entry, Journal, JournalError, Step},
     port::Key,
-    sweep::pod_lives,
-    undo::is_this_boot,
+    sweep::is_left,
     version::Version,
 };
 
@@ -83,9 +82,8 @@ fn living(
 fn lives(call: &Call<'_>, journal: &Journal, entry: &Entry, agent: &str) -> bool {
     entry.record.agent == agent
         && entry.has_begun(Step::Attached)
-        && is_this_boot(call.host, entry).unwrap_or(false)
         && journal.owns(entry)
-        && pod_lives(&entry.record.netns)
+        && !is_left(call.host, entry).unwrap_or(true)
 }
 
 /// Looks once more, under the VF's lock: an ADD or a DEL may have run between list and record.

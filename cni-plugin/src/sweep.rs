@@ -1,4 +1,5 @@
-//! Finishing what others left: attachments of an earlier boot, or whose pod is gone.
+//! Finishing what others left: attachments of an earlier boot, whose pod is gone, or whose DEL
+//! couldn't end.
 //!
 //! Multus sends no GC, and a DEL that never came never comes. So each ADD, DEL and GC,
 //! once its own work is done, looks at a few more records. Which ones is a cursor's
@@ -21,6 +22,7 @@ use crate::{
     journal::{Backoff, Entry, Journal, Listing, NetNsRef, Record, Step, Subject},
     lock::lock,
     port::Key,
+    sandbox::Sandbox,
     undo::{Extent, is_this_boot, undo},
 };
 
@@ -132,19 +134,23 @@ fn finish_if_left(
     let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
         return Ok(());
     };
-    if !is_left(call.host, &entry)? || !is_back(call.host, journal, &entry)? {
+    if !is_left(call.host, &entry)? {
+        return Ok(());
+    }
+    let mut pod = Sandbox::open_kept(&entry.record.netns);
+    if !is_in_reach(call.host, journal, &entry, pod.as_mut())? {
         return Ok(());
     }
     call.log.info(format_args!(
-        "finishing {}, whose pod is gone",
+        "finishing what is left of {}",
         entry.record.attachment()
     ));
-    let undone = undo(call, journal, entry, None, Extent::Whole);
+    let undone = undo(call, journal, entry, pod.as_mut(), Extent::Whole);
     for failure in &undone.failures {
         call.log.warn(format_args!("sweep: {}", chain(failure)));
     }
     // If only an IPAM was left alone, that is no failure of this attachment.
-    if undone.failures.is_empty() || (undone.frees_vf && ipam_backoff == Backoff::LeaveAlone) {
+    if undone.is_clean() || (undone.frees_vf && ipam_backoff == Backoff::LeaveAlone) {
         Ok(())
     } else {
         Ok(journal.note_failure(subject)?)
@@ -175,7 +181,8 @@ pub fn finish_dead(
         let Some((_vf, entry)) = locked.filter(|(_, entry)| is_it(entry)) else {
             continue;
         };
-        let undone = undo(call, journal, entry, None, Extent::ForNextOwner);
+        let mut pod = Sandbox::open_kept(&entry.record.netns);
+        let undone = undo(call, journal, entry, pod.as_mut(), Extent::ForNextOwner);
         for failure in &undone.failures {
             call.log.warn(chain(failure));
         }
@@ -184,14 +191,19 @@ pub fn finish_dead(
     Ok(any)
 }
 
-/// Whether nobody else will finish this attachment.
-fn is_left(host: &Host, entry: &Entry) -> Result<bool, Error> {
-    Ok(!is_this_boot(host, entry)? || !pod_lives(&entry.record.netns))
+/// Whether an attachment is dead, so that nobody else need finish it: its boot or its pod is gone,
+/// or its undo has begun. A runtime may not send its DEL again.
+///
+/// # Errors
+/// [`Error::BootId`].
+pub fn is_left(host: &Host, entry: &Entry) -> Result<bool, Error> {
+    Ok(!is_this_boot(host, entry)?
+        || entry.has_begun(Step::Detaching)
+        || !pod_lives(&entry.record.netns))
 }
 
 /// Whether a pod's namespace is still where it was; also if that can't be found out.
-#[must_use]
-pub fn pod_lives(kept: &NetNsRef) -> bool {
+fn pod_lives(kept: &NetNsRef) -> bool {
     match NetNs::id_at(Path::new(&kept.path)) {
         Ok(found) => kept.is(found),
         Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
@@ -199,8 +211,14 @@ pub fn pod_lives(kept: &NetNsRef) -> bool {
 }
 
 /// Whether an undo needn't wait for the VF: the kernel brings it home a while after its
-/// namespace is gone, and the next look is soon enough.
-fn is_back(host: &Host, journal: &Journal, entry: &Entry) -> Result<bool, Error> {
+/// namespace is gone, be it the pod's or one of the pod's own making, and the next look is soon
+/// enough.
+fn is_in_reach(
+    host: &Host,
+    journal: &Journal,
+    entry: &Entry,
+    pod: Option<&mut Sandbox>,
+) -> Result<bool, Error> {
     let pci = entry.record.vf.pci();
     // The devices of an earlier boot's kernel are gone with it.
     if !journal.owns(entry) || !entry.has_begun(Step::Move) || !is_this_boot(host, entry)? {
@@ -211,6 +229,11 @@ fn is_back(host: &Host, journal: &Journal, entry: &Entry) -> Result<bool, Error>
         Ok(Some(_)) | Err(SysfsError::NoDevice(_)) => return Ok(true),
         Ok(None) => {}
         Err(error) => return Err(error.into()),
+    }
+    if let Some(pod) = pod
+        && vf::find(&host.sysfs, &mut pod.rtnl, &pci, host.proof)?.is_some()
+    {
+        return Ok(true);
     }
     // A VF that has no netdev any more needn't be waited for.
     Ok(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Call, deviceinfo, drain,
-    error::Error,
+    error::{Error, chain},
     host::Host,
     ipam,
     journal::{Entry, Ipam, Journal, Step, Tombstone},
@@ -87,6 +87,7 @@ pub fn undo(
         }
     };
     let mut undoing = Undoing::new(call, journal, entry, extent, same_boot);
+    undoing.mark();
     undoing.release_interface_ipam();
     undoing.bring_vf_home(pod);
     undoing.remove_device_info();
@@ -139,6 +140,22 @@ impl<'a> Undoing<'a> {
                 ..Undone::default()
             },
             entry,
+        }
+    }
+
+    /// Notes that the attachment is dead. If the record is kept, nothing else tells it from a living
+    /// one's for as long as its pod's namespace is there: nobody would finish it, no other
+    /// attachment get the VF, and its port be missed.
+    ///
+    /// Before anything is undone, so that it also tells of a call that is killed.
+    fn mark(&mut self) {
+        if self.entry.has_begun(Step::Detaching) {
+            return;
+        }
+        self.call.host.checkpoint("undo: mark");
+        if let Err(error) = self.entry.begin(Step::Detaching) {
+            // On a full disk a pod must be able to end all the same.
+            self.call.log.warn(chain(&error));
         }
     }
 

@@ -1,5 +1,5 @@
 //! What an ADD finds in its way, and finishes: an earlier attempt of the same attachment, an owner
-//! of the VF whose pod is gone, ports that the agent couldn't delete.
+//! of the VF that is dead, ports that the agent couldn't delete.
 
 use crate::{
     Call,
@@ -12,12 +12,11 @@ use crate::{
     lock::lock,
     port::Key,
     sandbox::Sandbox,
-    sweep::pod_lives,
+    sweep::is_left,
     undo::{Extent, Undone, is_this_boot, undo},
 };
 
-/// Finishes an earlier attempt of this attachment, and an owner of the VF whose pod is gone. The
-/// caller holds the locks of both.
+/// Finishes an earlier attempt of this attachment, and an owner of the VF that is dead. The caller holds the locks of both.
 ///
 /// # Errors
 /// [`Error::Busy`] when either lives, or can't be finished as far as this ADD needs it.
@@ -44,6 +43,7 @@ fn finish_earlier_attempt(
     };
     let record = &entry.record;
     let lives = entry.has_begun(Step::Attached)
+        && !entry.has_begun(Step::Detaching)
         && record.netns.is(pod.id())
         && is_this_boot(call.host, &entry)?
         && journal.owns(&entry);
@@ -93,7 +93,7 @@ fn finish_last_owner(
         };
     };
     let record = &entry.record;
-    if is_this_boot(call.host, &entry)? && pod_lives(&record.netns) {
+    if !is_left(call.host, &entry)? {
         return Err(Error::Busy(format!(
             "the VF {} is attached to container {} as {}",
             config.device, record.container_id, record.ifname

@@ -15,7 +15,8 @@
 //! The first line is written with fsync before anything else happens. Step lines are
 //! appended without: a killed process loses nothing of them, and after a power cut
 //! the boot id says that every step must be taken for begun. A torn last line reads
-//! as absent.
+//! as absent. So it is with the last step, which says that the attachment is being undone: a
+//! record that outlives its DEL is told from a living attachment's by it.
 
 mod backoff;
 mod listing;
@@ -101,11 +102,15 @@ impl Entry {
         self.begun.contains(&step)
     }
 
-    /// Whether `step` has happened for certain: another one began after it.
+    /// Whether `step` has happened for certain: another one began after it. The undo is none such:
+    /// it may follow a step at which a process was killed.
     #[must_use]
     pub fn has_ended(&self, step: Step) -> bool {
         let last = self.begun.iter().rposition(|begun| *begun == step);
-        last.is_some_and(|at| at + 1 < self.begun.len())
+        last.is_some_and(|at| {
+            let mut later = self.begun.iter().skip(at + 1);
+            later.any(|begun| *begun != Step::Detaching)
+        })
     }
 
     /// Takes every step for begun: what a record of an earlier boot comes to.

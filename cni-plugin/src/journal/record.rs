@@ -14,7 +14,7 @@ use crate::{
     port::{Key, Port},
 };
 
-/// A side effect, or the end of them all. Noted before it happens.
+/// A side effect, the end of them all, or the begin of their undo. Noted before it happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -30,16 +30,20 @@ pub enum Step {
     DeviceInfo,
     /// Everything is as asked; only the answer is left.
     Attached,
+    /// The attachment is undone: it is dead from here on, whether its pod is gone or not. Says
+    /// nothing of how far the step before it has come. Earlier versions take it for the text's end.
+    Detaching,
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Port,
         Self::Ipam,
         Self::Pf,
         Self::Move,
         Self::DeviceInfo,
         Self::Attached,
+        Self::Detaching,
     ];
 
     /// The step's name in checkpoints.
@@ -52,6 +56,7 @@ impl Step {
             Self::Move => "move",
             Self::DeviceInfo => "device-info",
             Self::Attached => "attached",
+            Self::Detaching => "detaching",
         }
     }
 

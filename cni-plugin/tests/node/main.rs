@@ -11,6 +11,7 @@ mod attach;
 mod away;
 mod bpf;
 mod check;
+mod detaching;
 mod harness;
 mod hostile;
 mod keeps;

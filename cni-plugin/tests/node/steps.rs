@@ -168,11 +168,12 @@ fn a_del_killed_anywhere_is_finished_by_the_next() {
             &pod,
             &config,
         );
-        // VF, device-info, port, claim, IPAM, record; and where its alternative names come back.
+        // The mark, VF, device-info, port, claim, IPAM, record; and where its alternative names come
+        // back.
         let expected = match way {
-            Way::Named => 7,
-            Way::Early | Way::Late => 6,
-            Way::Program => 5,
+            Way::Named => 8,
+            Way::Early | Way::Late => 7,
+            Way::Program => 6,
         };
         assert_eq!(points, expected, "{way:?}");
         way.assert_clean(&node);

@@ -98,9 +98,13 @@ fn a_step_has_ended_when_another_one_began() {
     // Once more, with what became known before it could be done.
     entry.begin_with(Step::Move, Vec::new()).unwrap();
     assert!(entry.has_ended(Step::Port) && !entry.has_ended(Step::Move));
+    // An ADD that was killed there is undone: whether the VF has moved is not known by that.
+    entry.begin(Step::Detaching).unwrap();
+    assert!(!entry.has_ended(Step::Move));
     entry.begin(Step::Attached).unwrap();
     let read = journal.load(&entry.record.key()).unwrap().unwrap();
     assert!(read.has_ended(Step::Move) && !read.has_ended(Step::Attached));
+    assert!(read.has_begun(Step::Detaching));
 }
 
 #[test]
