@@ -18,7 +18,7 @@ use crate::{
     Call, Failure,
     agent::{Agent, AgentError},
     config::{AddConfig, AskedMac, ConfigError, Raw, no_ipam},
-    device::{self, Found, Wanted},
+    device::{self, Arrived, Found, Wanted},
     deviceinfo, drain,
     env::{Attachment, EnvError},
     error::{Error, chain},
@@ -280,22 +280,24 @@ impl Attach<'_> {
         // The node's turn at RTNL: the move and, right after it, addresses and routes.
         let mut turn = self.wait_for_rtnl_turn()?;
         let arrived = self.move_into_pod(pod, mac_set_by)?;
-        if late {
-            // This IPAM asks a server, which may take too long to keep the other ADDs waiting.
+        let other_mac = arrived.as_ref().map(|arrived| arrived.mac);
+        let other_mac = other_mac.filter(|mac| *mac != self.entry.record.port.mac);
+        if late || other_mac.is_some() {
+            // The agent, or this IPAM, which asks a server, may take too long to keep the other ADDs
+            // waiting.
             drop(turn);
-            if let Some((index, _)) = arrived {
-                let name = &self.entry.record.ifname;
-                if let Err(error) = pod.wait_for_wire(index, name, self.call.deadline) {
-                    self.call.log.warn(chain(&error));
-                }
+            if let Some(mac) = other_mac {
+                self.give_port_mac(mac)?;
             }
-            lease = self.allocate_addresses()?;
+            if late {
+                lease = self.allocate_addresses_late(pod, arrived.as_ref())?;
+            }
             turn = self.wait_for_rtnl_turn()?;
         }
-        if let Some((index, _)) = arrived {
+        if let Some(Arrived { index, .. }) = arrived {
             self.configure(pod, index, &mut lease, turn)?;
         }
-        let mtu = arrived.map(|(_, mtu)| mtu);
+        let mtu = arrived.map(|arrived| arrived.mtu);
         self.write_device_info()?;
         self.begin(Step::Attached)?;
 
@@ -331,6 +333,23 @@ impl Attach<'_> {
 
     fn create_port(&mut self) -> Result<(), Error> {
         self.begin(Step::Port)?;
+        self.ask_for_port()
+    }
+
+    /// Has the port take the MAC that the VF came up with. The PF's word counts, which the agent
+    /// could not be told before the move: only asking the PF, at RTNL, would have told it.
+    fn give_port_mac(&mut self, mac: Mac) -> Result<(), Error> {
+        self.call.log.info(format_args!(
+            "its PF gives the VF the MAC {mac}, which the port takes"
+        ));
+        self.call.host.checkpoint("port");
+        self.entry.begin_port_with(mac)?;
+        self.call.host.checkpoint("port");
+        self.ask_for_port()
+    }
+
+    /// Asks the agent for the port as it is in the record.
+    fn ask_for_port(&mut self) -> Result<(), Error> {
         let deadline = self.call.agent_deadline();
         let start = Instant::now();
         let mut created = self.agent.create(&self.entry.record.port, deadline);
@@ -378,6 +397,21 @@ impl Attach<'_> {
         Ok(ipam::allocate(&allocate)?)
     }
 
+    /// Has an IPAM that works on the interface, if there is one, give addresses.
+    fn allocate_addresses_late(
+        &mut self,
+        pod: &mut Sandbox,
+        arrived: Option<&Arrived>,
+    ) -> Result<Lease, Error> {
+        if let Some(Arrived { index, .. }) = arrived {
+            let name = &self.entry.record.ifname;
+            if let Err(error) = pod.wait_for_wire(*index, name, self.call.deadline) {
+                self.call.log.warn(chain(&error));
+            }
+        }
+        self.allocate_addresses()
+    }
+
     /// Has the PF set what it is asked for. Gives who sets the MAC that the pod gets.
     fn apply_pf_settings(&mut self) -> Result<MacSetBy, Error> {
         let vf = &self.found.vf;
@@ -401,13 +435,13 @@ impl Attach<'_> {
         self.found.index.map(|_| turn()).transpose()
     }
 
-    /// Moves the VF into the pod. Gives its index there and its MTU. A VF without a netdev is the
-    /// pod's by its device files, which are not ours to give.
+    /// Moves the VF into the pod. Gives what it is there. A VF without a netdev is the pod's by its
+    /// device files, which are not ours to give.
     fn move_into_pod(
         &mut self,
         pod: &mut Sandbox,
         mac_set_by: MacSetBy,
-    ) -> Result<Option<(IfIndex, u32)>, Error> {
+    ) -> Result<Option<Arrived>, Error> {
         let (Some(index), Some(netdev)) = (self.found.index, self.found.vf.netdev.clone()) else {
             return Ok(None);
         };
@@ -420,15 +454,16 @@ impl Attach<'_> {
         let wanted = Wanted {
             name: &name,
             mac,
+            is_mac_asked: self.config.asked.mac.is_some(),
             set_mac: mac_set_by == MacSetBy::VfItself,
             mtu: self.config.mtu,
         };
         let keep = |names| self.entry.begin_with(Step::Move, names);
         let vf = (&netdev, index);
-        let arrived = device::move_in(self.call.host, &mut self.home, pod, vf, &wanted, keep)?;
-        self.alt_names = arrived.alt_names;
+        let mut arrived = device::move_in(self.call.host, &mut self.home, pod, vf, &wanted, keep)?;
+        self.alt_names = arrived.alt_names.take();
         self.call.host.checkpoint("moved");
-        Ok(Some((arrived.index, arrived.mtu)))
+        Ok(Some(arrived))
     }
 
     /// Gives the pod's interface its addresses and routes, and lets go of the turn at RTNL. Routes

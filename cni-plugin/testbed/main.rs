@@ -7,12 +7,13 @@
 //! With `XPU_TESTBED_KILL_AT=n` the process kills itself at the n-th checkpoint, counted from 1,
 //! and says which one that is; with `XPU_TESTBED_KILL_AFTER_US=n` the kernel kills it after
 //! n microseconds, wherever it is then. `XPU_TESTBED_BOOT` names the file that tells the boot.
-//! `XPU_TESTBED_NO_VF_MAC`: see [`no_vf_mac`]; `XPU_TESTBED_AFTER`: see [`meanwhile`].
+//! `XPU_TESTBED_NO_VF_MAC` and `XPU_TESTBED_KEEPS_MAC`: see [`refusals`]; `XPU_TESTBED_AFTER`: see
+//! [`meanwhile`].
 
 #![no_main]
 
 mod meanwhile;
-mod no_vf_mac;
+mod refusals;
 mod send;
 
 use std::{

@@ -3,7 +3,7 @@
 
 use std::slice;
 
-use crate::{meanwhile, no_vf_mac};
+use crate::{meanwhile, refusals};
 
 /// libc's, in whose place the linker takes this one.
 ///
@@ -18,7 +18,7 @@ unsafe extern "C" fn send(
 ) -> libc::ssize_t {
     // SAFETY: the caller's promise, as to send(2).
     let asked = unsafe { slice::from_raw_parts(bytes.cast::<u8>(), length) };
-    let instead = no_vf_mac::instead(asked);
+    let instead = refusals::instead(asked);
     let told = instead.as_deref().unwrap_or(asked);
     // SAFETY: send(2) is sendto(2) without an address; the bytes are a slice's.
     let sent = unsafe {

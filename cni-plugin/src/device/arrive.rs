@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, os::fd::AsFd};
 
+use nix::errno::Errno;
 use xpu_linux::sync::{
     Rtnl, RtnlError, ioctl,
     link::{Change, SetFlags, alt_names, drop_alt_name},
@@ -59,6 +60,8 @@ pub struct Wanted<'a> {
     pub name: &'a IfName,
     /// Its MAC.
     pub mac: Mac,
+    /// Whether that was asked for, rather than found at home.
+    pub is_mac_asked: bool,
     /// Whether the message that moves it sets the MAC, which its PF doesn't.
     pub set_mac: bool,
     /// Its MTU, where one is asked for.
@@ -72,6 +75,9 @@ pub struct Arrived {
     pub index: IfIndex,
     /// Its MTU.
     pub mtu: u32,
+    /// Its MAC. Where none was asked for it is another than it had at home if its PF was told one
+    /// since its driver read that: such a driver takes it at coming up, and no other after that.
+    pub mac: Mac,
     /// The alternative names it came with; `None`: its arrival was not heard.
     pub alt_names: Option<Vec<OsString>>,
 }
@@ -92,6 +98,7 @@ pub fn move_in(
     let Wanted {
         name,
         mac,
+        is_mac_asked,
         set_mac,
         mtu,
     } = wanted;
@@ -133,16 +140,22 @@ pub fn move_in(
     // The index may have changed with the namespace.
     let index = ioctl::index_of_known(&pod.rtnl, name).map_err(vanished)?;
     let has = ioctl::mac(&pod.rtnl, name).map_err(vanished)?;
-    if has != Some(*mac) {
+    let mut mac = *mac;
+    if has != Some(mac) {
         host.checkpoint("mac");
-        // Its driver has taken none from the PF.
+        // Its driver has taken none from the PF, or one that nobody has asked for.
         let change = Change {
-            mac: Some(*mac),
+            mac: Some(mac),
             ..Change::of(index)
         };
         let request = change.request(format!("set the MAC of {name} to {mac}"));
-        let set = pod.rtnl.apply(&[request]);
-        set.map_err(|error| not_for(netdev, "mac", mac, &error))?;
+        match (pod.rtnl.apply(&[request]), has) {
+            (Ok(()), _) => {}
+            (Err(error), _) if *is_mac_asked => return Err(not_for(netdev, "mac", mac, &error)),
+            // What its driver gives nobody else, no pod gave it either: it is its PF's.
+            (Err(error), Some(has)) if is_drivers(&error) => mac = has,
+            (Err(error), _) => return Err(error.into()),
+        }
     }
     let mtu = ioctl::mtu(&pod.rtnl, name).map_err(vanished)?;
     // The kernel tells of the arrival before it renames.
@@ -151,6 +164,7 @@ pub fn move_in(
     Ok(Arrived {
         index,
         mtu,
+        mac,
         alt_names: known.or_else(arrival),
     })
 }
@@ -180,6 +194,13 @@ fn refused(
         }
         _ => error.into(),
     }
+}
+
+/// Whether it is the VF's driver that takes no other MAC, and not its state that keeps it from it,
+/// which a pod may have brought about.
+fn is_drivers(error: &RtnlError) -> bool {
+    let errno = error.errno();
+    errno.is_some_and(|errno| !matches!(errno, Errno::EBUSY | Errno::ENODEV))
 }
 
 /// A setting that the VF itself refuses.

@@ -33,6 +33,7 @@ use std::{
 
 use serde::Deserialize;
 use xpu_linux::sysfs::PciAddr;
+use xpu_model::Mac;
 
 pub use backoff::{Backoff, Subject};
 pub use listing::Listing;
@@ -135,6 +136,16 @@ impl Entry {
         if let Some(netdev) = &mut self.record.vf.netdev {
             netdev.alt_names = Some(alt_names);
         }
+        Ok(())
+    }
+
+    /// Notes that the port is about to be asked for once more, with the VF's own MAC.
+    ///
+    /// # Errors
+    /// [`JournalError::File`] when it can't be noted; the agent must not be asked then.
+    pub fn begin_port_with(&mut self, mac: Mac) -> Result<(), JournalError> {
+        self.append(Step::Port, &Step::Port.line_with_mac(mac))?;
+        self.record.port.mac = mac;
         Ok(())
     }
 

@@ -72,6 +72,12 @@ impl Step {
         let alt_names = Vec::from_iter(alt_names.iter().map(names::value));
         serde_json::json!({ "step": self, "alt_names": alt_names }).to_string()
     }
+
+    /// Its line where the VF turned out to have another MAC than the port.
+    #[must_use]
+    pub fn line_with_mac(self, mac: Mac) -> String {
+        serde_json::json!({ "step": self, "mac": mac }).to_string()
+    }
 }
 
 /// One attachment.
@@ -238,6 +244,8 @@ impl Record {
             step: Step,
             #[serde(default, with = "names")]
             alt_names: Option<Vec<OsString>>,
+            #[serde(default)]
+            mac: Option<Mac>,
         }
         let (first, rest) = text.split_once('\n').ok_or("the first line is not whole")?;
         let mut record: Self = serde_json::from_str(first).map_err(|error| error.to_string())?;
@@ -248,6 +256,7 @@ impl Record {
         let lines = rest.lines();
         for line in lines.map_while(|line| serde_json::from_str::<Line>(line).ok()) {
             steps.push(line.step);
+            record.port.mac = line.mac.unwrap_or(record.port.mac);
             if let (Some(netdev), Some(_)) = (&mut record.vf.netdev, &line.alt_names) {
                 netdev.alt_names = line.alt_names;
             }

@@ -16,6 +16,7 @@ mod harness;
 mod hostile;
 mod keeps;
 mod kills;
+mod macs;
 mod nested;
 mod others;
 mod pipe;

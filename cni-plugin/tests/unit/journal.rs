@@ -326,6 +326,19 @@ fn all_of_a_netdev_reads_back_its_names_bytes_included() {
 }
 
 #[test]
+fn a_port_that_took_another_mac_reads_back_with_it() {
+    let (_dir, journal) = journal();
+    let mut entry = journal.create(record("a")).unwrap();
+    entry.begin(Step::Move).unwrap();
+    let mac = "02:00:00:00:0f:0f".parse().unwrap();
+    entry.begin_port_with(mac).unwrap();
+    entry.begin(Step::Attached).unwrap();
+    let read = journal.load(&entry.record.key()).unwrap().unwrap();
+    assert_eq!((&read.record, read.record.port.mac), (&entry.record, mac));
+    assert!(read.has_ended(Step::Move) && read.has_begun(Step::Attached));
+}
+
+#[test]
 fn an_earlier_versions_folder_of_locks_is_in_nobodys_way() {
     let root = tempfile::tempdir().unwrap();
     for folder in ["locks", "corrupt"] {
