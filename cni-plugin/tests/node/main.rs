@@ -16,6 +16,7 @@ mod harness;
 mod hostile;
 mod keeps;
 mod kills;
+mod leases;
 mod macs;
 mod nested;
 mod others;

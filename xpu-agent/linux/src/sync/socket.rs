@@ -30,6 +30,11 @@ const BUFFER: usize = 256 * 1024;
 /// Room for one acknowledgement: without a copy of the request, with an explanation.
 const ACK: usize = 4096;
 
+/// How many requests one system call sends. Their answers wait in the socket's receive buffer, each
+/// in memory of its own that is far larger than itself (`skb->truesize`): a few hundred fill what
+/// `net.core.rmem_default` gives, and the kernel drops the others (`ENOBUFS`).
+const BATCH: usize = 64;
+
 /// How often a dump is asked for that something changed under. Each takes the kernel milliseconds;
 /// a node on which one does not get through meanwhile is asked again by whoever observes.
 const DUMPS: usize = 8;
@@ -133,8 +138,9 @@ impl Rtnl {
         })
     }
 
-    /// Sends all requests in one system call and reads an answer for each. The kernel
-    /// works through all of them, also past one that it refuses.
+    /// Sends all requests, as many as the socket has room for the answers to in one system call,
+    /// and reads an answer for each. The kernel works through all of them, also past one that it
+    /// refuses.
     ///
     /// # Errors
     /// The first refusal, by order of the requests.
@@ -150,6 +156,18 @@ impl Rtnl {
     /// # Errors
     /// Only where the socket failed; then nobody knows how far the kernel came.
     pub fn apply_each<M: NetlinkSerializable + Clone>(
+        &mut self,
+        requests: &[Request<M>],
+    ) -> Result<Vec<Result<(), RtnlError>>, RtnlError> {
+        let mut verdicts = Vec::with_capacity(requests.len());
+        for some in requests.chunks(BATCH) {
+            verdicts.extend(self.apply_batch(some)?);
+        }
+        Ok(verdicts)
+    }
+
+    /// The kernel's verdicts on requests that go in one system call.
+    fn apply_batch<M: NetlinkSerializable + Clone>(
         &mut self,
         requests: &[Request<M>],
     ) -> Result<Vec<Result<(), RtnlError>>, RtnlError> {
