@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::timeout;
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Response, Status, TimeoutExpired,
     metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
@@ -198,9 +198,9 @@ impl Agent {
         };
         let request = self.request(request, deadline);
         let call = self.client.create_bridge_port(request);
-        let answer = within(&self.runtime, &self.addr, deadline, call)?
+        let answer = ask(&self.runtime, &self.addr, deadline, call)?
             .map_err(|status| self.refusal(&status))?;
-        up(port, &answer.into_inner())
+        up(port, &answer)
     }
 
     /// Deletes a port; that there is none is success.
@@ -214,7 +214,7 @@ impl Agent {
         };
         let request = self.request(request, deadline);
         let call = self.client.delete_bridge_port(request);
-        match within(&self.runtime, &self.addr, deadline, call)? {
+        match ask(&self.runtime, &self.addr, deadline, call)? {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(self.refusal(&status)),
@@ -239,7 +239,6 @@ impl Agent {
         match (status.code(), after) {
             (Code::ResourceExhausted, Some(after)) => AgentError::Later { message, after },
             (Code::Unavailable | Code::Cancelled, _) => unreachable(&message),
-            (Code::DeadlineExceeded, _) => unreachable("deadline exceeded"),
             (code, _) => AgentError::Refused { code, message },
         }
     }
@@ -258,16 +257,45 @@ impl Agent {
     }
 }
 
-/// Waits for `work` until the deadline. The server is told the same deadline and
-/// answers by it with the state it has; the grace lets that answer arrive.
+/// Waits for the answer to a call until the deadline. Also the agent is told it, and may be the first
+/// to see that it has passed.
+fn ask<T>(
+    runtime: &Runtime,
+    addr: &AgentAddr,
+    deadline: Instant,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Result<T, Status>, AgentError> {
+    let start = Instant::now();
+    match within(runtime, addr, deadline, call)? {
+        Err(status) if is_late(&status) => Err(AgentError::Deadline {
+            addr: addr.clone(),
+            waited: start.elapsed(),
+        }),
+        answer => Ok(answer.map(Response::into_inner)),
+    }
+}
+
+/// Whether a call ended with its time: by the agent's word, or by the client's own clock, which
+/// makes a cancelled call of it (`tonic::TimeoutExpired`) as it does of a connection that ended.
+fn is_late(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    status.code() == Code::DeadlineExceeded
+}
+
+/// Waits for `work` until the deadline.
 fn within<T>(
     runtime: &Runtime,
     addr: &AgentAddr,
     deadline: Instant,
     work: impl Future<Output = T>,
 ) -> Result<T, AgentError> {
-    const GRACE: Duration = Duration::from_millis(250);
-    let waited = deadline.saturating_duration_since(Instant::now()) + GRACE;
+    let waited = deadline.saturating_duration_since(Instant::now());
     runtime
         .0
         .block_on(async { timeout(waited, work).await })

@@ -7,7 +7,7 @@ use xpu_proto::evpn_gw::v1alpha1::{
     BridgePort, BridgePortSpec, BridgePortType, GetBridgePortRequest, ListBridgePortsRequest,
 };
 
-use super::{Agent, AgentError, spec, why_down, within};
+use super::{Agent, AgentError, ask, spec, why_down};
 use crate::port::Port;
 
 /// The most that the API gives in one page.
@@ -81,8 +81,8 @@ impl Agent {
         };
         let request = self.request(request, deadline);
         let call = self.client.get_bridge_port(request);
-        match within(&self.runtime, &self.addr, deadline, call)? {
-            Ok(answer) => Ok(Some(Seen::read(&answer.into_inner()))),
+        match ask(&self.runtime, &self.addr, deadline, call)? {
+            Ok(answer) => Ok(Some(Seen::read(&answer))),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(self.refusal(&status)),
         }
@@ -102,9 +102,8 @@ impl Agent {
             };
             let request = self.request(request, deadline);
             let call = self.client.list_bridge_ports(request);
-            let page = within(&self.runtime, &self.addr, deadline, call)?
-                .map_err(|status| self.refusal(&status))?
-                .into_inner();
+            let page = ask(&self.runtime, &self.addr, deadline, call)?
+                .map_err(|status| self.refusal(&status))?;
             found.extend(page.bridge_ports.iter().map(Seen::read));
             page_token = page.next_page_token;
             if page_token.is_empty() {

@@ -192,6 +192,8 @@ fn an_agent_that_hangs_at_add_costs_its_deadline_once() {
     let elapsed = start.elapsed();
     assert_eq!(code, 11, "{msg}");
     assert!(msg.contains(&agent), "{msg}");
+    // It was reached.
+    assert!(msg.contains("did not answer within"), "{msg}");
     // 8 s for the agent; 3 s more if it were asked again.
     assert!(elapsed < Duration::from_millis(10_500), "{elapsed:?}");
     // Its port may be there, and is in nobody's way but the VF's next owner's.
@@ -215,6 +217,7 @@ fn an_agent_that_hangs_at_add_is_not_asked_to_undo() {
     let held = node.agent.hold();
     let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
     assert_eq!(code, 11, "{msg}");
+    assert!(msg.contains("did not answer within"), "{msg}");
     held.entered.recv().unwrap();
     held.release();
     // It would delete at once.
