@@ -17,7 +17,7 @@ use xpu_model::{IfIndex, Mac};
 use crate::{
     Call, Failure,
     agent::{Agent, AgentError},
-    config::{AddConfig, AskedMac, ConfigError, Raw, no_ipam},
+    config::{AddConfig, AskedMac, ConfigError, Raw, left_out, no_ipam},
     device::{self, Arrived, Found, Wanted},
     deviceinfo, drain,
     env::{Attachment, EnvError},
@@ -50,6 +50,9 @@ pub fn run(
     version: Version,
 ) -> Result<Value, Failure> {
     let mut config = raw.add(raw.common(version)?)?;
+    for remark in &config.remarks {
+        call.log.info(remark);
+    }
     config.asked.mac = wanted_mac(call, &config)?;
     let device_info = device_info(call, &config)?;
     let netns = attachment
@@ -107,7 +110,7 @@ fn attach(
     let mut home = Rtnl::open()?;
     let found = device::inspect(call.host, &mut home, device, &config.asked, &config.macs)?;
     if found.index.is_none() {
-        check_userspace_vf(config)?;
+        check_userspace_vf(call, config)?;
     }
     let peer = &config.common.agent;
     let cleared = delete_leftover_ports(call, journal, &key, peer, &found)?;
@@ -142,11 +145,16 @@ fn attach(
     }
 }
 
-/// Fails if something is asked for that a VF of a userspace driver can't have.
-fn check_userspace_vf(config: &AddConfig) -> Result<(), ConfigError> {
+/// Fails if something is asked for that a VF of a userspace driver can't have. A default of the
+/// host's is for the others.
+fn check_userspace_vf(call: &Call<'_>, config: &AddConfig) -> Result<(), ConfigError> {
     if config.mtu.is_some() {
         let reason = "a VF of a userspace driver has no MTU that could be set here";
-        return Err(ConfigError::invalid("mtu", reason));
+        let error = ConfigError::invalid("mtu", reason);
+        if !config.is_mtu_default {
+            return Err(error);
+        }
+        call.log.info(left_out(&error));
     }
     if config.common.asks_ipam_late() {
         let reason = "works on an interface, which a VF of a userspace driver has none of";

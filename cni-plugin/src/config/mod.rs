@@ -15,8 +15,10 @@ use crate::{agent::Peer, ipam, pf::Asked, port::Attach, result::Dns, version::Ve
 
 mod agent;
 mod attach;
+mod defaults;
 mod raw;
 
+pub use defaults::left_out;
 pub use raw::{Raw, no_ipam};
 
 /// What is wrong with the configuration.
@@ -83,6 +85,8 @@ pub struct AddConfig {
     pub asked: Asked,
     /// The MTU asked for.
     pub mtu: Option<Mtu>,
+    /// Whether that is the host's default, where there is one.
+    pub is_mtu_default: bool,
     /// The host's file of PCI addresses and MACs.
     pub macs: PathBuf,
     /// Name servers for the result.
@@ -91,6 +95,8 @@ pub struct AddConfig {
     pub device_info: Option<String>,
     /// The result of the plugin before this one in a chain.
     pub prev_result: Option<Map<String, Value>>,
+    /// What of the host's defaults was left out, for the log.
+    pub remarks: Vec<String>,
 }
 
 /// A MAC, by who asks for it.

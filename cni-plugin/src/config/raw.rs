@@ -13,6 +13,7 @@ use super::{AddConfig, AskedMac, Common, ConfigError, invalid, is_right_below, t
 use crate::{
     install,
     pf::Asked,
+    port::Attach,
     settings,
     version::{Version, VersionError},
 };
@@ -226,18 +227,19 @@ impl Raw {
         let device = device.parse().map_err(|error| invalid("deviceID", error))?;
         let attach = self.attach()?;
         let mac = self.mac(&runtime)?;
-        let asked = self.asked(&runtime)?;
-        settings::priority_fits(&asked, &attach)?;
+        let (asked, remarks) = self.asked(&runtime, &attach)?;
         Ok(AddConfig {
             device,
             attach,
             mac,
             asked,
             mtu: self.mtu()?,
+            is_mtu_default: self.is_default("mtu"),
             macs: self.macs()?,
             dns: self.net("dns")?,
             device_info: text(&runtime, "runtimeConfig.", "CNIDeviceInfoFile")?,
             prev_result: self.net("prevResult")?,
+            remarks,
             common,
         })
     }
@@ -274,12 +276,16 @@ impl Raw {
         Ok(mac.map(AskedMac::Network))
     }
 
-    /// The VF settings, without the MAC.
-    fn asked(&self, runtime: &Map<String, Value>) -> Result<Asked, ConfigError> {
+    /// The VF settings, without the MAC; and remarks about defaults that are left out.
+    fn asked(
+        &self,
+        runtime: &Map<String, Value>,
+        attach: &Attach,
+    ) -> Result<(Asked, Vec<String>), ConfigError> {
         let bandwidth: Map<String, Value> =
             typed(runtime, "runtimeConfig.", "bandwidth")?.unwrap_or_default();
         let egress = settings::egress_rate(&bandwidth)?;
-        let asked = Asked {
+        let mut asked = Asked {
             mac: None,
             min_tx_rate: self.either("min_tx_rate")?,
             max_tx_rate: match egress {
@@ -297,8 +303,8 @@ impl Raw {
                 .map(settings::priority)
                 .transpose()?,
         };
-        settings::consistent(&asked)?;
-        Ok(asked)
+        let remarks = self.reconcile(&mut asked, attach, egress.is_some())?;
+        Ok((asked, remarks))
     }
 
     fn on_off(&self, key: &str) -> Result<Option<bool>, ConfigError> {

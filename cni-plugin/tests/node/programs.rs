@@ -56,6 +56,29 @@ fn a_programs_vf_has_its_mac_from_the_hosts_file_and_leaves_nothing() {
     node.assert_clean();
 }
 
+/// A default for all networks of the host is for those that can have it.
+#[test]
+fn an_mtu_of_the_hosts_is_not_for_a_programs_vf_and_one_of_the_networks_is_refused() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    node.give_to_a_program();
+    list_mac(&node, MAC);
+    let path = node.root.path().join("host.conf");
+    let mut host: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    host["mtu"] = 9000.into();
+    std::fs::write(&path, host.to_string()).unwrap();
+    let config = node.config(json!({}));
+    let added = node.call("ADD", "c1", &pod, &config);
+    added.ok();
+    assert!(added.stderr.contains("`mtu`"), "{added:?}");
+    node.call("DEL", "c1", &pod, &config).ok();
+    let (code, msg) = node
+        .call("ADD", "c1", &pod, &with(&config, "mtu", &1400.into()))
+        .error();
+    assert_eq!(code, 7, "{msg}");
+    assert!(msg.starts_with("`mtu`"), "{msg}");
+}
+
 /// A program's VF can be told an address by its PF alone.
 #[test]
 fn a_mac_that_nobody_can_give_is_refused_and_not_dropped() {

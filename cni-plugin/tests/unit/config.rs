@@ -119,9 +119,39 @@ fn a_priority_is_for_untagged_frames() {
         // None is what a trunk has, so it may say so, be it against the host-wide file.
         read(json!({way: to, "vlan_qos": 0})).unwrap();
     }
-    let host = || json!({"vlan_qos": 5});
-    assert_eq!(key(both(json!({}), host())), "vlan_qos");
-    both(json!({"vlan_qos": 0}), host()).unwrap();
+}
+
+/// What is for all networks of the host keeps none from starting that it isn't for.
+#[test]
+fn a_default_of_the_hosts_that_does_not_go_with_the_network_is_left_out() {
+    let host = || json!({"vlan_qos": 5, "min_tx_rate": 100, "trust": "on"});
+    let read = |network| both(network, host()).unwrap();
+    let trunk = read(json!({"max_tx_rate": 50}));
+    assert_eq!(trunk.asked.vlan_qos, None);
+    assert_eq!(trunk.asked.min_tx_rate, None);
+    assert_eq!(trunk.asked.trust, Some(true));
+    assert_eq!((trunk.remarks.len(), read(json!({})).remarks.len()), (2, 1));
+    for (remark, key) in trunk.remarks.iter().zip(["vlan_qos", "min_tx_rate"]) {
+        assert!(remark.contains(&format!("`{key}`")), "{remark}");
+        assert!(remark.contains("host-wide"), "{remark}");
+    }
+    let access = read(json!({"logical_bridge": "blue"}));
+    assert_eq!(access.asked.vlan_qos, Some(5));
+    assert_eq!(access.asked.min_tx_rate, Some(100));
+    assert_eq!(access.remarks, Vec::<String>::new());
+    // What the network asks itself is refused, and so is a file of the host's that is at odds with
+    // itself.
+    for (network, host) in [
+        (json!({"vlan_qos": 5}), host()),
+        (json!({"max_tx_rate": 5, "min_tx_rate": 6}), host()),
+        (json!({}), json!({"max_tx_rate": 5, "min_tx_rate": 6})),
+    ] {
+        let told = both(network.clone(), host);
+        assert!(
+            matches!(told, Err(ConfigError::Invalid { .. })),
+            "{network}"
+        );
+    }
 }
 
 #[test]
@@ -402,7 +432,9 @@ fn both(network: Value, host: Value) -> Result<AddConfig, ConfigError> {
     for (key, value) in [("name", "red"), ("deviceID", "0000:af:06.0")] {
         network[key] = value.into();
     }
-    network["trunk"] = "all".into();
+    if network["logical_bridge"].is_null() {
+        network["trunk"] = "all".into();
+    }
     let host = (Path::new("/host.conf"), host.as_bytes());
     let raw = Raw::parse(network.to_string().as_bytes(), Some(host))?;
     raw.add(raw.common(Version::LATEST)?)
