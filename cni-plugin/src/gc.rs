@@ -149,6 +149,8 @@ impl Network<'_> {
         Ok(list)
     }
 
+        // One that can't be read is set aside by now.
+        self.journal.all_readable()?;
     fn has(&self, entry: &Entry) -> bool {
         let record = &entry.record;
         record.network == self.name && record.port.attach.is_as(self.attach)

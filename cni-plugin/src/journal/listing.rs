@@ -48,6 +48,28 @@ impl Journal {
         Ok(listing)
     }
 
+    /// Fails if a record was set aside since it can't be read: whose it is, and what it holds, only
+    /// people can tell.
+    ///
+    /// # Errors
+    /// [`JournalError::SetAside`] with the first of them; [`JournalError::File`] when the folder
+    /// can't be read.
+    pub fn all_readable(&self) -> Result<(), JournalError> {
+        let dir = self.root.join("corrupt");
+        let failed = |source| file_error("list", &dir, source);
+        let mut first = None;
+        for entry in fs::read_dir(&dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            // What else is there were tombstones, which hold no addresses.
+            if name.to_str().and_then(Key::from_file_name).is_some() {
+                let path = entry.path();
+                first = Some(first.map_or(path.clone(), |first| path.min(first)));
+            }
+        }
+        first.map_or(Ok(()), |path| Err(JournalError::SetAside { path }))
+    }
+
     /// The record that the sweep looked at last; `None` also when the file is torn, from
     /// which the sweep recovers by starting over.
     #[must_use]

@@ -68,6 +68,15 @@ pub enum JournalError {
         /// Its format.
         format: u32,
     },
+    /// A record that was set aside since it can't be read.
+    #[error(
+        "a record can't be read, so the addresses that it holds are not known and may be in use; \
+         see to it that its pod is gone, then remove {}", path.display()
+    )]
+    SetAside {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file holds no record.
     #[error("{} can't be decoded: {detail}", path.display())]
     Corrupt {

@@ -309,6 +309,39 @@ fn gc_goes_on_past_a_record_of_a_newer_plugin() {
     assert!(!log.iter().any(|line| line.starts_with("GC")), "{log:?}");
 }
 
+/// Nobody can tell which addresses it holds, so none are freed; until somebody has looked after it.
+#[test]
+fn gc_frees_no_address_while_there_is_a_record_that_cannot_be_read() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let config = node.config(ipam());
+    node.call("ADD", "c1", &one, &config).ok();
+    let record = node.state("attachments").remove(0);
+    let path = node.root.path().join("state/attachments").join(&record);
+    fs::write(&path, "{").unwrap();
+    let other = with(&config, "deviceID", &node.make_vf(1).into());
+    node.call("ADD", "c2", &two, &other).ok();
+    let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
+    let aside = node.root.path().join("state/corrupt").join(&record);
+    // Whether it is this GC that finds it or another call that did.
+    for _ in 0..2 {
+        let (code, msg) = of_network(&node, "GC", &gc).error();
+        assert_eq!(code, 5, "{msg}");
+        let next = format!("remove {}", aside.display());
+        assert!(msg.contains(&next), "{msg}");
+        let log = node.ipam_log();
+        assert!(!log.iter().any(|line| line.starts_with("GC")), "{log:?}");
+    }
+    assert_eq!(
+        node.state("attachments"),
+        Vec::<String>::new(),
+        "the rest goes"
+    );
+    fs::remove_file(aside).unwrap();
+    of_network(&node, "GC", &gc).ok();
+    assert_eq!(node.ipam_log().last().unwrap(), "GC  ");
+}
+
 #[test]
 fn gc_without_an_agent_leaves_tombstones_and_the_next_drains_them() {
     let mut node = Node::new();
