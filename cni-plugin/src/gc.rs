@@ -1,8 +1,11 @@
 //! GC: every attachment of the network that the runtime doesn't list is undone, then
 //! IPAM does the same for its addresses.
 //!
-//! A network is its name *and* where its ports go: two NADs in two Kubernetes namespaces
-//! may have the same name, and neither's GC may take the other's pods down.
+//! A network is its name *and* its agent, its IPAM plugin and where its ports go: two NADs in two
+//! Kubernetes namespaces may have the same name, and neither's GC may take the other's pods down. If
+//! they are the same in all of these, which one an attachment is of can't be told: a runtime that
+//! sends GC has to list the attachments of both. None is taken for another's where they differ in
+//! what a network may change while it has pods, as VF settings, or IPAM's own keys.
 
 use std::{
     collections::HashSet,
@@ -14,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Call, Failure,
-    config::{ConfigError, Raw},
+    config::{Common, ConfigError, Raw},
     drain,
     env::Attachment,
     error::{Error, chain},
@@ -48,7 +51,7 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
     let network = Network {
         call,
         journal: &journal,
-        name: &common.network,
+        common: &common,
         attach: &attach,
     };
     let mut failures = Vec::new();
@@ -130,7 +133,7 @@ fn key_of(container_id: String, ifname: &str) -> Option<Key> {
 struct Network<'a> {
     call: &'a Call<'a>,
     journal: &'a Journal,
-    name: &'a str,
+    common: &'a Common,
     attach: &'a Attach,
 }
 
@@ -141,19 +144,23 @@ impl Network<'_> {
         for key in self.journal.keys()? {
             let entry = self.call.record(self.journal, &key)?;
             if let Some(Entry { record, .. }) = entry.filter(|entry| !self.has(entry))
-                && record.network == self.name
+                && record.network == self.common.network
             {
                 list.push(json!({"containerID": record.container_id, "ifname": record.ifname}));
             }
         }
+        // One that can't be read is set aside by now.
+        self.journal.all_readable()?;
         Ok(list)
     }
 
-        // One that can't be read is set aside by now.
-        self.journal.all_readable()?;
     fn has(&self, entry: &Entry) -> bool {
         let record = &entry.record;
-        record.network == self.name && record.port.attach.is_as(self.attach)
+        let ipam = record.ipam.as_ref().map(|ipam| &ipam.name);
+        record.network == self.common.network
+            && record.agent == self.common.agent.addr().to_string()
+            && ipam == self.common.ipam.as_ref()
+            && record.port.attach.is_as(self.attach)
     }
 
     fn remove(&self, key: &Key) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::{
+    agent::FakeAgent,
     check::attached,
     harness::{Answer, MAC, Node, PCI, VF, name_of, run},
 };
@@ -340,6 +341,34 @@ fn gc_frees_no_address_while_there_is_a_record_that_cannot_be_read() {
     fs::remove_file(aside).unwrap();
     of_network(&node, "GC", &gc).ok();
     assert_eq!(node.ipam_log().last().unwrap(), "GC  ");
+}
+
+/// Networks of two Kubernetes namespaces may have one name, and one bridge.
+#[test]
+fn gc_takes_no_network_of_another_agent_or_ipam() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let bin = node.root.path().join("bin");
+    fs::copy(bin.join("fake-ipam"), bin.join("other-ipam")).unwrap();
+    let other_agent = FakeAgent::start(&node.root.path().join("other.sock"));
+    let config = node.config(ipam());
+    for (key, value) in [
+        ("ipam", json!({"type": "other-ipam"})),
+        ("ipam", json!({})),
+        ("agent", json!(other_agent.address())),
+    ] {
+        node.call("ADD", "c1", &pod, &config).ok();
+        let gc = with(
+            &with(&config, key, &value),
+            "cni.dev/valid-attachments",
+            &json!([]),
+        );
+        of_network(&node, "GC", &gc).ok();
+        assert_ne!(Node::link(name_of(&pod), "net1"), Value::Null, "{key}");
+        assert_eq!(node.agent.ports().len(), 1, "{key}");
+        node.call("DEL", "c1", &pod, &config).ok();
+        node.assert_clean();
+    }
 }
 
 #[test]
