@@ -142,8 +142,12 @@ impl Error {
             | Self::Lock(LockError::File { .. }) => 5,
             Self::Config(ConfigError::Decode(_)) => 6,
             Self::Config(_) => 7,
-            Self::NetNs(_) | Self::HostNetNs(_) => 8,
-            Self::Lock(LockError::Held { .. }) | Self::Busy(_) => 11,
+            // Not the specification's: the reference library has it (`types.ErrInvalidNetNS`).
+            Self::NetNs(_) | Self::HostNetNs(_) | Self::OtherNetNs(_) => 8,
+            // What keeps changing while it is listed may stand still the next time.
+            Self::Lock(LockError::Held { .. })
+            | Self::Busy(_)
+            | Self::Rtnl(RtnlError::Unsteady { .. }) => 11,
             Self::Agent(error) => match error {
                 AgentError::Unreachable { .. }
                 | AgentError::Deadline { .. }
@@ -285,6 +289,12 @@ mod tests {
     #[test]
     fn causes_follow_the_error_once() {
         let source = std::io::Error::other("disk full");
+    #[test]
+    fn what_would_not_stand_still_is_try_again() {
+        let what = "list the links".to_owned();
+        assert_eq!(Error::Rtnl(RtnlError::Unsteady { what }).code(), 11);
+    }
+
         let error = Error::Io {
             what: "write /x".to_owned(),
             source,

@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use xpu_linux::sync::RtnlError;
+
 use crate::{
     Call, deviceinfo, drain,
     error::{Error, chain},
@@ -211,8 +213,8 @@ impl<'a> Undoing<'a> {
         }
         match vf::bring_home(self.call, self.journal, &self.entry, pod, self.deadline) {
             Ok(()) => return,
-            Err(Error::Busy(why)) => {
-                self.call.log.warn(why);
+            Err(error) if is_awaited(&error) => {
+                self.call.log.warn(chain(&error));
                 self.undone.awaited = true;
             }
             Err(error) => self.undone.fail("VF", error),
@@ -273,6 +275,15 @@ impl<'a> Undoing<'a> {
     }
 }
 
+/// Whether what keeps the VF is the pod's doing, or takes its time: the pod must be able to end. One
+/// that makes and deletes links without end has the list of them differ at each look.
+fn is_awaited(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Busy(_) | Error::Rtnl(RtnlError::Unsteady { .. })
+    )
+}
+
 /// Whether a record is of the running kernel.
 ///
 /// # Errors
@@ -280,4 +291,19 @@ impl<'a> Undoing<'a> {
 pub fn is_this_boot(host: &Host, entry: &Entry) -> Result<bool, Error> {
     let boot_id = host.boot_id().map_err(Error::BootId)?;
     Ok(boot_id == entry.record.boot_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_cannot_keep_itself_from_ending() {
+        let what = "list the links".to_owned();
+        assert!(is_awaited(&RtnlError::Unsteady { what }.into()));
+        assert!(is_awaited(&Error::Busy(String::new())));
+        let what = "list the links".to_owned();
+        let source = std::io::Error::other("no memory");
+        assert!(!is_awaited(&RtnlError::Transport { what, source }.into()));
+    }
 }
