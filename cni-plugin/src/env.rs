@@ -177,12 +177,12 @@ impl Vars {
     }
 
     /// `MAC=` in `CNI_ARGS`. Other keys, and keys given twice, are the runtime's own
-    /// affair; the last one counts.
+    /// affair; the last one counts, and an empty one is as none.
     ///
     /// # Errors
     /// [`EnvError`] when the value is no MAC address.
     pub fn mac(&self) -> Result<Option<Mac>, EnvError> {
-        let Some(text) = self.arg("MAC=") else {
+        let Some(text) = self.arg("MAC=").filter(|mac| !mac.is_empty()) else {
             return Ok(None);
         };
         text.parse()
@@ -315,5 +315,11 @@ mod tests {
             ..Vars::default()
         };
         assert!(vars.mac().is_err());
+        // How Go programs write "not set".
+        let vars = Vars {
+            args: Some("MAC=;IP=".to_owned()),
+            ..Vars::default()
+        };
+        assert_eq!((vars.mac().unwrap(), vars.ips()), (None, None));
     }
 }
