@@ -171,8 +171,7 @@ fn check_pod_unchanged(call: &Call<'_>, pod: &Sandbox) -> Result<(), Error> {
     }
     // If it is gone, or no namespace any more, opening it says so.
     call.sandbox(netns)?;
-    let message = format!("CNI_NETNS {} is another namespace by now", netns.display());
-    Err(Error::Device(message))
+    Err(Error::OtherNetNs(netns.display().to_string()))
 }
 
 /// `runtimeConfig` before `CNI_ARGS` before the rest of the configuration.

@@ -44,6 +44,9 @@ pub enum Error {
     /// The namespace is that of the host.
     #[error("CNI_NETNS `{0}` is the host's own network namespace")]
     HostNetNs(String),
+    /// The namespace's name is another's by now.
+    #[error("CNI_NETNS `{0}` is another namespace by now")]
+    OtherNetNs(String),
     /// IPAM.
     #[error(transparent)]
     Ipam(#[from] IpamError),
@@ -287,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn causes_follow_the_error_once() {
-        let source = std::io::Error::other("disk full");
-    #[test]
     fn what_would_not_stand_still_is_try_again() {
         let what = "list the links".to_owned();
         assert_eq!(Error::Rtnl(RtnlError::Unsteady { what }).code(), 11);
     }
 
+    #[test]
+    fn causes_follow_the_error_once() {
+        let source = std::io::Error::other("disk full");
         let error = Error::Io {
             what: "write /x".to_owned(),
             source,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use xpu_cni::{env::Attachment, journal::Journal, port::Key};
 
 use crate::{
-    harness::{Answer, Node, PCI, name_of},
+    harness::{Answer, Node, PCI, name_of, run},
     pipe,
     verbs::{of_network, with},
 };
@@ -83,6 +83,29 @@ fn gc_takes_nothing_that_has_begun_anew_as_another() {
         assert_lives(&node, &pod, &pci);
     }
     gc("red").ok();
+    node.assert_clean();
+}
+
+/// The pod's namespace is another one by the time an ADD has its locks.
+#[test]
+fn an_add_attaches_nothing_to_a_namespace_that_took_the_pods_name() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    // Of an attachment that is there, so that its record is looked at.
+    node.call("ADD", "c1", &pod, &config).ok();
+    let (path, now) = record(&node);
+    node.call("DEL", "c1", &pod, &config).ok();
+    pipe::make(&path);
+    let add = || node.call("ADD", "c1", &pod, &config);
+    let answer = pipe::stopped_at(&path, add, |mut end| {
+        fs::remove_file(&path).unwrap();
+        run("ip", &["netns", "del", name_of(&pod)]);
+        run("ip", &["netns", "add", name_of(&pod)]);
+        end.write_all(of_a_lost_pod(&now).as_bytes()).unwrap();
+    });
+    let (code, msg) = answer.error();
+    assert_eq!(code, 8, "{msg}");
+    assert!(msg.contains("another namespace by now"), "{msg}");
     node.assert_clean();
 }
 
