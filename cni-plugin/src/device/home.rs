@@ -50,10 +50,6 @@ use plan::{MacBy, Next, Sent, next, plan_home};
 /// at RTNL for ever.
 const ROUNDS: u32 = 16;
 
-/// How many requests one system call sends: a device has room for some 500 names, and a socket for
-/// fewer answers.
-const CHUNK: usize = 64;
-
 /// Whether a VF was in its pod's hands, wherever it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WasInPod {
@@ -223,7 +219,7 @@ impl WayHome<'_> {
     fn free_from_pod(&mut self, index: IfIndex) -> Result<(), Error> {
         if let Some(pod) = &mut self.pod {
             let uppers = vf::uppers_behind(locate::side(pod, self.ns), index)?;
-            let verdicts = apply_many(&mut pod.rtnl, &uppers::delete(&uppers))?;
+            let verdicts = pod.rtnl.apply_each(&uppers::delete(&uppers))?;
             uppers::check_number(&uppers)?;
             self.remarks.extend(uppers::remarks(&uppers, verdicts));
         }
@@ -291,7 +287,7 @@ impl WayHome<'_> {
         let deletes = uppers::delete(uppers);
         if let Err(error) = uppers::check_number(uppers) {
             // Some of them go, so each call comes further.
-            apply_many(&mut pod.rtnl, &deletes)?;
+            pod.rtnl.apply_each(&deletes)?;
             return Err(error);
         }
         let count = deletes.len();
@@ -300,7 +296,9 @@ impl WayHome<'_> {
         let foreign = names::foreign_names(link, self.origin);
         let drops = foreign.map(|name| drop_alt_name(link.index, name));
         let requests = deletes.into_iter().chain(takes).chain(drops);
-        let mut verdicts = apply_many(&mut pod.rtnl, &Vec::from_iter(requests.chain([moves])))?;
+        let mut verdicts = pod
+            .rtnl
+            .apply_each(&Vec::from_iter(requests.chain([moves])))?;
         self.was_in_pod = WasInPod::Yes;
         self.is_free = true;
         let moved = verdicts.pop().unwrap_or(Ok(()));
@@ -352,18 +350,6 @@ fn keeps_mac(name: &IfName, current: &Current, origin: &Netdev) -> String {
     };
     let had = origin.mac;
     format!("{name} is home, but keeps the MAC {has} instead of {had}")
-}
-
-/// Sends requests, some at a time.
-fn apply_many(
-    rtnl: &mut Rtnl,
-    requests: &[Request],
-) -> Result<Vec<Result<(), RtnlError>>, RtnlError> {
-    let mut verdicts = Vec::with_capacity(requests.len());
-    for some in requests.chunks(CHUNK) {
-        verdicts.extend(rtnl.apply_each(some)?);
-    }
-    Ok(verdicts)
 }
 
 #[cfg(test)]

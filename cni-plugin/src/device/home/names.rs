@@ -8,7 +8,6 @@ use xpu_linux::sync::{
 };
 use xpu_model::{IfIndex, IfName};
 
-use super::apply_many;
 use crate::{device::taken_by, error::Error, host::Host, journal::Netdev, sandbox::Sandbox};
 
 /// What a VF's name begins with whose own name at home was taken meanwhile.
@@ -55,9 +54,7 @@ pub fn drop_taken(home: &Rtnl, pod: &mut Sandbox, link: &LinkFacts) -> Result<bo
     }
     let drops = taken.iter().map(|name| drop_alt_name(link.index, name));
     let drops: Vec<_> = drops.collect();
-    apply_many(&mut pod.rtnl, &drops)?
-        .into_iter()
-        .collect::<Result<(), _>>()?;
+    pod.rtnl.apply(&drops)?;
     Ok(true)
 }
 
@@ -81,6 +78,5 @@ pub fn restore(
         return Ok(());
     }
     host.checkpoint("undo: names");
-    let verdicts = apply_many(home, &requests)?;
-    Ok(verdicts.into_iter().collect::<Result<(), _>>()?)
+    Ok(home.apply(&requests)?)
 }
