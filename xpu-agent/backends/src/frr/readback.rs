@@ -75,11 +75,11 @@ pub(super) fn l2vnis(answer: &str) -> BTreeMap<Vni, L2Vni> {
         let addresses = far.filter_map(|vtep| vtep.get("ip").unwrap_or(vtep).as_str());
         let device = ["vxlanInterface", "vxlanIf"].iter();
         let mut device = device.filter_map(|key| entry.get(*key)?.as_str());
+        let vrf = ["tenantVrf", "vrf"].iter();
+        let mut vrf = vrf.filter_map(|key| entry.get(*key)?.as_str());
         let l2 = L2Vni {
             vxlan: device.next().map(ToOwned::to_owned),
-            vrf: entry
-                .get("tenantVrf")
-                .and_then(|it| Some(it.as_str()?.to_owned())),
+            vrf: vrf.next().map(ToOwned::to_owned),
             vtep: entry.get("vtepIp").and_then(|it| it.as_str()?.parse().ok()),
             remote_vteps: addresses.filter_map(|it| it.parse().ok()).collect(),
         };

@@ -94,7 +94,7 @@ impl Startup {
     /// Replaces the text, in one step that a crash cannot halve. Owner and mode stay as they are.
     ///
     /// # Errors
-    /// [`StartupError::Io`]; the old text is there then.
+    /// [`StartupError::Io`]; the old text is there then, or a new one that a power cut may undo.
     pub fn write(&self, text: &str) -> Result<(), StartupError> {
         let path = self.directory.join(FILE);
         let temporary = self.directory.join(TEMPORARY);

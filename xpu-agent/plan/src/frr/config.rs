@@ -94,7 +94,7 @@ pub(super) fn is_end(line: &str) -> bool {
 /// The header of a BGP instance in one form, however FRR shows AS numbers there: of
 /// `router bgp 1.10 vrf blue as-notation dot`, `router bgp 65546 vrf blue`, which FRR takes for the
 /// same. Other lines as they are.
-fn canonical(line: &str) -> Cow<'_, str> {
+pub(super) fn canonical(line: &str) -> Cow<'_, str> {
     let Some(instance) = line.strip_prefix("router bgp ") else {
         return line.into();
     };

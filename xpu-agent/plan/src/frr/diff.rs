@@ -52,7 +52,7 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> FrrPlan {
         // FRR has to let go of the old VNI before it hears of a new one.
         .filter(|line| !leaving.contains(line.path.first().unwrap_or(&line.text)))
         // Nor does a Vrf take what another gives up before that and the other's devices have gone.
-        .filter(|line| !is_occupied(line, &given_up, observed));
+        .filter(|line| !is_occupied(line, &given_up, inputs, observed));
     let mut additions: Vec<_> = missing.map(|line| Command { line, add: true }).collect();
     additions.sort_by_key(|command| rank(&command.line));
     commands.extend(additions);
@@ -74,16 +74,24 @@ fn is_to_be_retold(device: &IfName, inputs: &Inputs<'_>, observed: &Observed) ->
 }
 
 /// Whether a line is a Vrf's VNI that another Vrf gives up, or has given up and whose devices are
-/// still there: zebra takes them for those of an L2VNI then, with the other Vrf for its tenant.
-fn is_occupied(line: &Line, given_up: &BTreeSet<Vni>, observed: &Observed) -> bool {
+/// still there: zebra takes them for those of an L2VNI then, with the other Vrf for its tenant. They
+/// go without FRR's help: Linux keeps what FRR holds, and a mapping that is the Vrf's own.
+fn is_occupied(
+    line: &Line,
+    given_up: &BTreeSet<Vni>,
+    inputs: &Inputs<'_>,
+    observed: &Observed,
+) -> bool {
     let Some((device, vni)) = vni_of_vrf(line) else {
         return false;
     };
-    let found = observed.l2vnis.get(&vni);
-    let is_anothers = found.is_some_and(|l2| {
-        l2.vxlan.as_deref() == Some(ownership::L3_VXLAN) && l2.vrf.as_deref() != Some(device)
-    });
-    is_anothers || given_up.contains(&vni)
+    let is_ours = !inputs.foreign.contains(&ownership::l3_vxlan());
+    let found = observed
+        .l2vnis
+        .get(&vni)
+        .filter(|l2| is_ours && l2.vxlan.as_deref() == Some(ownership::L3_VXLAN));
+    let tenant = found.and_then(|l2| l2.vrf.as_deref());
+    tenant.is_some_and(|tenant| tenant != device) || given_up.contains(&vni)
 }
 
 /// The VRF and its VNI, if a line is that.

@@ -11,7 +11,9 @@
 //! FRR must know `vrf X` / `vni N` before the L3VNI's devices appear (FRR issues 17342, 19756):
 //! [`facts`] tells the Linux planner, and of what FRR still has, so that those devices stay as
 //! long. A VNI is changed in two passes: first `no vni`, then, once FRR has let go, the new one
-//! (FRR issues 5791, 21756).
+//! (FRR issues 5791, 21756). One that another Vrf had is told once zebra and bgpd have let go of it,
+//! and Linux has taken that Vrf's devices down, as zebra shows. Neither waits for the other there:
+//! `no vni` waits for nothing, and Linux keeps only what FRR holds and what is the Vrf's own.
 //!
 //! A `vni` that mgmtd has and zebra has not got ([`Observed::lost_vni`]) is told anew in the same
 //! way, once two passes in a row saw it ([`Inputs::lost`]) and while no device of it is there.

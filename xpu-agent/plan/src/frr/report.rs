@@ -267,7 +267,11 @@ impl Reporter<'_> {
                 "FRR has not let go of VNI {held} of vrf {device} yet"
             ))
         });
-        let vxlan = l3.and_then(|l3| l3.vxlan.as_deref());
+        let l2 = self.observed.l2vnis.get(&vni);
+        let vxlan = match l3 {
+            Some(l3) => l3.vxlan.as_deref(),
+            None => l2.and_then(|l2| l2.vxlan.as_deref()),
+        };
         let trouble = self
             .taken(vni, vxlan)
             .or(held)
@@ -276,7 +280,7 @@ impl Reporter<'_> {
         let is_told = self.observed.configured_vni(&vrf.allocation.device) == Some(vni);
         let state = trouble.unwrap_or_else(|| match l3 {
             None if !is_told => State::Pending(format!(
-                "FRR is told of VNI {vni} once it has let go of it for another VRF"
+                "FRR is told of VNI {vni} once what had it before has let go of it"
             )),
             None => State::Pending(format!("zebra does not show L3VNI {vni} yet")),
             Some(l3) if l3.up => State::Success,

@@ -5,13 +5,16 @@
 //! operator's that only runs is saved for him: that is why FRR's own `write` is not used. A comment
 //! inside a context that is wholly the agent's goes with it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use xpu_model::{Asn, ObjectKey};
 
 use super::{
     Config, Daemon, FrrPlan, Inputs, Line, Observed, base_instance,
-    config::{is_end, is_remark},
+    config::{canonical, is_end, is_remark},
     diff::{has_trace, plan},
 };
 
@@ -187,8 +190,8 @@ impl File {
     }
 
     /// Where lines stand that speak: by their contexts, outermost first, and their own words.
-    fn places(&self) -> HashMap<Vec<&str>, Vec<usize>> {
-        let mut open: Vec<(usize, &str)> = Vec::new();
+    fn places(&self) -> HashMap<Vec<Cow<'_, str>>, Vec<usize>> {
+        let mut open: Vec<(usize, Cow<'_, str>)> = Vec::new();
         let mut places: HashMap<_, Vec<_>> = HashMap::new();
         for (number, line) in self.lines.iter().enumerate() {
             if is_remark(line) || is_end(line) {
@@ -197,8 +200,8 @@ impl File {
             while open.last().is_some_and(|(outer, _)| *outer >= indent(line)) {
                 open.pop();
             }
-            open.push((indent(line), line.trim()));
-            let place = open.iter().map(|(_, text)| *text).collect();
+            open.push((indent(line), canonical(line.trim())));
+            let place = open.iter().map(|(_, text)| text.clone()).collect();
             places.entry(place).or_default().push(number);
         }
         places
@@ -208,7 +211,7 @@ impl File {
     fn rename(&mut self, renamed: &[(String, String)]) {
         let renamed: HashMap<_, _> = renamed.iter().map(|(old, new)| (&**old, new)).collect();
         for line in &mut self.lines {
-            if let Some(new) = renamed.get(line.trim()) {
+            if let Some(new) = renamed.get(&*canonical(line.trim())) {
                 line.clone_from(new);
             }
         }
@@ -332,9 +335,9 @@ impl File {
     }
 }
 
-fn place<'a>(path: &'a [String], text: &'a str) -> Vec<&'a str> {
+fn place<'a>(path: &'a [String], text: &'a str) -> Vec<Cow<'a, str>> {
     let path = path.iter().map(String::as_str);
-    path.chain([text]).collect()
+    path.chain([text]).map(Cow::Borrowed).collect()
 }
 
 fn indent(line: &str) -> usize {

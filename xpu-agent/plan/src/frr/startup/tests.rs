@@ -72,19 +72,27 @@ fn our_lines_go_where_they_belong_and_theirs_stay() {
     assert_eq!(again, merged, "nothing is left to do");
 }
 
-#[test]
-fn what_is_gone_leaves_the_file_as_it_was() {
+#[rstest::rstest]
+fn what_is_gone_leaves_the_file_as_it_was(
+    #[values("65001", "0.65001", "65001 as-notation dot")] asn: &str,
+) {
+    let header = |asn: &str| format!("router bgp {asn}\n");
+    let theirs = &THEIRS.replace(&header("65001"), &header(asn));
     let (node, mut intent) = (node(true), xpu_model::Intent::default());
     reshape(&mut intent, &[Some((Some(500), true)), None, None]);
     let inputs = given(&intent, &node);
     let mut before = Observed::default();
-    before.config.read(Daemon::Bgpd, THEIRS);
+    before.config.read(Daemon::Bgpd, theirs);
     let made = crate::frr::made(&inputs, &before, &Config::default());
-    let merged = merge(&inputs, &running(), THEIRS);
+    let merged = merge(&inputs, &running(), theirs);
     assert!(
         merged.contains("vni 5000") && merged.contains("peer-group"),
         "{merged}"
     );
+    let instances = merged
+        .lines()
+        .filter(|line| line.starts_with("router bgp "));
+    assert_eq!(instances.count(), 2, "{merged}");
     // An operator's `write memory` keeps the lines and not their places; more VNIs come and go.
     reshape(&mut intent, &[Some((Some(501), true)), None, None]);
     let changed = merge(&given(&intent, &node), &running(), &merged);
@@ -105,7 +113,7 @@ fn what_is_gone_leaves_the_file_as_it_was() {
         let kept = lines.filter(|line| !line.contains("address-family l2vpn evpn"));
         kept.map(ToOwned::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(speaks(&left), speaks(THEIRS));
+    assert_eq!(speaks(&left), speaks(theirs));
 }
 
 #[test]
