@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use xpu_model::requirements::{LEAST_FRR, ZEBRA_BY_MGMTD};
 
 use super::agent_config::AgentConfig;
@@ -32,8 +33,8 @@ pub enum Frr {
 #[derive(Debug)]
 pub struct Sockets {
     directory: PathBuf,
-    /// The daemons beside zebra that listen there.
-    daemons: BTreeSet<String>,
+    /// Those of bgpd and mgmtd that listen there.
+    daemons: BTreeSet<&'static str>,
     /// What zebra answers to `show version`, or why it does not; none: it has no socket.
     version: Option<Result<String, Silence>>,
 }
@@ -83,18 +84,20 @@ impl Frr {
 
 impl Sockets {
     fn look(directory: &Path) -> Self {
-        let mut sockets: BTreeSet<String> = entries(directory)
+        let sockets: BTreeSet<String> = entries(directory)
             .filter_map(|file| Some(file.strip_suffix(".vty")?.to_owned()))
             .collect();
         let socket = |daemon: &str| directory.join(format!("{daemon}.vty"));
-        let zebra = sockets.remove("zebra");
-        let listens = |daemon: &String| {
-            let refused = UnixStream::connect(socket(daemon)).err();
+        // Where the socket may not be used, it is not known that nobody listens.
+        let listens = |daemon: &str| {
+            let refused = connect(&socket(daemon)).err();
             refused.is_none_or(|error| error.kind() != ErrorKind::ConnectionRefused)
         };
+        let others = ["bgpd", "mgmtd"].into_iter();
+        let others = others.filter(|daemon| sockets.contains(*daemon) && listens(daemon));
         Self {
-            version: zebra.then(|| version(&socket("zebra"))),
-            daemons: sockets.into_iter().filter(listens).collect(),
+            version: sockets.contains("zebra").then(|| version(&socket("zebra"))),
+            daemons: others.collect(),
             directory: directory.to_owned(),
         }
     }
@@ -175,11 +178,23 @@ fn new_enough(version: &str, numbers: (u32, u32)) -> Finding {
     }
 }
 
+/// Connects without waiting: a daemon that hangs has its queue full, which a connection would
+/// stand in for ever.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(socket)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&stream, &address)?;
+    let stream = UnixStream::from(stream);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// Asks zebra over its vty socket: the command and NUL; the answer's first NUL ends its text.
 fn version(socket: &Path) -> Result<String, Silence> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let ask = || -> io::Result<String> {
-        let mut zebra = UnixStream::connect(socket)?;
+        let mut zebra = connect(socket)?;
         zebra.set_read_timeout(Some(PATIENCE))?;
         zebra.set_write_timeout(Some(PATIENCE))?;
         zebra.write_all(b"show version\0")?;
@@ -196,7 +211,8 @@ fn version(socket: &Path) -> Result<String, Silence> {
     let text = ask().map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => Silence::Forbidden,
         ErrorKind::ConnectionRefused => Silence::Dead,
-        // What a socket's time limit is told as (socket(7), SO_RCVTIMEO).
+        // What a socket's time limit is told as (socket(7), SO_RCVTIMEO), and a full queue of
+        // connections (unix(7)).
         ErrorKind::WouldBlock => Silence::Other(format!("no answer in {} s", PATIENCE.as_secs())),
         _ => Silence::Other(error.to_string()),
     })?;
@@ -218,7 +234,7 @@ mod tests {
     fn healthy() -> Sockets {
         Sockets {
             directory: "/run/frr".into(),
-            daemons: ["zebra", "bgpd", "mgmtd"].map(str::to_owned).into(),
+            daemons: ["bgpd", "mgmtd"].into(),
             version: Some(Ok("10.3".into())),
         }
     }
@@ -287,9 +303,32 @@ mod tests {
         // Else nobody was asked, and the thread would wait for ever.
         assert_eq!(sockets.version, Some(Ok("10.3".into())));
         assert_eq!(&answers.join().expect("answers"), b"show version\0");
-        assert_eq!(sockets.daemons, ["bgpd".to_owned()].into());
+        assert_eq!(sockets.daemons, ["bgpd"].into());
         let sockets = Sockets::look(&directory);
         assert_eq!(sockets.version, Some(Err(Silence::Dead)), "it has ended");
+    }
+
+    /// Its queue is full: nobody takes connections from it.
+    #[test]
+    fn a_zebra_that_hangs_is_told_and_not_waited_for() {
+        let root = FakeRoot::new();
+        root.write("run/frr/README", "");
+        let directory = root.path().join("run/frr");
+        let sockets = ["zebra", "bgpd"].map(|daemon| {
+            UnixListener::bind(directory.join(format!("{daemon}.vty"))).expect("a socket")
+        });
+        let queue = |listener: &UnixListener| {
+            rustix::net::listen(listener, 0).expect("a shorter queue");
+            let at = listener.local_addr().expect("an address");
+            UnixStream::connect_addr(&at).expect("a place in it")
+        };
+        let _first = sockets.each_ref().map(queue);
+        let looked = Sockets::look(&directory);
+        assert!(
+            matches!(&looked.version, Some(Err(Silence::Other(_)))),
+            "{looked:?}"
+        );
+        assert_eq!(looked.daemons, ["bgpd"].into());
     }
 
     /// Where FRR is looked for, with a configuration of this text.

@@ -201,7 +201,7 @@ fn documents(origin: &str, text: &str) -> Result<Vec<(String, Value)>, SourceErr
     let values: Vec<Value> = match json {
         Some(Ok(values)) => values,
         json => serde_saphyr::from_multiple(text).map_err(|yaml| match json {
-            Some(Err(json)) => syntax("JSON", json.to_string()),
+            Some(Err(json)) => syntax("JSON", format!("{json}; nor YAML: {yaml}")),
             _ => syntax("YAML", yaml.to_string()),
         })?,
     };
