@@ -86,7 +86,7 @@ impl AccessConfig {
                     .certificates
                     .iter()
                     .filter(|(pattern, _)| names.iter().any(|name| matches(pattern, name)));
-                // Who is named to have none has none, whatever a wider pattern grants.
+                // One that says none outweighs all others, so that it fails closed.
                 let granted: Option<Roles> = granted.map(|(_, grant)| grant.role()).collect();
                 granted.unwrap_or_default()
             }

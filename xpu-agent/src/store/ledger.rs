@@ -81,7 +81,8 @@ impl Ledger {
     /// Makes these the lines, on disk first.
     ///
     /// # Errors
-    /// [`LedgerError::Io`] when the file cannot be written; the account is what it was then.
+    /// [`LedgerError::Io`] when the file cannot be written; the account is what it was then, and the
+    /// file what it was or is to be.
     pub fn set(&mut self, lines: BTreeSet<Line>) -> Result<(), LedgerError> {
         if lines == self.lines {
             return Ok(());

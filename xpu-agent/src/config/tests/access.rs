@@ -73,7 +73,7 @@ fn a_certificate_has_the_roles_of_all_its_names() {
 
 /// A certificate that is not trusted any more is named beside the pattern that it falls under.
 #[test]
-fn none_beats_what_a_wider_pattern_grants() {
+fn none_beats_what_other_patterns_grant() {
     let config = access(
         "certificates = { \"URI:spiffe://lab/*\" = \"admin\", \"URI:spiffe://lab/n7\" = \"none\" }",
     );
@@ -86,4 +86,12 @@ fn none_beats_what_a_wider_pattern_grants() {
     assert_eq!(roles("URI:spiffe://lab/n7"), Roles::new());
     assert_eq!(roles("URI:spiffe://lab/n8"), Roles::from([Role::Admin]));
     assert_eq!(roles("URI:spiffe://other/n8"), Roles::new());
+    let closed = access(
+        "certificates = { \"URI:spiffe://lab/*\" = \"none\", \"URI:spiffe://lab/n7\" = \"admin\" }",
+    );
+    let peer = Peer::Certificate {
+        address: "192.0.2.1:1".parse().unwrap(),
+        names: vec!["URI:spiffe://lab/n7".to_owned()],
+    };
+    assert_eq!(closed.roles(&peer), Roles::new(), "the wider one, too");
 }
