@@ -45,7 +45,8 @@ const ADD: [&str; 17] = [
     "attached",
     "attached",
 ];
-const DEL: [&str; 7] = [
+const DEL: [&str; 8] = [
+    "undo: mark",
     "undo: pf",
     "undo: move",
     "undo: device-info",
