@@ -1,8 +1,10 @@
 //! ADD: everything is checked, then written to the journal, then done step by step;
 //! a failure undoes what has begun and tells the first error.
 //!
-//! The agent is asked before the VF moves. Between the moment the VF is in the pod
-//! and the moment it is usable there is one netlink batch.
+//! The agent is asked before the VF moves. Between the moment the VF is in the pod and the moment
+//! it is usable there is one netlink batch, and nothing that may have to be waited for but in two
+//! cases: its PF gave the VF another MAC, which the agent is told, or an IPAM that works on the
+//! interface looks for addresses.
 
 use std::{
     ffi::OsString,
@@ -23,7 +25,7 @@ use crate::{
     env::{Attachment, EnvError},
     error::{Error, chain},
     ipam::{self, Lease},
-    journal::{Entry, Ipam, Journal, JournalError, NetNsRef, Record, Step},
+    journal::{Entry, Ipam, Journal, JournalError, Learned, NetNsRef, Record, Step},
     lock::{Lock, LockError, lock},
     pf::{self, MacSetBy},
     port::{Key, Port},
@@ -326,14 +328,17 @@ impl Attach<'_> {
         ))
     }
 
-    /// Notes a step, and with it what became known since the last one. The checkpoints on both
-    /// sides are where a test kills the process.
+    /// Notes a step, and with it what became known since the last one.
     fn begin(&mut self, step: Step) -> Result<(), JournalError> {
+        self.begin_with(step, None)
+    }
+
+    /// Notes a step, and the MAC that the port takes with it, if another one. The checkpoints on
+    /// both sides are where a test kills the process.
+    fn begin_with(&mut self, step: Step, mac: Option<Mac>) -> Result<(), JournalError> {
         self.call.host.checkpoint(step.name());
-        match self.alt_names.take() {
-            Some(names) => self.entry.begin_with(step, names)?,
-            None => self.entry.begin(step)?,
-        }
+        let alt_names = self.alt_names.take();
+        self.entry.begin_with(step, Learned { alt_names, mac })?;
         self.call.host.checkpoint(step.name());
         Ok(())
     }
@@ -349,9 +354,7 @@ impl Attach<'_> {
         self.call.log.info(format_args!(
             "its PF gives the VF the MAC {mac}, which the port takes"
         ));
-        self.call.host.checkpoint("port");
-        self.entry.begin_port_with(mac)?;
-        self.call.host.checkpoint("port");
+        self.begin_with(Step::Port, Some(mac))?;
         self.ask_for_port()
     }
 
@@ -465,7 +468,13 @@ impl Attach<'_> {
             set_mac: mac_set_by == MacSetBy::VfItself,
             mtu: self.config.mtu,
         };
-        let keep = |names| self.entry.begin_with(Step::Move, names);
+        let keep = |names| {
+            let learned = Learned {
+                alt_names: Some(names),
+                mac: None,
+            };
+            self.entry.begin_with(Step::Move, learned)
+        };
         let vf = (&netdev, index);
         let mut arrived = device::move_in(self.call.host, &mut self.home, pod, vf, &wanted, keep)?;
         self.alt_names = arrived.alt_names.take();

@@ -11,7 +11,7 @@ use crate::{
     Call,
     agent::{Agent, AgentError, Peer},
     error::{Error, chain},
-    journal::{Journal, Subject, Tombstone},
+    journal::{Journal, Step, Subject, Tombstone},
     lock::{Lock, LockError, lock},
     port::Key,
 };
@@ -124,8 +124,11 @@ fn lock_if_ended(
         held => held?,
     };
     let ended = match call.record(journal, key) {
-        // A record without its VF is kept for its addresses: its port is gone.
-        Ok(entry) => entry.is_none_or(|entry| !journal.owns(&entry)),
+        // A record without its VF is kept for its addresses. One whose undo has begun is dead too,
+        // though its VF may not be home for as long as its pod lives.
+        Ok(entry) => {
+            entry.is_none_or(|entry| !journal.owns(&entry) || entry.has_begun(Step::Detaching))
+        }
         Err(error) => {
             call.log.warn(chain(&error));
             false

@@ -5,7 +5,9 @@
 //! Kubernetes namespaces may have the same name, and neither's GC may take the other's pods down. If
 //! they are the same in all of these, which one an attachment is of can't be told: a runtime that
 //! sends GC has to list the attachments of both. None is taken for another's where they differ in
-//! what a network may change while it has pods, as VF settings, or IPAM's own keys.
+//! what a network may change while it has pods, as VF settings, or IPAM's own keys. Its agent's
+//! address is none of that: once that changes, GC leaves the attachments of before alone, and they
+//! are undone by their DEL or when their pods' namespaces are gone.
 
 use std::{
     collections::HashSet,
@@ -64,7 +66,7 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
     }
     if let Some(name) = &common.ipam {
         // The IPAM plugin may know only one of the keys.
-        let collected = network.list_for_ipam(list).and_then(|list| {
+        let collected = network.list_for_ipam(&listed, list).and_then(|list| {
             for key in LISTS {
                 config[key] = list.clone().into();
             }
@@ -139,9 +141,15 @@ struct Network<'a> {
 
 impl Network<'_> {
     /// The list for IPAM, which keeps its addresses by the network's name alone: those of
-    /// other networks of that name are in use.
-    fn list_for_ipam(&self, mut list: Vec<Value>) -> Result<Vec<Value>, Error> {
-        for key in self.journal.keys()? {
+    /// other networks of that name are in use. What is `listed` is in it already, so IPAM frees
+    /// nothing of it, whether its record can be read or not.
+    fn list_for_ipam(
+        &self,
+        listed: &HashSet<Key>,
+        mut list: Vec<Value>,
+    ) -> Result<Vec<Value>, Error> {
+        let keys = self.journal.keys()?;
+        for key in keys.into_iter().filter(|key| !listed.contains(key)) {
             let entry = self.call.record(self.journal, &key)?;
             if let Some(Entry { record, .. }) = entry.filter(|entry| !self.has(entry))
                 && record.network == self.common.network
@@ -150,7 +158,7 @@ impl Network<'_> {
             }
         }
         // One that can't be read is set aside by now.
-        self.journal.all_readable()?;
+        self.journal.all_readable_but(listed)?;
         Ok(list)
     }
 

@@ -3,7 +3,7 @@
 //!
 //! `XPU_TESTBED_AFTER=kind arguments…` runs `ip` with the arguments each time that a datagram with
 //! a request of that kind was sent: `move` for a device that goes to another namespace, `names` for
-//! alternative names that are taken from one.
+//! alternative names that are taken from one, `look` for a list of all devices.
 
 use std::{
     env,
@@ -12,8 +12,10 @@ use std::{
 };
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELLINKPROP: u16 = 109;
+const NLM_F_DUMP: u16 = 0x300;
 const IFLA_NET_NS_FD: u16 = 28;
 /// `struct nlmsghdr` and, behind it, `struct ifinfomsg`.
 const HEADER: usize = 16;
@@ -28,6 +30,7 @@ pub fn after(bytes: &[u8]) {
     };
     let is_it = |message: &[u8]| match message.get(4..6) {
         Some(told) if told == RTM_NEWLINK.to_ne_bytes() => kind == "move" && moves(message),
+        Some(told) if told == RTM_GETLINK.to_ne_bytes() => kind == "look" && dumps(message),
         Some(told) if told == RTM_NEWADDR.to_ne_bytes() => kind == "address",
         Some(told) => told == RTM_DELLINKPROP.to_ne_bytes() && kind == "names",
         None => false,
@@ -37,6 +40,11 @@ pub fn after(bytes: &[u8]) {
         let done = ip.args(arguments.split(' ')).stdout(Stdio::null()).status();
         eprintln!("ip {arguments}: {done:?}");
     }
+}
+
+fn dumps(message: &[u8]) -> bool {
+    let flags = message.get(6..8).and_then(|flags| flags.try_into().ok());
+    flags.is_some_and(|flags| u16::from_ne_bytes(flags) & NLM_F_DUMP == NLM_F_DUMP)
 }
 
 fn moves(message: &[u8]) -> bool {

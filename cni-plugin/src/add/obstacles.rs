@@ -16,7 +16,8 @@ use crate::{
     undo::{Extent, Undone, is_this_boot, undo},
 };
 
-/// Finishes an earlier attempt of this attachment, and an owner of the VF that is dead. The caller holds the locks of both.
+/// Finishes an earlier attempt of this attachment, and an owner of the VF that is dead. The caller
+/// holds the locks of the attachment and of the VF.
 ///
 /// # Errors
 /// [`Error::Busy`] when either lives, or can't be finished as far as this ADD needs it.

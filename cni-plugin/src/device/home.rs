@@ -13,7 +13,7 @@
 //! from the VF, or gives way to a fallback name, and the round is repeated. Any other refusal ends
 //! it.
 
-use std::{ffi::OsString, mem};
+use std::{ffi::OsString, mem, os::fd::AsFd};
 
 use nix::errno::Errno;
 use xpu_linux::{
@@ -23,7 +23,7 @@ use xpu_linux::{
         link::{self, Change, alt_names, drop_alt_name},
     },
     sysfs::PciAddr,
-    vf::{self, Uppers},
+    vf::{self, PodSide, Uppers},
 };
 use xpu_model::{IfIndex, IfName};
 
@@ -49,6 +49,10 @@ use plan::{MacBy, Next, Sent, next, plan_home};
 /// these; but a pod that gives the VF a name as often as it is taken would keep the node's one turn
 /// at RTNL for ever.
 const ROUNDS: u32 = 16;
+
+/// How often a VF at home is freed of what stands on it in its pod. A device that is put on a macvlan
+/// stands on that one's lower device, so a living process can make further ones until none is left.
+const FREES: u32 = 4;
 
 /// Whether a VF was in its pod's hands, wherever it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +98,8 @@ pub fn send_home(
         was_in_pod,
         index: None,
         alt_names: None,
-        is_free: false,
+        looks_inside: true,
+        frees: FREES,
         is_stripped: false,
         remarks: Vec::new(),
     };
@@ -119,8 +124,11 @@ struct WayHome<'a> {
     index: Option<IfIndex>,
     /// The alternative names that it has at home.
     alt_names: Option<Vec<OsString>>,
-    /// Whether it was freed, in the pod or from there, of what stands on it.
-    is_free: bool,
+    /// Whether the namespaces that the pod knows are still to be looked into while it is there: once,
+    /// all of the node may be waiting.
+    looks_inside: bool,
+    /// How often it may still be looked for what stands on it from its pod, at home.
+    frees: u32,
     /// Whether the pod's programs were taken from it at home.
     is_stripped: bool,
     /// What of the pod's stayed, and what couldn't be made as it was.
@@ -145,8 +153,8 @@ impl WayHome<'_> {
             };
             let current = located.current();
             let in_pod = located.is_in_pod();
-            if !in_pod {
-                self.arrived(&current)?;
+            if !in_pod && self.arrived(&current)? {
+                continue;
             }
             let change = plan_home(
                 &current,
@@ -193,38 +201,60 @@ impl WayHome<'_> {
     }
 
     fn locate(&mut self) -> Result<Option<Located>, Error> {
-        let pod = self.pod.as_deref_mut().map(|pod| (pod, self.ns));
+        let looks_inside = self.looks_inside;
+        let pod = self.pod.as_deref_mut();
+        let pod = pod.map(|pod| side(pod, self.ns, looks_inside));
         locate(self.host, self.home, pod, self.pci)
     }
 
-    /// Notes a VF that is at home, and takes from it what the pod has left there.
-    fn arrived(&mut self, current: &Current) -> Result<(), Error> {
+    /// Notes a VF that is at home, and takes from it what the pod has left there. Gives whether it may
+    /// be another than it was by that.
+    fn arrived(&mut self, current: &Current) -> Result<bool, Error> {
         self.index = Some(current.index);
         let was_in_pod = match self.was_in_pod {
             WasInPod::No => false,
             WasInPod::Maybe => current.name != self.origin.name.as_str(),
             WasInPod::Yes => true,
         };
-        if was_in_pod && !self.is_free {
-            self.free_from_pod(current.index)?;
+        if was_in_pod && self.frees > 0 && self.free_from_pod(current.index)? {
+            return Ok(true);
         }
         if was_in_pod && !self.is_stripped {
             self.take_programs(current.index)?;
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Frees a VF at home of what stands on it in its pod, which lives: it comes home by itself, and
-    /// not that, where the pod has put it into a namespace of its own that ended since.
-    fn free_from_pod(&mut self, index: IfIndex) -> Result<(), Error> {
-        if let Some(pod) = &mut self.pod {
-            let uppers = vf::uppers_behind(locate::side(pod, self.ns), index)?;
-            let verdicts = pod.rtnl.apply_each(&uppers::delete(&uppers))?;
-            uppers::check_number(&uppers)?;
-            self.remarks.extend(uppers::remarks(&uppers, verdicts));
+    /// Frees a VF at home of what stands on it in its pod, which lives, and in the namespaces that
+    /// this knows. Gives whether there was anything: then it is looked for again.
+    ///
+    /// Only a look from there finds all: as long as the VF is in the pod, a living process can put
+    /// devices on it, also between the messages that free and move it. And where the pod has put it
+    /// into a namespace of its own that ended since, it comes home by itself, but they don't.
+    fn free_from_pod(&mut self, index: IfIndex) -> Result<bool, Error> {
+        let Some(pod) = &mut self.pod else {
+            self.frees = 0;
+            return Ok(false);
+        };
+        let uppers = vf::uppers_behind(side(pod, self.ns, true), index)?;
+        let verdicts = pod.rtnl.apply_each(&uppers::delete(&uppers))?;
+        uppers::check_all(&uppers)?;
+        let mut refusals = verdicts.iter().filter_map(|verdict| verdict.as_ref().err());
+        let is_refused = refusals.any(|error| !is_gone(error));
+        // Each look finds what the one before has left.
+        self.remarks = uppers::remarks(&uppers, verdicts);
+        if uppers.is_empty() {
+            self.frees = 0;
+            return Ok(false);
         }
-        self.is_free = true;
-        Ok(())
+        self.frees -= 1;
+        if self.frees == 0 && !is_refused {
+            let pci = self.pci;
+            return Err(Error::Busy(format!(
+                "the pod puts devices on its VF {pci} as often as they are deleted"
+            )));
+        }
+        Ok(true)
     }
 
     /// Takes the pod's programs from a VF at home, and looks at its alternative names. It comes home
@@ -236,7 +266,7 @@ impl WayHome<'_> {
             Ok(Some(link)) => link,
             Ok(None) => return Ok(()),
             // The next look finds it where it is.
-            Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(()),
+            Err(error) if is_gone(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         self.remarks.extend(uppers::unseen(&link));
@@ -285,12 +315,11 @@ impl WayHome<'_> {
             return Ok(Ok(()));
         };
         let deletes = uppers::delete(uppers);
-        if let Err(error) = uppers::check_number(uppers) {
+        if let Err(error) = uppers::check_all(uppers) {
             // Some of them go, so each call comes further.
             pod.rtnl.apply_each(&deletes)?;
             return Err(error);
         }
-        let count = deletes.len();
         let takes = link::without_xdp(link);
         // A name that the pod gave it would stand in the way of its next owner.
         let foreign = names::foreign_names(link, self.origin);
@@ -300,12 +329,9 @@ impl WayHome<'_> {
             .rtnl
             .apply_each(&Vec::from_iter(requests.chain([moves])))?;
         self.was_in_pod = WasInPod::Yes;
-        self.is_free = true;
-        let moved = verdicts.pop().unwrap_or(Ok(()));
-        // Programs and names are looked at again at home.
-        verdicts.truncate(count);
-        self.remarks = uppers::remarks(uppers, verdicts);
-        Ok(moved)
+        self.looks_inside = false;
+        // All that it was to be freed of is looked at again at home.
+        Ok(verdicts.pop().unwrap_or(Ok(())))
     }
 
     /// Takes those alternative names from a VF in the pod that devices at home have: a device moves
@@ -341,6 +367,21 @@ impl WayHome<'_> {
         };
         names::restore(self.host, self.home, index, &has, had)
     }
+}
+
+/// A pod's namespace as a VF is looked for from there; `home` is the host's.
+fn side<'a>(pod: &'a mut Sandbox, home: &'a NetNs, looks_inside: bool) -> PodSide<'a> {
+    PodSide {
+        rtnl: &mut pod.rtnl,
+        netns: pod.ns.as_fd(),
+        home: home.as_fd(),
+        looks_inside,
+    }
+}
+
+/// Whether a refusal says that a device isn't there (any more).
+fn is_gone(error: &RtnlError) -> bool {
+    error.errno() == Some(Errno::ENODEV)
 }
 
 fn keeps_mac(name: &IfName, current: &Current, origin: &Netdev) -> String {

@@ -1,6 +1,7 @@
 //! The journal as a whole: which records there are, and how far the sweep has come.
 
 use std::{
+    collections::HashSet,
     fs::{self, OpenOptions},
     os::unix::fs::FileExt,
 };
@@ -48,13 +49,13 @@ impl Journal {
         Ok(listing)
     }
 
-    /// Fails if a record was set aside since it can't be read: whose it is, and what it holds, only
-    /// people can tell.
+    /// Fails if a record, other than those of `known` attachments, was set aside since it can't be
+    /// read: whose it is, and what it holds, only people can tell.
     ///
     /// # Errors
     /// [`JournalError::SetAside`] with the first of them; [`JournalError::File`] when the folder
     /// can't be read.
-    pub fn all_readable(&self) -> Result<(), JournalError> {
+    pub fn all_readable_but(&self, known: &HashSet<Key>) -> Result<(), JournalError> {
         let dir = self.root.join("corrupt");
         let failed = |source| file_error("list", &dir, source);
         let mut first = None;
@@ -62,7 +63,8 @@ impl Journal {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             // What else is there were tombstones, which hold no addresses.
-            if name.to_str().and_then(Key::from_file_name).is_some() {
+            let key = name.to_str().and_then(Key::from_file_name);
+            if key.is_some_and(|key| !known.contains(&key)) {
                 let path = entry.path();
                 first = Some(first.map_or(path.clone(), |first| path.min(first)));
             }

@@ -15,8 +15,9 @@
 //! The first line is written with fsync before anything else happens. Step lines are
 //! appended without: a killed process loses nothing of them, and after a power cut
 //! the boot id says that every step must be taken for begun. A torn last line reads
-//! as absent. So it is with the last step, which says that the attachment is being undone: a
-//! record that outlives its DEL is told from a living attachment's by it.
+//! as absent. The last step says that the attachment is being undone: a record that outlives its
+//! DEL is told from a living attachment's by it. Its line isn't synced either, since it matters
+//! only while the pod seems to live: after a power cut, by the boot id, none does.
 
 mod backoff;
 mod listing;
@@ -24,7 +25,6 @@ mod record;
 mod tombstone;
 
 use std::{
-    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
@@ -33,11 +33,10 @@ use std::{
 
 use serde::Deserialize;
 use xpu_linux::sysfs::PciAddr;
-use xpu_model::Mac;
 
 pub use backoff::{Backoff, Subject};
 pub use listing::Listing;
-pub use record::{Ipam, NetNsRef, Netdev, Record, Step, Vf};
+pub use record::{Ipam, Learned, NetNsRef, Netdev, Record, Step, Vf};
 pub use tombstone::Tombstone;
 
 use crate::{
@@ -133,28 +132,16 @@ impl Entry {
     /// # Errors
     /// [`JournalError::File`] when it can't be noted; the step must not be taken then.
     pub fn begin(&mut self, step: Step) -> Result<(), JournalError> {
-        self.append(step, &step.line())
+        self.begin_with(step, Learned::default())
     }
 
-    /// Notes that `step` is about to happen, and the alternative names that the VF had at home.
+    /// Notes that `step` is about to happen, and what became known since the last one.
     ///
     /// # Errors
     /// [`JournalError::File`] when it can't be noted; the step must not be taken then.
-    pub fn begin_with(&mut self, step: Step, alt_names: Vec<OsString>) -> Result<(), JournalError> {
-        self.append(step, &step.line_with(&alt_names))?;
-        if let Some(netdev) = &mut self.record.vf.netdev {
-            netdev.alt_names = Some(alt_names);
-        }
-        Ok(())
-    }
-
-    /// Notes that the port is about to be asked for once more, with the VF's own MAC.
-    ///
-    /// # Errors
-    /// [`JournalError::File`] when it can't be noted; the agent must not be asked then.
-    pub fn begin_port_with(&mut self, mac: Mac) -> Result<(), JournalError> {
-        self.append(Step::Port, &Step::Port.line_with_mac(mac))?;
-        self.record.port.mac = mac;
+    pub fn begin_with(&mut self, step: Step, learned: Learned) -> Result<(), JournalError> {
+        self.append(step, &step.line(&learned))?;
+        self.record.learn(learned);
         Ok(())
     }
 

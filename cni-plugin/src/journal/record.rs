@@ -60,24 +60,35 @@ impl Step {
         }
     }
 
-    /// Its line in a record.
+    /// Its line in a record, with what became known since the last one.
     #[must_use]
-    pub fn line(self) -> String {
-        serde_json::json!({ "step": self }).to_string()
+    pub fn line(self, learned: &Learned) -> String {
+        let line = Line {
+            learned: learned.clone(),
+            step: self,
+        };
+        serde_json::to_string(&line).unwrap_or_default()
     }
+}
 
-    /// Its line where the VF's alternative names became known with it.
-    #[must_use]
-    pub fn line_with(self, alt_names: &[OsString]) -> String {
-        let alt_names = Vec::from_iter(alt_names.iter().map(names::value));
-        serde_json::json!({ "step": self, "alt_names": alt_names }).to_string()
-    }
+/// What becomes known of an attachment only after its record was written. It stands in the line of
+/// the step that began next.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learned {
+    /// The alternative names that the VF had at home.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "names")]
+    pub alt_names: Option<Vec<OsString>>,
+    /// The VF's own MAC, which the port takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
 
-    /// Its line where the VF turned out to have another MAC than the port.
-    #[must_use]
-    pub fn line_with_mac(self, mac: Mac) -> String {
-        serde_json::json!({ "step": self, "mac": mac }).to_string()
-    }
+/// A step's line.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    #[serde(flatten)]
+    learned: Learned,
+    step: Step,
 }
 
 /// One attachment.
@@ -239,14 +250,6 @@ impl Record {
     /// # Errors
     /// What is wrong with the first line.
     pub fn parse(text: &str) -> Result<(Self, Vec<Step>), String> {
-        #[derive(Deserialize)]
-        struct Line {
-            step: Step,
-            #[serde(default, with = "names")]
-            alt_names: Option<Vec<OsString>>,
-            #[serde(default)]
-            mac: Option<Mac>,
-        }
         let (first, rest) = text.split_once('\n').ok_or("the first line is not whole")?;
         let mut record: Self = serde_json::from_str(first).map_err(|error| error.to_string())?;
         if record.format > Self::FORMAT {
@@ -256,12 +259,17 @@ impl Record {
         let lines = rest.lines();
         for line in lines.map_while(|line| serde_json::from_str::<Line>(line).ok()) {
             steps.push(line.step);
-            record.port.mac = line.mac.unwrap_or(record.port.mac);
-            if let (Some(netdev), Some(_)) = (&mut record.vf.netdev, &line.alt_names) {
-                netdev.alt_names = line.alt_names;
-            }
+            record.learn(line.learned);
         }
         Ok((record, steps))
+    }
+
+    /// Takes over what became known.
+    pub(super) fn learn(&mut self, Learned { alt_names, mac }: Learned) {
+        self.port.mac = mac.unwrap_or(self.port.mac);
+        if let (Some(netdev), Some(_)) = (&mut self.vf.netdev, &alt_names) {
+            netdev.alt_names = alt_names;
+        }
     }
 }
 

@@ -63,11 +63,11 @@ pub fn bring_home(
         } else {
             Ok(())
         };
-        let was_in_pod = match &pod {
+        let was_in_pod = match entry.has_ended(Step::Move) {
             _ if stays => WasInPod::No,
-            Some(_) if !entry.has_ended(Step::Move) => WasInPod::Maybe,
-            // The kernel brought it home from there.
-            _ => WasInPod::Yes,
+            true => WasInPod::Yes,
+            // A pod that is gone doesn't tell that it had it, either.
+            false => WasInPod::Maybe,
         };
         let sent = stripped.and_then(|()| {
             device::send_home(call.host, &mut home, pod, &vf.pci(), netdev, was_in_pod)

@@ -35,6 +35,12 @@ struct Load {
 /// One call of bpf(2).
 #[track_caller]
 pub fn bpf<T>(command: libc::c_int, attr: &mut T) -> i32 {
+    let done = try_bpf(command, attr);
+    done.unwrap_or_else(|error| panic!("{command}: {error}"))
+}
+
+/// One call of bpf(2) that may be refused.
+fn try_bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
     // SAFETY: the attribute is live, and what it points to is its maker's to keep so.
     let done = unsafe {
         libc::syscall(
@@ -44,8 +50,10 @@ pub fn bpf<T>(command: libc::c_int, attr: &mut T) -> i32 {
             size_of::<T>(),
         )
     };
-    assert!(done >= 0, "{command}: {}", io::Error::last_os_error());
-    done.try_into().unwrap()
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(done.try_into().unwrap())
 }
 
 /// The same, for a command that gives a descriptor.
@@ -108,4 +116,26 @@ pub fn attach_by_link(pod: &Path, program: OwnedFd, attach_type: u32) -> OwnedFd
         };
         bpf_fd(BPF_LINK_CREATE, &mut attr)
     })
+}
+
+/// `union bpf_attr` of `BPF_LINK_UPDATE`.
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// Has a link hold another program, as its holder can wherever its device is.
+pub fn update_link(link: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
+    const BPF_LINK_UPDATE: libc::c_int = 29;
+    let number = |fd: &OwnedFd| fd.as_raw_fd().try_into().unwrap();
+    let mut attr = LinkUpdate {
+        link: number(link),
+        program: number(program),
+        flags: 0,
+        old_program: 0,
+    };
+    try_bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }

@@ -89,6 +89,27 @@ fn no_pod_suffers_whose_del_has_come() {
     of_network(&node, "STATUS", &config).ok();
 }
 
+/// The agent was away then; the VF may stay where it is for as long as the pod lives.
+#[test]
+fn the_port_of_a_pod_whose_del_has_come_goes_before_its_vf_is_home() {
+    let mut node = Node::new();
+    let (pod, nested, config) = (node.pod(), node.pod(), config(&node));
+    node.call("ADD", "c1", &pod, &config).ok();
+    carry(name_of(&pod), name_of(&nested));
+    node.agent.stop();
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.agent.serve();
+    assert_eq!(node.state("tombstones").len(), 1);
+    assert_eq!(node.agent.ports().len(), 1);
+    node.call("DEL", "another", &pod, &config).ok();
+    assert_eq!(node.agent.ports(), Vec::<String>::new());
+    assert_eq!(node.state("tombstones"), Vec::<String>::new());
+    assert_eq!(node.state("attachments").len(), 1, "the VF isn't home");
+    end(&node, &nested);
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
+}
+
 /// The IPAM plugin failed, and the runtime didn't try again.
 #[test]
 fn addresses_that_a_del_could_not_give_back_go_with_a_later_call_while_the_pod_lives() {

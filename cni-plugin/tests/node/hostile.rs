@@ -93,6 +93,48 @@ fn what_stands_on_the_interface_does_not_stay_on_the_vf() {
     node.assert_clean();
 }
 
+/// A process that still lives in the pod can be quicker than the messages that free the VF and move it.
+#[test]
+fn what_is_put_on_the_interface_meanwhile_does_not_stay_either() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let line = format!(
+        "look -n {} link add spy link net1 type macvlan",
+        name_of(&pod)
+    );
+    let env = [("XPU_TESTBED_AFTER", line.as_str())];
+    let answer = node.call_with("DEL", "c1", &pod, &config.to_string(), &env);
+    answer.ok();
+    assert!(answer.stderr.contains("unix_wait_status(0)"), "{answer:?}");
+    assert_eq!(Node::links(name_of(&pod)), ["lo"]);
+    node.assert_clean();
+}
+
+/// What is put on a macvlan stands on its lower device, wherever that is by then.
+#[test]
+fn a_pod_that_puts_devices_on_its_vf_without_end_can_end() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    ip(name_of(&pod), "link add one link net1 type macvlan");
+    let file = node.root.path().join("batch");
+    let lines = "link add two link one type macvlan\nlink add one link two type macvlan\n";
+    std::fs::write(&file, lines).unwrap();
+    let line = format!("look -force -n {} -b {}", name_of(&pod), file.display());
+    let env = [("XPU_TESTBED_AFTER", line.as_str())];
+    let answer = node.call_with("DEL", "c1", &pod, &config.to_string(), &env);
+    answer.ok();
+    assert_eq!(node.state("attachments").len(), 1, "{answer:?}");
+    assert!(
+        answer.stderr.contains("as often as they are deleted"),
+        "{answer:?}"
+    );
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert_eq!(Node::links(name_of(&pod)), ["lo"]);
+    node.assert_clean();
+}
+
 /// A host may capture what a VF hears; that is nothing for a pod, and the host's again afterwards.
 #[test]
 fn flags_queue_and_group_of_the_hosts_come_back() {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, MAC, Node, name_of};
+use crate::harness::{Answer, MAC, Node, name_of, run};
 
 /// What the PF gives the VF at its next reset.
 const BY_PF: &str = "02:00:00:00:0f:0f";
@@ -62,6 +62,19 @@ fn an_add_killed_while_the_port_takes_the_vfs_mac_is_undone() {
             return;
         }
     }
+}
+
+/// The record knows by then what the VF was called at home.
+#[test]
+fn what_the_pod_calls_the_vf_goes_also_after_such_a_kill() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let answer = call(&node, "ADD", &pod, &config, 10);
+    assert!(answer.stderr.contains("killed at port"), "{answer:?}");
+    let add = ["link", "property", "add", "dev", "net1", "altname", "eth0"];
+    run("ip", &[&["-n", name_of(&pod)], &add[..]].concat());
+    node.call("DEL", "c1", &pod, &config).ok();
+    node.assert_clean();
 }
 
 /// Its own key is told then, and no key that the network doesn't have otherwise.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, VF, name_of, run};
+use crate::harness::{MAC, Node, VF, name_of, run};
 
 /// `ip` in a namespace.
 #[track_caller]
@@ -154,6 +154,24 @@ fn more_devices_than_one_call_deletes_cost_further_calls() {
     assert!(has(&pod, "net1"));
     node.call("DEL", "c1", &pod, &config).ok();
     assert_eq!(Node::links(name_of(&nested)), ["lo"]);
+    node.assert_clean();
+}
+
+/// A macvlan of mode `passthru` sets its lower device's MAC, and gives that one its own back at its
+/// end.
+#[test]
+fn a_mac_that_a_device_gives_back_does_not_stay() {
+    let mut node = Node::new();
+    let (pod, nested, config) = (node.pod(), node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    ip(&pod, "link set net1 address 02:00:00:00:00:66");
+    ip(&pod, "link add spy link net1 type macvlan mode passthru");
+    ip(&pod, &format!("link set spy netns {}", name_of(&nested)));
+    let home = format!("link set net1 netns {} name {VF}", node.host);
+    ip(&pod, &home);
+    ip(&nested, &format!("link set spy address {MAC}"));
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert!(!has(&nested, "spy"));
     node.assert_clean();
 }
 

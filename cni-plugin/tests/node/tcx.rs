@@ -175,13 +175,18 @@ fn a_program_at_the_tcx_hooks_of_a_pod_that_is_gone_goes_too() {
 #[test]
 fn a_program_of_the_hosts_at_the_tcx_hooks_of_a_vf_that_never_left_stays() {
     let mut node = Node::new();
-    let (pod, config) = (node.pod(), node.config(json!({})));
     attach(&host_of(&node), VF);
-    // The record, the claim, the port twice, and the move once: noted, and not done.
-    let env = [("XPU_TESTBED_KILL_AT", "6")];
-    let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
-    assert!(answer.stderr.contains("killed at move"), "{answer:?}");
-    node.call("DEL", "c1", &pod, &config).ok();
-    assert_eq!(attached(&host_of(&node), VF), 2);
-    node.assert_clean();
+    for ends_first in [false, true] {
+        let (pod, config) = (node.pod(), node.config(json!({})));
+        // The record, the claim, the port twice, and the move once: noted, and not done.
+        let env = [("XPU_TESTBED_KILL_AT", "6")];
+        let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
+        assert!(answer.stderr.contains("killed at move"), "{answer:?}");
+        if ends_first {
+            run("ip", &["netns", "del", name_of(&pod)]);
+        }
+        node.call("DEL", "c1", &pod, &config).ok();
+        assert_eq!(attached(&host_of(&node), VF), 2, "{ends_first}");
+        node.assert_clean();
+    }
 }

@@ -343,6 +343,34 @@ fn gc_frees_no_address_while_there_is_a_record_that_cannot_be_read() {
     assert_eq!(node.ipam_log().last().unwrap(), "GC  ");
 }
 
+/// IPAM keeps the addresses of what the runtime lists, whatever they are.
+#[test]
+fn gc_frees_addresses_where_what_cannot_be_read_is_listed() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let config = node.config(ipam());
+    let listed = json!([{"containerID": "c1", "ifname": "net1"}]);
+    let gc = with(&config, "cni.dev/valid-attachments", &listed);
+    // What can't be decoded, and what a newer plugin wrote.
+    for text in ["{", "{\"format\":7}\n"] {
+        node.call("ADD", "c1", &pod, &config).ok();
+        let record = node.state("attachments").remove(0);
+        let path = node.root.path().join("state/attachments").join(&record);
+        let kept = fs::read(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        // Once where it is found, once where it is set aside.
+        for _ in 0..2 {
+            of_network(&node, "GC", &gc).ok();
+            assert_eq!(node.ipam_log().last().unwrap(), "GC  ");
+        }
+        let aside = node.root.path().join("state/corrupt").join(&record);
+        let _never_set_aside = fs::remove_file(aside);
+        fs::write(&path, kept).unwrap();
+        node.call("DEL", "c1", &pod, &config).ok();
+        node.assert_clean();
+    }
+}
+
 /// Networks of two Kubernetes namespaces may have one name, and one bridge.
 #[test]
 fn gc_takes_no_network_of_another_agent_or_ipam() {

@@ -2,7 +2,8 @@
 
 use std::{
     os::fd::{AsRawFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
+    thread,
 };
 
 use netlink_packet_route::{
@@ -91,15 +92,21 @@ fn a_program_on_a_vf_that_came_home_from_a_living_pod_goes() {
 #[test]
 fn a_program_of_the_hosts_on_a_vf_that_never_left_stays() {
     let mut node = Node::new();
-    let (pod, config) = (node.pod(), node.config(json!({})));
     attach_to(&Path::new("/run/netns").join(&node.host), VF, GENERIC);
-    // The record, the claim, the port twice, and the move once: noted, and not done.
-    let env = [("XPU_TESTBED_KILL_AT", "6")];
-    let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
-    assert!(answer.stderr.contains("killed at move"), "{answer:?}");
-    node.call("DEL", "c1", &pod, &config).ok();
-    assert!(Node::link(&node.host, VF)["xdp"].is_object());
-    node.assert_clean();
+    for ends_first in [false, true] {
+        let (pod, config) = (node.pod(), node.config(json!({})));
+        // The record, the claim, the port twice, and the move once: noted, and not done.
+        let env = [("XPU_TESTBED_KILL_AT", "6")];
+        let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
+        assert!(answer.stderr.contains("killed at move"), "{answer:?}");
+        if ends_first {
+            run("ip", &["netns", "del", name_of(&pod)]);
+        }
+        node.call("DEL", "c1", &pod, &config).ok();
+        let vf = Node::link(&node.host, VF);
+        assert!(vf["xdp"].is_object(), "{ends_first}: {vf}");
+        node.assert_clean();
+    }
 }
 
 #[test]
@@ -130,4 +137,67 @@ fn a_program_that_somebody_holds_goes_too() {
     assert_eq!(Node::link(&node.host, VF)["xdp"], Value::Null);
     node.assert_clean();
     drop(held);
+}
+
+/// A namespace with a device of the index that the VF has at home, and a program on it, by a link.
+fn with_a_device_of_the_vfs_index(node: &mut Node, program: OwnedFd) -> (PathBuf, OwnedFd) {
+    let index = Node::link(&node.host, VF)["ifindex"].to_string();
+    let netns = node.pod();
+    let add = ["link", "add", "net1", "index", &index, "type", "veth"];
+    run("ip", &[&["-n", name_of(&netns)], &add[..]].concat());
+    let held = bpf::attach_by_link(&netns, program, BPF_XDP);
+    assert!(Node::link(name_of(&netns), "net1")["xdp"].is_object());
+    (netns, held)
+}
+
+/// A link tells its device's index, but in no namespace.
+#[test]
+fn a_program_that_a_link_elsewhere_holds_too_hides_behind_none() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let same = program();
+    let decoy = with_a_device_of_the_vfs_index(&mut node, same.try_clone().unwrap());
+    node.call("ADD", "c1", &pod, &config).ok();
+    let held = bpf::attach_by_link(&pod, same, BPF_XDP);
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert_eq!(Node::link(&node.host, VF)["xdp"], Value::Null);
+    node.assert_clean();
+    drop((held, decoy));
+}
+
+#[test]
+fn another_program_on_a_device_of_that_index_elsewhere_stays() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    let (elsewhere, other) = with_a_device_of_the_vfs_index(&mut node, program());
+    node.call("ADD", "c1", &pod, &config).ok();
+    let held = bpf::attach_by_link(&pod, program(), BPF_XDP);
+    node.call("DEL", "c1", &pod, &config).ok();
+    assert_eq!(Node::link(&node.host, VF)["xdp"], Value::Null);
+    assert!(Node::link(name_of(&elsewhere), "net1")["xdp"].is_object());
+    node.assert_clean();
+    drop((held, other));
+}
+
+/// Its holder changes the program all the time, so that it never is the one that was seen.
+#[test]
+fn a_program_that_is_exchanged_all_the_time_goes_too() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    for _again in 0..5 {
+        node.call("ADD", "c1", &pod, &config).ok();
+        let held = bpf::attach_by_link(&pod, program(), BPF_XDP);
+        let programs = Vec::from_iter((0..16).map(|_| program()));
+        // Until the link is parted from its device.
+        let exchange = thread::spawn(move || {
+            let mut each = programs.iter().cycle();
+            while bpf::update_link(&held, each.next().unwrap()).is_ok() {}
+        });
+        let answer = node.call("DEL", "c1", &pod, &config);
+        answer.ok();
+        assert!(!answer.stderr.contains("XDP"), "{answer:?}");
+        assert_eq!(Node::link(&node.host, VF)["xdp"], Value::Null);
+        exchange.join().unwrap();
+        node.assert_clean();
+    }
 }

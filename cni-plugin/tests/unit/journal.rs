@@ -1,8 +1,11 @@
 //! The journal survives what can happen to it: torn lines, strangers' files, a claim
 //! that another attachment took over.
 
+use std::ffi::OsString;
+
 use proptest::prelude::*;
 use serde_json::json;
+use xpu_model::Mac;
 
 use super::*;
 use crate::{
@@ -87,6 +90,10 @@ fn a_record_reads_back_with_the_steps_that_began() {
     assert!(!read.has_begun(Step::Ipam));
 }
 
+fn learned(alt_names: Option<Vec<OsString>>, mac: Option<Mac>) -> Learned {
+    Learned { alt_names, mac }
+}
+
 /// That a step was noted says that it may have happened; that another one was, that it has.
 #[test]
 fn a_step_has_ended_when_another_one_began() {
@@ -96,7 +103,9 @@ fn a_step_has_ended_when_another_one_began() {
     entry.begin(Step::Port).unwrap();
     entry.begin(Step::Move).unwrap();
     // Once more, with what became known before it could be done.
-    entry.begin_with(Step::Move, Vec::new()).unwrap();
+    entry
+        .begin_with(Step::Move, learned(Some(Vec::new()), None))
+        .unwrap();
     assert!(entry.has_ended(Step::Port) && !entry.has_ended(Step::Move));
     // An ADD that was killed there is undone: whether the VF has moved is not known by that.
     entry.begin(Step::Detaching).unwrap();
@@ -319,7 +328,11 @@ fn all_of_a_netdev_reads_back_its_names_bytes_included() {
     if let Some(netdev) = &mut record.vf.netdev {
         netdev.alt_names = None;
     }
-    let text = format!("{}\n{}\n", record.line(), Step::Attached.line_with(&names));
+    let text = format!(
+        "{}\n{}\n",
+        record.line(),
+        Step::Attached.line(&learned(Some(names.clone()), None))
+    );
     let (read, steps) = Record::parse(&text).unwrap();
     assert_eq!(steps, [Step::Attached]);
     assert_eq!(read.vf.netdev.unwrap().alt_names, Some(names));
@@ -331,10 +344,14 @@ fn a_port_that_took_another_mac_reads_back_with_it() {
     let mut entry = journal.create(record("a")).unwrap();
     entry.begin(Step::Move).unwrap();
     let mac = "02:00:00:00:0f:0f".parse().unwrap();
-    entry.begin_port_with(mac).unwrap();
+    let names = Some(vec!["rack7".into()]);
+    entry
+        .begin_with(Step::Port, learned(names.clone(), Some(mac)))
+        .unwrap();
     entry.begin(Step::Attached).unwrap();
     let read = journal.load(&entry.record.key()).unwrap().unwrap();
     assert_eq!((&read.record, read.record.port.mac), (&entry.record, mac));
+    assert_eq!(read.record.vf.netdev.as_ref().unwrap().alt_names, names);
     assert!(read.has_ended(Step::Move) && read.has_begun(Step::Attached));
 }
 
@@ -354,7 +371,7 @@ proptest! {
     fn a_torn_tail_loses_at_most_the_torn_step(cut in 0usize..60) {
         let mut text = format!("{}\n", record("a").line());
         let whole = text.len();
-        text.push_str(&format!("{}\n{}\n", Step::Port.line(), Step::Ipam.line()));
+        text.push_str(&format!("{}\n{}\n", Step::Port.line(&Learned::default()), Step::Ipam.line(&Learned::default())));
         text.truncate(text.len().min(whole + cut));
         let (read, steps) = Record::parse(&text).unwrap();
         prop_assert_eq!(read, record("a"));

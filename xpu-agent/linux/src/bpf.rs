@@ -5,6 +5,7 @@
 //! shorter than its own as filled up with zeros. A device is one of the calling thread's namespace.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
@@ -17,6 +18,10 @@ use attr::{Command, Detach, GetById, LinkDetach, LinkInfo, ObjInfo, Query};
 
 /// `BPF_MPROG_MAX` of the kernel's `linux/bpf_mprog.h`: how many programs a hook has room for.
 const MOST: usize = 64;
+
+/// How many links of the node are looked at. Each costs three system calls, and whoever may make
+/// links may make very many.
+const MOST_LINKS: usize = 4096;
 
 /// A hook of a device that programs are attached to, as a number of `enum bpf_attach_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,29 +108,49 @@ fn detach(device: IfIndex, hook: Hook, program: u32) -> io::Result<()> {
     unsafe { attr::call(Command::ProgDetach, &mut attr) }.map(drop)
 }
 
-/// Takes the program that a link holds on a device for XDP. Gives whether there was one.
+/// Takes any of these programs that a link holds on a device for XDP. Gives whether there was one.
 ///
-/// A link tells an index, but not in which namespace. There may be a device of that index in
-/// another one, with the same program; which link is whose can't be told then, and none is touched.
+/// A link tells its device's index, but not in which namespace. One of a device of that index in
+/// another namespace is left alone, unless it holds one of the same programs: it can't be told from
+/// the device's own then, and a program that one pod brought goes wherever it is.
+///
+/// Whoever holds a link can exchange its program at any time, so that it may be missed: look which
+/// ones the device has, and call again with these as well.
 ///
 /// # Errors
-/// The kernel's refusal.
-pub fn take_xdp_link(device: IfIndex, program: u32) -> io::Result<bool> {
-    let mut own = None;
+/// The kernel's first refusal; all that it allows is done.
+pub fn take_xdp_links(device: IfIndex, programs: &BTreeSet<u32>) -> io::Result<bool> {
+    let (mut any, mut refused) = (false, None);
     let mut id = 0;
-    while let Some(next) = next_link(id)? {
-        id = next;
-        let link = match link_of(id) {
-            Ok(link) => link,
-            // It has ended meanwhile.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
-            Err(error) => return Err(error),
+    for _ in 0..MOST_LINKS {
+        let Some(next) = next_link(id)? else {
+            return refused.map_or(Ok(any), Err);
         };
-        if info(&link)?.is_xdp(device.get(), program) && own.replace(link).is_some() {
-            return Ok(false);
+        id = next;
+        match detach_xdp_link(id, device, programs) {
+            Ok(detached) => any |= detached,
+            Err(error) => refused = refused.or(Some(error)),
         }
     }
-    own.map_or(Ok(false), |link| detach_link(&link).map(|()| true))
+    let left_out = || io::Error::other(format!("of all links only {MOST_LINKS} were looked at"));
+    Err(refused.unwrap_or_else(left_out))
+}
+
+/// Parts a link from the device if it holds one of the programs there. Gives whether it did.
+fn detach_xdp_link(id: u32, device: IfIndex, programs: &BTreeSet<u32>) -> io::Result<bool> {
+    let link = match link_of(id) {
+        Ok(link) => link,
+        // It has ended meanwhile, or is still being made.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EAGAIN)) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    };
+    // Not each kind of link tells of itself; one of XDP always does.
+    if !info(&link).is_ok_and(|info| info.is_xdp(device.get(), programs)) {
+        return Ok(false);
+    }
+    detach_link(&link).map(|()| true)
 }
 
 /// The first link whose id is greater.
@@ -193,7 +218,7 @@ mod tests {
     fn a_device_without_programs_has_none_to_take() {
         let lo = IfIndex::new(1).unwrap();
         take_tcx(lo).unwrap();
-        assert!(!take_xdp_link(lo, u32::MAX).unwrap());
+        assert!(!take_xdp_links(lo, &BTreeSet::from([u32::MAX])).unwrap());
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn find_with_uppers(
         netns: None,
     };
     let nested = pod.nested(vf.index, pod.netns, &known)?;
-    Ok(Some((vf, Uppers::among(&links, lower, nested))))
+    Ok(Some((vf, Uppers::among(&links, Some(lower), nested))))
 }
 
 /// The upper devices that a VF, which is home already, has in its pod's namespace and in those that
@@ -87,15 +87,27 @@ pub fn find_with_uppers(
 /// The kernel's refusal.
 pub fn uppers_behind(mut pod: PodSide<'_>, vf: IfIndex) -> Result<Uppers, RtnlError> {
     let (links, known) = peers::links_and_peers(pod.rtnl, pod.home)?;
-    let lower = pod.lower(vf, pod.home)?;
+    let is_like = |lower: Lower| lower.index == vf && lower.netns.is_some();
+    // Which namespace it is has to be asked for, and most pods have nothing that could be meant.
+    let has_any = links.iter().filter_map(|link| link.lower).any(is_like);
+    let lower = has_any.then(|| pod.lower(vf, pod.home)).transpose()?;
     let nested = pod.nested(vf, pod.home, &known)?;
     Ok(Uppers::among(&links, lower, nested))
 }
 
 impl Uppers {
-    fn among(links: &[LinkFacts], lower: Lower, nested: Nested) -> Self {
+    /// Whether none was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty() && self.nested.devices.is_empty()
+    }
+
+    /// Those among the links that stand on `lower`; `None`: none does.
+    fn among(links: &[LinkFacts], lower: Option<Lower>, nested: Nested) -> Self {
         let groups: BTreeSet<u32> = links.iter().filter_map(|link| link.group).collect();
-        let uppers = links.iter().filter(|link| link.lower == Some(lower));
+        let uppers = links
+            .iter()
+            .filter(|link| lower.is_some() && link.lower == lower);
         Self {
             devices: uppers.map(|link| link.index).collect(),
             // Never 0, which every device is in that nobody put elsewhere.

@@ -1,19 +1,15 @@
 //! Where a VF's netdev is, and what it is there.
 
-use std::{
-    os::fd::AsFd,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use xpu_linux::{
-    netns::NetNs,
     sync::{LinkFacts, Rtnl, event::LinkEvents, ioctl, link::SetFlags},
     sysfs::{PciAddr, SysfsError},
     vf::{self, PodSide, Uppers},
 };
 use xpu_model::{IfIndex, IfName, Mac};
 
-use crate::{device::has_no_netdev, error::Error, host::Host, sandbox::Sandbox};
+use crate::{device::has_no_netdev, error::Error, host::Host};
 
 /// How long a VF's return from a dead namespace is waited for.
 const RETURN_WAIT: Duration = Duration::from_millis(500);
@@ -81,8 +77,7 @@ impl Located {
     }
 }
 
-/// The VF's netdev, in the `pod` or at home, whose namespace comes with the pod; `None`: the PCI
-/// device is gone, or has no netdev because somebody took it from its driver. Without a pod, its
+/// The VF's netdev, in the `pod` or at home; `None`: the PCI device is gone, or has no netdev because somebody took it from its driver. Without a pod, its
 /// return from a namespace that is gone is waited for.
 ///
 /// # Errors
@@ -91,7 +86,7 @@ impl Located {
 pub fn locate(
     host: &Host,
     home: &mut Rtnl,
-    pod: Option<(&mut Sandbox, &NetNs)>,
+    pod: Option<PodSide<'_>>,
     pci: &PciAddr,
 ) -> Result<Option<Located>, Error> {
     // Only a namespace that is gone gives its devices back by itself. Subscribed before
@@ -108,8 +103,8 @@ pub fn locate(
         Err(SysfsError::NoDevice(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    if let Some((pod, ns)) = pod {
-        let found = vf::find_with_uppers(&host.sysfs, side(pod, ns), pci, host.proof)?;
+    if let Some(pod) = pod {
+        let found = vf::find_with_uppers(&host.sysfs, pod, pci, host.proof)?;
         if let Some((link, uppers)) = found {
             return Ok(Some(Located::Pod(Box::new(link), uppers)));
         }
@@ -136,15 +131,6 @@ pub fn locate(
         None => Err(Error::Busy(format!(
             "the VF {pci} has not come back from its pod's namespace yet"
         ))),
-    }
-}
-
-/// A pod's namespace as a VF is looked for from there; `home` is the host's.
-pub fn side<'a>(pod: &'a mut Sandbox, home: &'a NetNs) -> PodSide<'a> {
-    PodSide {
-        rtnl: &mut pod.rtnl,
-        netns: pod.ns.as_fd(),
-        home: home.as_fd(),
     }
 }
 

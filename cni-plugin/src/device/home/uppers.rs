@@ -2,7 +2,6 @@
 //! long as their namespace lives, whoever has the VF by then: VLANs and macvlans stay where they are
 //! when their lower device moves.
 
-use nix::errno::Errno;
 use xpu_linux::{
     sync::{
         LinkFacts, Request, RtnlError,
@@ -12,6 +11,7 @@ use xpu_linux::{
     vf::Uppers,
 };
 
+use super::is_gone;
 use crate::error::{Error, chain};
 
 /// How many devices in further namespaces are deleted by one call of the plugin. Each costs a wait
@@ -36,17 +36,24 @@ pub fn delete(uppers: &Uppers) -> Vec<Request> {
     gather.chain(delete).chain(nested).collect()
 }
 
-/// Checks that [`delete`] deletes all of them.
+/// Checks that [`delete`] deletes all that there are.
 ///
 /// # Errors
-/// [`Error::Busy`] where there are more.
-pub fn check_number(uppers: &Uppers) -> Result<(), Error> {
+/// [`Error::Busy`] where there are more, or there was no time to look for them. The VF waits for
+/// that, but not its pod, with whose end they go at the latest.
+pub fn check_all(uppers: &Uppers) -> Result<(), Error> {
     let count = uppers.nested.devices.len();
     if count > MOST {
         return Err(Error::Busy(format!(
             "the pod has {count} devices on its VF in further namespaces; {MOST} are deleted by \
              each call"
         )));
+    }
+    if uppers.nested.is_late {
+        return Err(Error::Busy(
+            "looking for devices on the VF in network namespaces inside the pod's takes too long"
+                .to_owned(),
+        ));
     }
     Ok(())
 }
@@ -55,7 +62,7 @@ pub fn check_number(uppers: &Uppers) -> Result<(), Error> {
 /// end no better, so the VF is not withheld for it.
 pub fn remarks(uppers: &Uppers, verdicts: Vec<Result<(), RtnlError>>) -> Vec<String> {
     let left = verdicts.into_iter().filter_map(Result::err);
-    let left = left.filter(|error| error.errno() != Some(Errno::ENODEV));
+    let left = left.filter(|error| !is_gone(error));
     let left = left.map(|error| chain(&error));
     let unseen = uppers
         .nested

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use xpu_cni::{
-    journal::{Record, Step, Tombstone},
+    journal::{Learned, Record, Step, Tombstone},
     port::Key,
 };
 use xpu_fuzz::told;
@@ -12,9 +12,10 @@ use xpu_fuzz::told;
 fuzz_target!(|text: &str| {
     if let Ok((record, steps)) = Record::parse(text) {
         let mut again = record.line() + "\n";
+        let nothing = Learned::default();
         let whole = again.len();
         for step in &steps {
-            again += &format!("{}\n", step.line());
+            again += &format!("{}\n", step.line(&nothing));
         }
         assert_eq!(
             Record::parse(&again),
@@ -32,7 +33,8 @@ fuzz_target!(|text: &str| {
             assert!(fewer.len() >= lines, "{torn}");
         }
         // And what is no step ends them.
-        let strange = again.clone() + "{\"step\":\"none-such\"}\n" + &Step::Attached.line() + "\n";
+        let strange =
+            again.clone() + "{\"step\":\"none-such\"}\n" + &Step::Attached.line(&nothing) + "\n";
         assert_eq!(Record::parse(&strange), Ok((record.clone(), steps)));
         assert!(record.format <= Record::FORMAT);
         if let Err(error) = record.peer() {

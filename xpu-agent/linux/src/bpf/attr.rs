@@ -1,6 +1,6 @@
 //! bpf(2) itself: commands, and the parts of `union bpf_attr` that belong to them (`linux/bpf.h`).
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 /// Commands, by their numbers in `enum bpf_cmd`.
 #[derive(Debug, Clone, Copy)]
@@ -85,10 +85,11 @@ pub(super) struct LinkInfo {
 }
 
 impl LinkInfo {
-    /// Whether it is an XDP link (`BPF_LINK_TYPE_XDP`) of this program on a device of this index.
-    pub fn is_xdp(&self, ifindex: u32, program: u32) -> bool {
+    /// Whether it is an XDP link (`BPF_LINK_TYPE_XDP`) of one of these programs on a device of this
+    /// index.
+    pub fn is_xdp(&self, ifindex: u32, programs: &BTreeSet<u32>) -> bool {
         const XDP: u32 = 6;
-        (self.kind, self.ifindex, self.prog_id) == (XDP, ifindex, program)
+        (self.kind, self.ifindex) == (XDP, ifindex) && programs.contains(&self.prog_id)
     }
 }
 

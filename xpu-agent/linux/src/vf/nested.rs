@@ -6,7 +6,11 @@
 //! one that it was made in at once (`ip link add … netns …`), of which no number tells. Nor does the
 //! host's namespace know them, to which a VF comes home from a namespace that has ended.
 
-use std::{collections::BTreeSet, os::fd::BorrowedFd};
+use std::{
+    collections::BTreeSet,
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
+};
 
 use xpu_model::IfIndex;
 
@@ -20,13 +24,19 @@ use crate::sync::{
 /// moment.
 const MOST: usize = 256;
 
+/// How long they are looked into: more than some hundred take, unless others keep RTNL busy. All of
+/// the node may be waiting meanwhile.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// What the namespaces that the pod's knows have of a VF's.
 #[derive(Debug, Default)]
 pub struct Nested {
     /// The upper devices.
     pub devices: Vec<(NsId, IfIndex)>,
-    /// Whether there are namespaces that were not looked into, for whatever reason.
+    /// Whether there are namespaces that can't be looked into, for whatever reason.
     pub is_partial: bool,
+    /// Whether there was no time for all of them.
+    pub is_late: bool,
 }
 
 /// A pod's namespace, from which a VF and what stands on that is looked for.
@@ -38,6 +48,8 @@ pub struct PodSide<'a> {
     pub netns: BorrowedFd<'a>,
     /// The host's, which no pod can put anything into.
     pub home: BorrowedFd<'a>,
+    /// Whether the namespaces that it knows are looked into.
+    pub looks_inside: bool,
 }
 
 impl PodSide<'_> {
@@ -57,8 +69,18 @@ impl PodSide<'_> {
         at: BorrowedFd<'_>,
         known: &[NsId],
     ) -> Result<Nested, RtnlError> {
+        self.nested_until(vf, at, known, Instant::now() + LOOK)
+    }
+
+    fn nested_until(
+        &mut self,
+        vf: IfIndex,
+        at: BorrowedFd<'_>,
+        known: &[NsId],
+        until: Instant,
+    ) -> Result<Nested, RtnlError> {
         let mut nested = Nested::default();
-        if known.is_empty() {
+        if known.is_empty() || !self.looks_inside {
             return Ok(nested);
         }
         self.rtnl.strict()?;
@@ -66,29 +88,115 @@ impl PodSide<'_> {
         let mut known = BTreeSet::from_iter(known.iter().copied());
         let own = [self.netns, self.home].map(|netns| peers::number_of(self.rtnl, netns));
         let mut seen = own.into_iter().collect::<Result<BTreeSet<_>, _>>()?;
+        let mut silent = Vec::new();
         while let Some(peer) = known.pop_first() {
             if !seen.insert(peer) {
                 continue;
+            }
+            if Instant::now() >= until {
+                nested.is_late = true;
+                break;
             }
             if seen.len() > MOST {
                 nested.is_partial = true;
                 break;
             }
-            let Ok(links) = peers::links_of(self.rtnl, peer) else {
-                // It may be gone by now.
-                nested.is_partial |= peers::peers(self.rtnl)?.contains(&peer);
+            let Some(links) = told(peers::links_of(self.rtnl, peer))? else {
+                silent.push(peer);
                 continue;
             };
             let uppers = links.iter().filter(|link| link.lower == lower);
             nested.devices.extend(uppers.map(|link| (peer, link.index)));
             // The list may have given numbers to further ones, and they may know more.
-            for further in peers::peers_of(self.rtnl, peer).unwrap_or_default() {
+            let Some(all) = told(peers::peers_of(self.rtnl, peer))? else {
+                silent.push(peer);
+                continue;
+            };
+            for further in all {
                 match further {
                     Some(further) => _ = known.insert(further),
                     None => nested.is_partial = true,
                 }
             }
         }
+        nested.is_partial |= self.has_any(&silent)?;
         Ok(nested)
+    }
+
+    /// Whether any of the namespaces, which have told nothing, is still there.
+    fn has_any(&mut self, silent: &[NsId]) -> Result<bool, RtnlError> {
+        if silent.is_empty() {
+            return Ok(false);
+        }
+        let all = peers::peers(self.rtnl)?;
+        Ok(all.iter().any(|peer| silent.contains(peer)))
+    }
+}
+
+/// What a namespace has told; `None`: nothing, as one that is gone.
+///
+/// # Errors
+/// Where the socket failed, and where the namespace changed at each look, by which one can hide
+/// something.
+fn told<T>(answer: Result<T, RtnlError>) -> Result<Option<T>, RtnlError> {
+    match answer {
+        Ok(all) => Ok(Some(all)),
+        Err(RtnlError::Refused { .. } | RtnlError::Malformed { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netns::NetNs;
+    use nix::{
+        errno::Errno,
+        sched::{CloneFlags, unshare},
+    };
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_look_ends_in_time_and_says_so() {
+        let home = NetNs::current().unwrap();
+        let looked = std::thread::spawn(move || {
+            let enter = || {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                NetNs::current().unwrap()
+            };
+            let (peer, pod) = (enter(), enter());
+            let mut rtnl = Rtnl::open().unwrap();
+            let known = [peers::number_of(&mut rtnl, peer.as_fd()).unwrap()];
+            let mut side = PodSide {
+                rtnl: &mut rtnl,
+                netns: pod.as_fd(),
+                home: home.as_fd(),
+                looks_inside: true,
+            };
+            let vf = IfIndex::new(7).unwrap();
+            for (time, is_late) in [(Duration::ZERO, true), (Duration::from_secs(60), false)] {
+                let until = Instant::now() + time;
+                let nested = side.nested_until(vf, pod.as_fd(), &known, until).unwrap();
+                assert_eq!(nested.is_late, is_late, "{nested:?}");
+                assert!(!nested.is_partial && nested.devices.is_empty());
+            }
+        });
+        looked.join().unwrap();
+    }
+
+    #[test]
+    fn what_would_not_stand_still_is_not_empty() {
+        let what = "list a namespace's links".to_owned();
+        let unsteady = told::<()>(Err(RtnlError::Unsteady { what: what.clone() }));
+        assert!(
+            matches!(unsteady, Err(RtnlError::Unsteady { .. })),
+            "{unsteady:?}"
+        );
+        let gone = told::<()>(Err(RtnlError::Refused {
+            what,
+            errno: Errno::EINVAL,
+            reason: None,
+        }));
+        assert!(matches!(gone, Ok(None)), "{gone:?}");
     }
 }
