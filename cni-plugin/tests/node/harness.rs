@@ -372,3 +372,24 @@ pub fn flags(link: &Value) -> Vec<&str> {
 pub fn name_of(netns: &Path) -> &str {
     netns.file_name().unwrap().to_str().unwrap()
 }
+
+/// As the kernel brings a VF home from a namespace that ends, by the name it had there.
+pub fn come_home(node: &Node, pod: &Path, name: &str) {
+    let home = format!("link set net1 netns {} name {name}", node.host);
+    let words = ["-n", name_of(pod)].into_iter().chain(home.split(' '));
+    run("ip", &Vec::from_iter(words));
+}
+
+/// An ADD that is killed once the move is noted, and before it is made; then a DEL, before which
+/// the pod ends, if `ends_first`.
+pub fn killed_before_the_move(node: &mut Node, ends_first: bool) {
+    let (pod, config) = (node.pod(), node.config(serde_json::json!({})));
+    // The record, the claim, the port twice, and the move once.
+    let env = [("XPU_TESTBED_KILL_AT", "6")];
+    let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
+    assert!(answer.stderr.contains("killed at move"), "{answer:?}");
+    if ends_first {
+        run("ip", &["netns", "del", name_of(&pod)]);
+    }
+    node.call("DEL", "c1", &pod, &config).ok();
+}

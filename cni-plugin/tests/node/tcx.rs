@@ -15,7 +15,7 @@ use crate::{
         BPF_PROG_TYPE_SCHED_CLS, BPF_TCX_EGRESS, BPF_TCX_INGRESS, attach_by_link, bpf, inside,
         program,
     },
-    harness::{Node, VF, name_of, run},
+    harness::{Node, VF, come_home, killed_before_the_move, name_of, run},
     verbs::ipam,
 };
 
@@ -151,18 +151,7 @@ fn a_program_at_the_tcx_hooks_of_a_pod_that_is_gone_goes_too() {
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
     attach(&pod, "net1");
-    let home = [
-        "-n",
-        name_of(&pod),
-        "link",
-        "set",
-        "net1",
-        "netns",
-        &node.host,
-        "name",
-        VF,
-    ];
-    run("ip", &home);
+    come_home(&node, &pod, VF);
     run("ip", &["netns", "del", name_of(&pod)]);
     assert_eq!(attached(&host_of(&node), VF), 2);
     node.call("DEL", "c1", &pod, &config).ok();
@@ -177,15 +166,7 @@ fn a_program_of_the_hosts_at_the_tcx_hooks_of_a_vf_that_never_left_stays() {
     let mut node = Node::new();
     attach(&host_of(&node), VF);
     for ends_first in [false, true] {
-        let (pod, config) = (node.pod(), node.config(json!({})));
-        // The record, the claim, the port twice, and the move once: noted, and not done.
-        let env = [("XPU_TESTBED_KILL_AT", "6")];
-        let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
-        assert!(answer.stderr.contains("killed at move"), "{answer:?}");
-        if ends_first {
-            run("ip", &["netns", "del", name_of(&pod)]);
-        }
-        node.call("DEL", "c1", &pod, &config).ok();
+        killed_before_the_move(&mut node, ends_first);
         assert_eq!(attached(&host_of(&node), VF), 2, "{ends_first}");
         node.assert_clean();
     }

@@ -15,7 +15,7 @@ use xpu_linux::sync::Request;
 
 use crate::{
     bpf::{self, BPF_PROG_TYPE_XDP, BPF_XDP, inside},
-    harness::{Node, VF, name_of, run},
+    harness::{Node, VF, come_home, killed_before_the_move, name_of, run},
 };
 
 /// A program that lets every frame pass, by `XDP_PASS` of `linux/bpf.h`.
@@ -61,13 +61,6 @@ fn a_program_of_the_pods_goes_with_the_pod() {
     }
 }
 
-/// As the kernel brings a VF home from a namespace that ends, by the name it had there.
-fn come_home(node: &Node, pod: &Path, name: &str) {
-    let home = format!("link set net1 netns {} name {name}", node.host);
-    let words = ["-n", name_of(pod)].into_iter().chain(home.split(' '));
-    run("ip", &Vec::from_iter(words));
-}
-
 /// A pod that may make namespaces puts its VF into one and ends that: the VF is home, and the pod
 /// lives. Whether by its name at home or another, it was in the pod.
 #[test]
@@ -94,15 +87,7 @@ fn a_program_of_the_hosts_on_a_vf_that_never_left_stays() {
     let mut node = Node::new();
     attach_to(&Path::new("/run/netns").join(&node.host), VF, GENERIC);
     for ends_first in [false, true] {
-        let (pod, config) = (node.pod(), node.config(json!({})));
-        // The record, the claim, the port twice, and the move once: noted, and not done.
-        let env = [("XPU_TESTBED_KILL_AT", "6")];
-        let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
-        assert!(answer.stderr.contains("killed at move"), "{answer:?}");
-        if ends_first {
-            run("ip", &["netns", "del", name_of(&pod)]);
-        }
-        node.call("DEL", "c1", &pod, &config).ok();
+        killed_before_the_move(&mut node, ends_first);
         let vf = Node::link(&node.host, VF);
         assert!(vf["xdp"].is_object(), "{ends_first}: {vf}");
         node.assert_clean();
