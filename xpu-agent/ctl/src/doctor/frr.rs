@@ -213,7 +213,7 @@ fn version(socket: &Path) -> Result<String, Silence> {
         ErrorKind::ConnectionRefused => Silence::Dead,
         // What a socket's time limit is told as (socket(7), SO_RCVTIMEO), and a full queue of
         // connections (unix(7)).
-        ErrorKind::WouldBlock => Silence::Other(format!("no answer in {} s", PATIENCE.as_secs())),
+        ErrorKind::WouldBlock => Silence::Other("it does not answer".to_owned()),
         _ => Silence::Other(error.to_string()),
     })?;
     // `FRRouting 10.3 (host) on Linux(6.12.48).`
