@@ -1,10 +1,9 @@
 //! The intent: everything users asked of this node, as one value.
 //!
 //! The store clones the current intent, changes the clone by the methods here, makes it durable
-//! and publishes it; backends read published snapshots. Clones are cheap: the collections are
-//! shared until written.
+//! and publishes it; backends read published snapshots.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +11,7 @@ use crate::{
     addr::IfAddr,
     alloc::AllocationRules,
     name::{Id, ObjectKey},
+    objects::Objects,
     rules::RuleError,
     spec::{BridgePortSpec, LogicalBridgeSpec, Spec, SviSpec, VrfSpec},
 };
@@ -63,9 +63,6 @@ impl<S: Spec> Object<S> {
     }
 }
 
-/// A collection of one kind.
-pub type Objects<S> = BTreeMap<Id, Arc<Object<S>>>;
-
 /// Everything users asked of this node, and the commit it stands at.
 ///
 /// Invariants (kept by the methods): every reference of a live object names a live object; all
@@ -76,13 +73,13 @@ pub struct Intent {
     /// The last commit.
     pub generation: Generation,
     /// The Vrfs, tombstones included.
-    pub vrfs: Arc<Objects<VrfSpec>>,
+    pub vrfs: Objects<VrfSpec>,
     /// The LogicalBridges, tombstones included.
-    pub logical_bridges: Arc<Objects<LogicalBridgeSpec>>,
+    pub logical_bridges: Objects<LogicalBridgeSpec>,
     /// The BridgePorts, tombstones included.
-    pub bridge_ports: Arc<Objects<BridgePortSpec>>,
+    pub bridge_ports: Objects<BridgePortSpec>,
     /// The Svis, tombstones included.
-    pub svis: Arc<Objects<SviSpec>>,
+    pub svis: Objects<SviSpec>,
 }
 
 /// What a change did.
@@ -207,15 +204,12 @@ impl Intent {
     /// can still be known for theirs.
     #[must_use]
     pub fn all_deleted(&self) -> Self {
-        fn deleted<S: Spec>(objects: &Objects<S>) -> Arc<Objects<S>> {
-            let tombstones = objects.iter().map(|(id, object)| {
-                let tombstone = Object {
-                    deleting: true,
-                    ..object.as_ref().clone()
-                };
-                (id.clone(), Arc::new(tombstone))
+        fn deleted<S: Spec>(objects: &Objects<S>) -> Objects<S> {
+            let tombstones = objects.values().map(|object| Object {
+                deleting: true,
+                ..object.as_ref().clone()
             });
-            Arc::new(tombstones.collect())
+            tombstones.collect()
         }
         Self {
             generation: self.generation,
@@ -257,7 +251,7 @@ impl Intent {
     /// Puts back an object read from the store, as it was.
     pub fn restore<S: Spec>(&mut self, object: Object<S>) {
         self.generation = self.generation.max(object.generation);
-        S::objects_mut(self).insert(object.id.clone(), Arc::new(object));
+        S::objects_mut(self).insert(object);
     }
 
     fn is_live(&self, key: &ObjectKey) -> bool {
@@ -296,6 +290,6 @@ impl Intent {
 
     fn insert<S: Spec>(&mut self, object: Object<S>) {
         self.generation = object.generation;
-        S::objects_mut(self).insert(object.id.clone(), Arc::new(object));
+        S::objects_mut(self).insert(object);
     }
 }

@@ -5,9 +5,9 @@
 
 use crate::{
     intent::Intent,
-    mac::Mac,
     name::{Id, ObjectKey},
     number::{VlanId, Vni},
+    objects::By,
     shown::listed,
     spec::{BridgePortSpec, LogicalBridgeSpec, PortMode, Spec, SviSpec, VrfSpec},
 };
@@ -91,10 +91,8 @@ pub(crate) fn check_exists<S: Spec>(
 
 /// Fails if another LogicalBridge has the VLAN.
 pub(crate) fn check_vlan_unique(vlan: VlanId, id: &Id, intent: &Intent) -> Result<(), RuleError> {
-    let holder = intent
-        .logical_bridges
-        .values()
-        .find(|lb| lb.id != *id && lb.spec.vlan == vlan);
+    let mut holders = intent.logical_bridges.find(&By::Vlan(vlan));
+    let holder = holders.find(|lb| lb.id != *id);
     conflict("spec.vlan_id", vlan, holder.map(|lb| lb.key()))
 }
 
@@ -105,11 +103,8 @@ pub(crate) fn check_vni_unique(
     intent: &Intent,
 ) -> Result<(), RuleError> {
     let Some(vni) = vni else { return Ok(()) };
-    let bridges = intent
-        .logical_bridges
-        .values()
-        .filter(|lb| lb.spec.vni == Some(vni));
-    let vrfs = intent.vrfs.values().filter(|vrf| vrf.spec.vni == Some(vni));
+    let by = By::Vni(vni);
+    let (bridges, vrfs) = (intent.logical_bridges.find(&by), intent.vrfs.find(&by));
     let mut holders = bridges.map(|lb| lb.key()).chain(vrfs.map(|vrf| vrf.key()));
     conflict("spec.vni", vni, holders.find(|holder| holder != key))
 }
@@ -120,24 +115,19 @@ pub(crate) fn check_mac_unique(
     id: &Id,
     intent: &Intent,
 ) -> Result<(), RuleError> {
-    let meets = |other: &BridgePortSpec| match (&spec.mode, &other.mode) {
+    let meets = |other: &PortMode| match (&spec.mode, other) {
         (PortMode::TransparentTrunk, _) | (_, PortMode::TransparentTrunk) => true,
         (mode, other) => mode.named().into_iter().any(|lb| other.carries(lb)),
     };
-    let same_mac = |mac: Mac| mac == spec.mac;
-    let holder = intent
-        .bridge_ports
-        .values()
-        .find(|port| port.id != *id && same_mac(port.spec.mac) && meets(&port.spec));
+    let mut holders = intent.bridge_ports.find(&By::Mac(spec.mac));
+    let holder = holders.find(|port| port.id != *id && meets(&port.spec.mode));
     conflict("spec.mac_address", spec.mac, holder.map(|port| port.key()))
 }
 
 /// Fails if the LogicalBridge has another Svi: it has one at most.
 pub(crate) fn check_only_svi(spec: &SviSpec, id: &Id, intent: &Intent) -> Result<(), RuleError> {
-    let holder = intent
-        .svis
-        .values()
-        .find(|svi| svi.id != *id && svi.spec.logical_bridge == spec.logical_bridge);
+    let by = By::LogicalBridge(spec.logical_bridge.clone());
+    let holder = intent.svis.find(&by).find(|svi| svi.id != *id);
     let value = LogicalBridgeSpec::key(&spec.logical_bridge);
     conflict("spec.logical_bridge", value, holder.map(|svi| svi.key()))
 }
@@ -148,11 +138,8 @@ pub(crate) fn check_gateways_disjoint(
     id: &Id,
     intent: &Intent,
 ) -> Result<(), RuleError> {
-    let neighbours = intent
-        .svis
-        .values()
-        .filter(|svi| svi.id != *id && svi.spec.vrf == spec.vrf);
-    for svi in neighbours {
+    let by = By::Vrf(spec.vrf.clone());
+    for svi in intent.svis.find(&by).filter(|svi| svi.id != *id) {
         for gateway in spec.gateways.iter() {
             let overlaps = |other: &crate::IfAddr| other.subnet().overlaps(gateway.subnet());
             if svi.spec.gateways.iter().any(overlaps) {

@@ -2,17 +2,18 @@
 //!
 //! A spec that exists is valid in itself; rules that need other objects are in [`crate::rules`].
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     addr::IfAddr,
     alloc::{self, AllocationRules, VrfAllocation},
-    intent::{Intent, Objects},
+    intent::Intent,
     mac::Mac,
     name::{Id, Kind, ObjectKey},
     number::{Asn, VlanId, Vni},
+    objects::{By, Objects},
     rules::{self, RuleError},
     several::{Gateways, TrunkBridges},
 };
@@ -125,6 +126,10 @@ pub trait Spec:
     /// The same, to change.
     fn objects_mut(intent: &mut Intent) -> &mut Objects<Self>;
 
+    /// What an object with this spec is found by ([`Objects::find`]): the numbers that it has, and
+    /// those that it refers to.
+    fn found_by(&self) -> Vec<By>;
+
     /// Rules that need the other objects: references exist, numbers are free.
     ///
     /// # Errors
@@ -176,7 +181,7 @@ macro_rules! stored_in {
         }
 
         fn objects_mut(intent: &mut Intent) -> &mut Objects<Self> {
-            Arc::make_mut(&mut intent.$field)
+            &mut intent.$field
         }
     };
 }
@@ -186,18 +191,17 @@ impl Spec for VrfSpec {
     type Allocation = VrfAllocation;
     stored_in!(vrfs);
 
+    fn found_by(&self) -> Vec<By> {
+        self.vni.map(By::Vni).into_iter().collect()
+    }
+
     fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
         rules::check_vni_unique(self.vni, &Self::key(id), intent)
     }
 
     fn referrers(id: &Id, intent: &Intent) -> Vec<ObjectKey> {
-        let uses = |svi: &&Arc<crate::Object<SviSpec>>| svi.spec.vrf == *id;
-        intent
-            .svis
-            .values()
-            .filter(uses)
-            .map(|svi| svi.key())
-            .collect()
+        let svis = intent.svis.find(&By::Vrf(id.clone()));
+        svis.map(|svi| svi.key()).collect()
     }
 
     fn allocate(
@@ -216,24 +220,21 @@ impl Spec for LogicalBridgeSpec {
     stored_in!(logical_bridges);
     nothing_allocated!();
 
+    fn found_by(&self) -> Vec<By> {
+        let vni = self.vni.map(By::Vni);
+        [By::Vlan(self.vlan)].into_iter().chain(vni).collect()
+    }
+
     fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
         rules::check_vlan_unique(self.vlan, id, intent)?;
         rules::check_vni_unique(self.vni, &Self::key(id), intent)
     }
 
     fn referrers(id: &Id, intent: &Intent) -> Vec<ObjectKey> {
-        let ports = intent
-            .bridge_ports
-            .values()
-            .filter(|port| port.spec.mode.named().contains(&id));
-        let svis = intent
-            .svis
-            .values()
-            .filter(|svi| svi.spec.logical_bridge == *id);
-        ports
-            .map(|port| port.key())
-            .chain(svis.map(|svi| svi.key()))
-            .collect()
+        let by = By::LogicalBridge(id.clone());
+        let ports = intent.bridge_ports.find(&by).map(|port| port.key());
+        let svis = intent.svis.find(&by).map(|svi| svi.key());
+        ports.chain(svis).collect()
     }
 }
 
@@ -241,6 +242,12 @@ impl Spec for BridgePortSpec {
     const KIND: Kind = Kind::BridgePort;
     stored_in!(bridge_ports);
     nothing_allocated!();
+
+    fn found_by(&self) -> Vec<By> {
+        let named = self.mode.named().into_iter().cloned();
+        let named = named.map(By::LogicalBridge);
+        [By::Mac(self.mac)].into_iter().chain(named).collect()
+    }
 
     fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
         for logical_bridge in self.mode.named() {
@@ -262,6 +269,11 @@ impl Spec for SviSpec {
     const KIND: Kind = Kind::Svi;
     stored_in!(svis);
     nothing_allocated!();
+
+    fn found_by(&self) -> Vec<By> {
+        let bridge = By::LogicalBridge(self.logical_bridge.clone());
+        vec![bridge, By::Vrf(self.vrf.clone())]
+    }
 
     fn check(&self, id: &Id, intent: &Intent) -> Result<(), RuleError> {
         rules::check_exists::<VrfSpec>("spec.vrf", &self.vrf, intent)?;

@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking too")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proptest::{collection::vec, prelude::*};
 use xpu_model::{
-    BridgePortSpec, Generation, Id, Intent, LogicalBridgeSpec, Mac, PortMode, RuleError, Spec,
-    SviSpec, VlanId, Vni, VrfSpec, alloc::AllocationRules, intent::Outcome,
+    BridgePortSpec, Generation, Id, Intent, LogicalBridgeSpec, Mac, Object, PortMode, RuleError,
+    Spec, SviSpec, VlanId, Vni, VrfSpec, alloc::AllocationRules, intent::Outcome,
+    objects::Difference,
 };
 
 fn rules() -> AllocationRules {
@@ -308,6 +312,40 @@ fn holds(intent: &Intent) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What a collection finds is what is in it, and what differs is what was written.
+fn finds<S: Spec>(before: &Intent, now: &Intent) -> Result<(), TestCaseError> {
+    let (before, now) = (S::objects(before), S::objects(now));
+    for by in now.values().flat_map(|object| object.spec.found_by()) {
+        let has = |object: &&Arc<Object<S>>| object.spec.found_by().contains(&by);
+        let found: Vec<_> = now.find(&by).collect();
+        prop_assert_eq!(found, now.values().filter(has).collect::<Vec<_>>());
+    }
+    let forgotten = before.values().flat_map(|object| object.spec.found_by());
+    for by in forgotten {
+        let is_there = now.values().any(|it| it.spec.found_by().contains(&by));
+        prop_assert_eq!(now.find(&by).next().is_some(), is_there);
+    }
+    let dead: Vec<_> = now.values().filter(|object| object.deleting).collect();
+    prop_assert_eq!(now.tombstones().collect::<Vec<_>>(), dead);
+
+    let written = now
+        .values()
+        .filter(|object| before.get(&object.id) != Some(object));
+    let gone = before
+        .values()
+        .filter(|object| now.get(&object.id).is_none());
+    let (mut told_written, mut told_gone) = (Vec::new(), Vec::new());
+    for difference in before.differences(now) {
+        match difference {
+            Difference::Written(object) => told_written.push(object),
+            Difference::Forgotten(object) => told_gone.push(object),
+        }
+    }
+    prop_assert_eq!(told_written, written.collect::<Vec<_>>());
+    prop_assert_eq!(told_gone, gone.collect::<Vec<_>>());
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn the_promises_hold_after_any_sequence_of_calls(calls in vec(call(), 0..60)) {
@@ -323,6 +361,10 @@ proptest! {
                 }
             }
             holds(&intent)?;
+            finds::<VrfSpec>(&before, &intent)?;
+            finds::<LogicalBridgeSpec>(&before, &intent)?;
+            finds::<BridgePortSpec>(&before, &intent)?;
+            finds::<SviSpec>(&before, &intent)?;
         }
     }
 }

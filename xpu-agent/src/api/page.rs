@@ -4,10 +4,8 @@
 //! that id, whether the object still exists or not. So tokens survive restarts, and objects that
 //! come and go never make another one appear twice.
 
-use std::ops::Bound;
-
 use prost::Message;
-use xpu_model::{Id, Kind, Object, Spec, intent::Objects};
+use xpu_model::{Id, Kind, Object, Objects, Spec};
 
 use super::{error::ApiError, invalid};
 
@@ -58,12 +56,8 @@ impl Page {
         objects: &Objects<S>,
         show: impl Fn(&Object<S>) -> M,
     ) -> (Vec<M>, String) {
-        let from = self
-            .after
-            .as_ref()
-            .map_or(Bound::Unbounded, Bound::Excluded);
         let (mut page, mut bytes, mut last) = (Vec::new(), 0, None);
-        for (id, object) in objects.range::<Id, _>((from, Bound::Unbounded)) {
+        for object in objects.after(self.after.as_ref()) {
             let message = show(object);
             bytes += message.encoded_len();
             let is_full = page.len() == self.size || bytes > MOST_BYTES;
@@ -71,7 +65,7 @@ impl Page {
                 return (page, encode(self.kind, last));
             }
             page.push(message);
-            last = Some(id);
+            last = Some(&object.id);
         }
         (page, String::new())
     }

@@ -1,9 +1,8 @@
 //! Whether a new intent asks anything of a backend.
 
-use std::sync::Arc;
-
 use xpu_model::{
-    BridgePortSpec, Intent, Kind, LogicalBridgeSpec, Spec, SviSpec, VrfSpec, status::PassReport,
+    BridgePortSpec, Intent, Kind, LogicalBridgeSpec, Spec, SviSpec, VrfSpec, objects::Difference,
+    status::PassReport,
 };
 
 /// Whether anything of these kinds differs between the intent that a report is of and the one
@@ -23,21 +22,14 @@ pub(super) fn concerns(
 }
 
 fn differs<S: Spec>(before: &Intent, after: &Intent, report: &PassReport) -> bool {
-    let (before, after) = (S::objects(before), S::objects(after));
-    // What nobody wrote is shared.
-    if std::ptr::eq(before, after) {
-        return false;
-    }
-    let is_new = after.iter().any(|(id, object)| {
-        let was = before.get(id);
-        !was.is_some_and(|was| Arc::ptr_eq(was, object))
-    });
-    let mut left = before.iter().filter(|(id, _)| !after.contains_key(*id));
-    is_new
-        || left.any(|(_, object)| {
+    let mut differences = S::objects(before).differences(S::objects(after));
+    differences.any(|difference| match difference {
+        Difference::Written(_) => true,
+        Difference::Forgotten(object) => {
             let is_gone = object.deleting
                 && report.generation >= object.generation
                 && !report.objects.contains_key(&object.key());
             !is_gone
-        })
+        }
+    })
 }

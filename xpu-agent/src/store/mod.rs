@@ -390,7 +390,7 @@ fn writes<S: Spec>(outcome: Outcome, id: &Id, intent: &Intent) -> Vec<Write> {
 /// Every tombstone of an intent, for the collector.
 pub(crate) fn tombstones(intent: &Intent) -> Vec<(ObjectKey, Generation)> {
     fn of<S: Spec>(intent: &Intent) -> impl Iterator<Item = (ObjectKey, Generation)> {
-        let dead = S::objects(intent).values().filter(|object| object.deleting);
+        let dead = S::objects(intent).tombstones();
         dead.map(|object| (object.key(), object.generation))
     }
     of::<xpu_model::SviSpec>(intent)

@@ -24,7 +24,7 @@ use xpu_agent::{
     telemetry::metrics::Metrics,
 };
 use xpu_model::{
-    Intent, Kind, Object, ObjectKey, Spec,
+    Intent, Kind, ObjectKey, Objects, Spec,
     status::{Backend, Component, PassReport, State},
 };
 
@@ -170,7 +170,7 @@ fn play(
 
 /// Every object with whether it is deleted.
 fn objects(intent: &Intent) -> impl Iterator<Item = (ObjectKey, bool)> {
-    fn of<S: Spec>(objects: &BTreeMap<xpu_model::Id, Arc<Object<S>>>) -> Vec<(ObjectKey, bool)> {
+    fn of<S: Spec>(objects: &Objects<S>) -> Vec<(ObjectKey, bool)> {
         let each = objects.values();
         each.map(|object| (object.key(), object.deleting)).collect()
     }

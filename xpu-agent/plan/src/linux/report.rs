@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use xpu_model::{
-    BridgePortSpec, IfName, LogicalBridgeSpec, Mtu, Object, ObjectKey, Spec, SviSpec, VrfSpec,
-    intent::Objects,
+    BridgePortSpec, IfName, LogicalBridgeSpec, Mtu, Object, ObjectKey, Objects, Spec, SviSpec,
+    VrfSpec,
     status::{Component, PassReport, State},
 };
 

@@ -52,9 +52,9 @@ proptest! {
 /// What zebra shows of its VRFs and of the L3VNIs that reached it: all that are configured but
 /// those of some Vrfs.
 fn show(observed: &mut Observed, intent: &Intent, lost: &BTreeSet<IfName>) {
-    let devices = intent.vrfs.values().map(|vrf| &vrf.allocation.device);
-    observed.active_vrfs = devices.clone().cloned().collect();
-    let configured = devices.filter(|device| !lost.contains(*device));
+    let devices = || intent.vrfs.values().map(|vrf| &vrf.allocation.device);
+    observed.active_vrfs = devices().cloned().collect();
+    let configured = devices().filter(|device| !lost.contains(*device));
     let l3vnis = configured.filter_map(|device| {
         let l3 = L3Vni {
             vni: observed.configured_vni(device)?,
