@@ -14,11 +14,8 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, setns},
-    sys::statfs::{FsType, fstatfs},
+    sys::statfs::{NSFS_MAGIC, fstatfs},
 };
-
-/// `NSFS_MAGIC` of `linux/magic.h`: the file system of namespace files.
-const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// Where the calling thread's own namespace is found.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -83,7 +80,7 @@ impl NetNs {
         };
         let file = File::open(path).map_err(failed)?;
         let fs = fstatfs(&file).map_err(|errno| failed(errno.into()))?;
-        if fs.filesystem_type() != FsType(NSFS_MAGIC) {
+        if fs.filesystem_type() != NSFS_MAGIC {
             return Err(NetNsError::NotANetNs {
                 path: path.to_owned(),
             });
