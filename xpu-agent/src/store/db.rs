@@ -9,7 +9,8 @@ use super::record::{self, RecordError};
 
 /// Objects by canonical name.
 const OBJECTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("objects");
-/// `generation` (8 bytes, big endian), `node-seed` (16 bytes).
+/// `generation` (8 bytes, big endian): the last one when a record was last forgotten; `node-seed`
+/// (16 bytes).
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 
 const GENERATION: &str = "generation";
@@ -166,8 +167,11 @@ impl Database {
                     None => objects.remove(key.as_str())?,
                 };
             }
-            let mut meta = transaction.open_table(META)?;
-            meta.insert(GENERATION, generation.0.to_be_bytes().as_slice())?;
+            // Every record tells its own, so that the last is known as long as none goes.
+            if writes.iter().any(|write| write.record.is_none()) {
+                let mut meta = transaction.open_table(META)?;
+                meta.insert(GENERATION, generation.0.to_be_bytes().as_slice())?;
+            }
         }
         // redb's default durability: on disk when commit() returns.
         transaction.commit()?;
