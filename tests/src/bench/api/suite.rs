@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Write,
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
@@ -11,20 +12,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use tokio::{net::UnixStream, time::Instant};
-use tonic::transport::Channel;
+use anyhow::{Context, Result};
+use bytes::Bytes;
 
 use super::{
     bad::{self, Trickle},
+    bystander::{Bystander, beside, left, measured},
     clients::{self, channel},
+    floor,
     server::Server,
     storm::Storm,
 };
-use crate::bench::{
-    row::Row,
-    stats::{median, quantile},
-};
+use crate::bench::{row::Row, stats::median};
 
 const CONNECTIONS: usize = 1_000;
 const PORTS: usize = 5_000;
@@ -33,9 +32,9 @@ const PORTS: usize = 5_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Calls of the bystander in one phase.
-    calls: usize,
+    pub(super) calls: usize,
     /// Phases of each kind.
-    phases: usize,
+    pub(super) phases: usize,
 }
 
 impl Effort {
@@ -79,12 +78,6 @@ pub async fn run(effort: Effort) -> Result<Vec<Row>> {
         rows.push(Row::new(metric, 1, left as f64, "").at_most(0.0));
     }
     Ok(rows)
-}
-
-/// The client that the others must not trouble.
-struct Bystander {
-    channel: Channel,
-    effort: Effort,
 }
 
 /// Many clients that are all good.
@@ -136,6 +129,7 @@ async fn many(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Row>) -
     };
     rows.push(beside("1,000 quiet connections", server, bystander, quiet).await?);
     rows.push(creating(server, bystander).await?);
+    rows.push(writing(server, bystander).await?);
     Ok(())
 }
 
@@ -159,6 +153,16 @@ async fn creating(server: &mut Server, bystander: &Bystander) -> Result<Row> {
     Ok(row.note(&format!(
         "a round is {AT_ONCE} new ports, asked for at once"
     )))
+}
+
+/// Another process that makes as much durable as the store does for those that create.
+async fn writing(server: &mut Server, bystander: &Bystander) -> Result<Row> {
+    // A round of theirs is two commits: the first is on its way when the others come.
+    const EVERY: Duration = Duration::from_millis(1);
+    let path = server.beside_store();
+    let writing = async || floor::durable_writes(&path, EVERY);
+    let metric = "durable writes of another process";
+    measured(metric, server, bystander, writing).await
 }
 
 /// Clients that take their time, or go away in the middle.
@@ -215,18 +219,32 @@ async fn oversized(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Ro
         .await
     };
     rows.push(beside("messages of 2 MiB", server, bystander, messages).await?);
-    let bodies = async || {
-        let body = message.clone();
-        Storm::start(Duration::from_millis(5), async move |mut pace| {
-            loop {
-                pace.next().await;
-                bad::post(http, &body, "413").await?;
-            }
-        })
-        .await
-    };
+    let bodies = async || posting(http, &message).await;
     rows.push(beside("HTTP bodies of 2 MiB", server, bystander, bodies).await?);
+    rows.push(refused(server, bystander, &message).await?);
     Ok(())
+}
+
+/// Clients that send the same bodies to another process, which refuses them.
+async fn refused(server: &mut Server, bystander: &Bystander, body: &Bytes) -> Result<Row> {
+    let refused = async || {
+        let (address, work) = floor::refuser()?;
+        Ok((posting(address, body).await?, work))
+    };
+    let metric = "HTTP bodies of 2 MiB to another process";
+    measured(metric, server, bystander, refused).await
+}
+
+/// Posts a body that is too large over and over.
+async fn posting(http: SocketAddr, body: &Bytes) -> Result<Storm> {
+    let body = body.clone();
+    Storm::start(Duration::from_millis(5), async move |mut pace| {
+        loop {
+            pace.next().await;
+            bad::post(http, &body, "413").await?;
+        }
+    })
+    .await
 }
 
 /// Clients that send what can't be understood.
@@ -277,70 +295,6 @@ async fn held<T>(number: usize, connect: impl AsyncFn() -> Result<T>) -> Result<
     Ok(held)
 }
 
-/// What is beside the bystander in one phase.
-trait Others {
-    /// Ends it; how many rounds it was, where it is of rounds.
-    fn end(self) -> Result<Option<u32>>;
-}
-
-/// Those that only have to be there.
-impl<T> Others for Vec<T> {
-    fn end(self) -> Result<Option<u32>> {
-        Ok(None)
-    }
-}
-
-impl Others for Storm {
-    fn end(self) -> Result<Option<u32>> {
-        Self::end(self).map(Some)
-    }
-}
-
-/// The bystander's p99 beside others against its p99 alone; the phases take turns. It is alone once
-/// the server has let go of those before.
-async fn beside<T: Others>(
-    what: &str,
-    server: &mut Server,
-    bystander: &Bystander,
-    others: impl AsyncFn() -> Result<T>,
-) -> Result<Row> {
-    let Bystander { channel, effort } = bystander;
-    let Effort { calls, phases } = *effort;
-    let (mut alone, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut rounds, mut took) = (None, Duration::ZERO);
-    for _ in 0..phases {
-        let held_alone = (server.tasks()?, server.descriptors()?);
-        let before = quantile(&clients::get(channel, calls).await?, 0.99);
-        let held = others().await.with_context(|| format!("beside {what}"))?;
-        let start = Instant::now();
-        let during = quantile(&clients::get(channel, calls).await?, 0.99);
-        took += start.elapsed();
-        let ended = held.end().with_context(|| format!("beside {what}"))?;
-        let (tasks, descriptors) = left(server, held_alone).await?;
-        ensure!(
-            (tasks, descriptors) == (0, 0),
-            "beside {what}: the server still has {tasks} tasks and {descriptors} descriptors of \
-             clients that are gone"
-        );
-        rounds = ended.map(|number| number + rounds.unwrap_or(0));
-        alone.push(before);
-        with.push(during);
-        ratios.push(during / before);
-    }
-    let metric = format!("native: Get p99 beside {what}");
-    let row = Row::new(metric, calls * phases, median(&with), "µs")
-        .peer(median(&alone), "the same client alone")
-        .ratio(median(&ratios))
-        .ratio_at_most(2.0);
-    Ok(match rounds {
-        Some(rounds) => {
-            let rate = f64::from(rounds) / took.as_secs_f64();
-            row.note(&format!("{rate:.0} rounds of the others a second"))
-        }
-        None => row,
-    })
-}
-
 /// µs of one durable write of 4 KiB.
 fn synced(path: &Path) -> Result<f64> {
     let mut file = File::create(path).with_context(|| format!("{}", path.display()))?;
@@ -352,20 +306,4 @@ fn synced(path: &Path) -> Result<f64> {
         samples.push(start.elapsed().as_secs_f64() * 1e6);
     }
     Ok(median(&samples))
-}
-
-/// Tasks and descriptors more than before, once clients that are gone are noticed.
-async fn left(server: &mut Server, before: (usize, usize)) -> Result<(usize, usize)> {
-    let limit = Instant::now() + Duration::from_secs(30);
-    let mut again = tokio::time::interval(Duration::from_millis(10));
-    loop {
-        // One that comes and goes, so that the server has seen all that came before.
-        drop(UnixStream::connect(server.socket()).await?);
-        again.tick().await;
-        let tasks = server.tasks()?.saturating_sub(before.0);
-        let descriptors = server.descriptors()?.saturating_sub(before.1);
-        if (tasks, descriptors) == (0, 0) || Instant::now() > limit {
-            return Ok((tasks, descriptors));
-        }
-    }
 }
