@@ -1,18 +1,8 @@
-//! ADD and DEL on a node of namespaces: what the pod, the agent, IPAM and the wire see.
+//! ADD and DEL on a node of namespaces: what the pod and the agent see.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
-use crate::{
-    harness::{MAC, MTU, Node, PCI, VF, is_up, name_of, run},
-    verbs::ipam,
-};
-use nix::sched::{CloneFlags, setns};
+use crate::harness::{MAC, MTU, Node, PCI, VF, is_up, name_of, run};
 use serde_json::{Value, json};
 use xpu_proto::evpn_gw::v1alpha1::BridgePortType;
 
@@ -106,67 +96,6 @@ fn mac_and_mtu_are_set_and_put_back() {
 }
 
 #[test]
-fn addresses_and_routes_come_from_ipam_and_the_wire_is_told() {
-    let mut node = Node::new();
-    let pod = node.pod();
-    node.ipam_gives(&json!({
-        "ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}, {"address": "fd00::3/64", "gateway": "fd00::1"}],
-        "routes": [{"dst": "0.0.0.0/0", "mtu": 1400, "priority": 7}, {"dst": "::/0"}, {"dst": "10.8.0.0/16", "gw": "10.1.2.9"}],
-        "dns": {"nameservers": ["10.1.2.1"]},
-    }));
-    run(
-        "ip",
-        &[
-            "netns",
-            "exec",
-            name_of(&pod),
-            "sysctl",
-            "-qw",
-            "net.ipv6.conf.default.disable_ipv6=1",
-        ],
-    );
-    let config =
-        node.config(json!({"ipam": {"type": "fake-ipam", "range": "x"}, "cniVersion": "1.0.0"}));
-    let wire = Wire::tap(&node.host, "wire0");
-    let answer = node.call("ADD", "c1", &pod, &config).ok();
-    assert_eq!(
-        answer["ips"][1],
-        json!({"interface": 0, "address": "fd00::3/64", "gateway": "fd00::1"})
-    );
-    assert_eq!(answer["routes"][1], json!({"dst": "::/0", "gw": "fd00::1"}));
-    assert_eq!(answer["dns"], json!({"nameservers": ["10.1.2.1"]}));
-
-    let ip = |args: &[&str]| run("ip", &[&["-n", name_of(&pod)], args].concat());
-    let addrs = ip(&["-o", "addr", "show", "dev", "net1"]);
-    assert!(addrs.contains("inet 10.1.2.3/24 brd 10.1.2.255"), "{addrs}");
-    assert!(addrs.contains("inet6 fd00::3/64"), "{addrs}");
-    let usable = addrs.contains("fd00::3/64 scope global optimistic");
-    assert!(usable, "usable at once: {addrs}");
-    let routes = ip(&["route"]);
-    assert!(routes.contains("default via 10.1.2.1 dev net1"), "{routes}");
-    assert!(routes.contains("metric 7 mtu 1400"), "{routes}");
-    assert!(routes.contains("10.8.0.0/16 via 10.1.2.9"), "{routes}");
-    assert!(ip(&["-6", "route"]).contains("default via fd00::1 dev net1"));
-    wire.expect("a gratuitous ARP", |frame| {
-        frame[12..14] == [8, 6] && frame[28..32] == [10, 1, 2, 3]
-    });
-    wire.expect("an unsolicited advertisement", |frame| {
-        frame[12..14] == [0x86, 0xdd]
-            && frame[20] == 58
-            && frame[54] == 136
-            && frame[62..64] == [0xfd, 0]
-    });
-    let addrs = ip(&["-o", "addr", "show", "dev", "net1"]);
-    assert!(!addrs.contains("dadfailed"), "{addrs}");
-
-    node.call("DEL", "c1", &pod, &config).ok();
-    node.assert_clean();
-    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
-    let stdin = std::fs::read_to_string(node.root.path().join("ipam.stdin")).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&stdin).unwrap(), config);
-}
-
-#[test]
 fn every_version_gets_its_own_result() {
     let mut node = Node::new();
     let pod = node.pod();
@@ -198,28 +127,6 @@ fn every_version_gets_its_own_result() {
 }
 
 #[test]
-fn an_ipam_plugin_older_than_the_network_serves_it() {
-    let mut node = Node::new();
-    let (pod, config) = (
-        node.pod(),
-        node.config(json!({"ipam": {"type": "fake-ipam"}})),
-    );
-    std::fs::write(node.root.path().join("ipam.old"), "").unwrap();
-    let answer = node.call("ADD", "c1", &pod, &config).ok();
-    assert_eq!(
-        (&answer["cniVersion"], &answer["ips"][0]["address"]),
-        (&json!("1.1.0"), &json!("10.1.2.3/24"))
-    );
-    node.call("DEL", "c1", &pod, &config).ok();
-    node.assert_clean();
-    assert_eq!(
-        node.ipam_log().len(),
-        4,
-        "each asked as 1.1.0, then as 1.0.0"
-    );
-}
-
-#[test]
 fn whatever_the_pod_did_to_the_vf_it_comes_home_as_it_was() {
     let mut node = Node::new();
     let (pod, config) = (node.pod(), node.config(json!({})));
@@ -233,139 +140,6 @@ fn whatever_the_pod_did_to_the_vf_it_comes_home_as_it_was() {
     inside(&["down"]);
     inside(&["address", "02:00:00:00:00:66", "mtu", "9000"]);
     inside(&["name", "$(reboot)"]);
-    node.call("DEL", "c1", &pod, &config).ok();
-    node.assert_clean();
-}
-
-/// The names of the VF in its pod, or at home.
-fn altnames(netns: &str, name: &str) -> Vec<String> {
-    let link = Node::link(netns, name);
-    let names = link["altnames"].as_array().cloned().unwrap_or_default();
-    let names = names.iter().map(|name| name.as_str().unwrap().to_owned());
-    names.collect()
-}
-
-fn altname(netns: &str, verb: &str, dev: &str, name: &str) {
-    run(
-        "ip",
-        &[
-            "-n", netns, "link", "property", verb, "dev", dev, "altname", name,
-        ],
-    );
-}
-
-/// What the pod named it goes, what the host named it comes back, and all the while the kernel
-/// never refuses to take it along.
-#[test]
-fn further_names_of_a_vf_are_at_home_what_they_were() {
-    const LONG: &str = "enp175s6-a-name-longer-than-a-device-may-have";
-    let mut node = Node::new();
-    let (pod, config) = (node.pod(), node.config(json!({})));
-    let host = node.host.clone();
-    for name in ["enp175s6", LONG] {
-        altname(&host, "add", VF, name);
-    }
-    for _again in 0..2 {
-        node.call("ADD", "c1", &pod, &config).ok();
-        altname(name_of(&pod), "add", "net1", "eth0");
-        altname(name_of(&pod), "add", "net1", "net2");
-        altname(name_of(&pod), "del", "net1", "enp175s6");
-        node.call("DEL", "c1", &pod, &config).ok();
-        let mut names = altnames(&host, VF);
-        names.sort();
-        assert_eq!(names, ["enp175s6", LONG]);
-    }
-    // The same where the kernel brings it home.
-    node.call("ADD", "c1", &pod, &config).ok();
-    altname(name_of(&pod), "add", "net1", "eth0");
-    run(
-        "ip",
-        &["-n", name_of(&pod), "link", "set", "net1", "netns", &host],
-    );
-    run("ip", &["netns", "del", name_of(&pod)]);
-    node.call("DEL", "c1", &pod, &config).ok();
-    let mut names = altnames(&host, VF);
-    names.sort();
-    assert_eq!(names, ["enp175s6", LONG]);
-}
-
-/// A pod may have what the VF is also called: the VF comes without that name, and has it again
-/// at home.
-#[test]
-fn a_further_name_that_the_pod_has_keeps_no_vf() {
-    let mut node = Node::new();
-    let (pod, config) = (node.pod(), node.config(json!({})));
-    let host = node.host.clone();
-    for name in ["eth0", "rack7"] {
-        altname(&host, "add", VF, name);
-    }
-    run(
-        "ip",
-        &["-n", name_of(&pod), "link", "add", "eth0", "type", "bridge"],
-    );
-    node.call("ADD", "c1", &pod, &config).ok();
-    assert_eq!(altnames(name_of(&pod), "net1"), ["rack7"]);
-    node.call("DEL", "c1", &pod, &config).ok();
-    let mut names = altnames(&host, VF);
-    names.sort();
-    assert_eq!(names, ["eth0", "rack7"]);
-}
-
-/// A pod whose wire is dead gets its addresses all the same, after a wait that ends.
-#[test]
-fn without_carrier_an_add_ends() {
-    let mut node = Node::new();
-    let (pod, config) = (node.pod(), node.config(ipam()));
-    run("ip", &["-n", &node.host, "link", "set", "wire0", "down"]);
-    let start = Instant::now();
-    node.call("ADD", "c1", &pod, &config).ok();
-    let elapsed = start.elapsed();
-    let addrs = run("ip", &["-n", name_of(&pod), "-o", "addr", "show", "net1"]);
-    assert!(addrs.contains("10.1.2.3/24"), "{addrs}");
-    // What an IPAM that works on the interface is worth; that this is less `make gates` counts.
-    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
-    node.call("DEL", "c1", &pod, &config).ok();
-    node.assert_clean();
-}
-
-/// A DHCP client speaks from the interface: it is there, and up, from ADD until after DEL.
-#[test]
-fn an_ipam_that_works_on_the_interface_finds_it() {
-    let mut node = Node::new();
-    node.make_dhcp();
-    let (pod, config) = (node.pod(), node.config(json!({"ipam": {"type": "dhcp"}})));
-    let answer = node.call("ADD", "c1", &pod, &config).ok();
-    assert_eq!(answer["ips"][0]["address"], "10.1.2.3/24");
-    let addrs = run("ip", &["-n", name_of(&pod), "-o", "addr", "show", "net1"]);
-    assert!(addrs.contains("10.1.2.3/24"), "{addrs}");
-    node.call("DEL", "c1", &pod, &config).ok();
-    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
-    node.assert_clean();
-
-    // It refuses: the VF goes home, after it was told.
-    let full = json!({"code": 110, "msg": "no offer came"});
-    std::fs::write(node.root.path().join("ipam.error"), full.to_string()).unwrap();
-    let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
-    assert_eq!(
-        (code, msg.starts_with("no offer came")),
-        (110, true),
-        "{msg}"
-    );
-    assert_eq!(node.ipam_log()[2..], ["ADD c1 net1", "DEL c1 net1"]);
-    node.assert_clean();
-}
-
-/// What a DHCP client says before there is carrier is lost.
-#[test]
-fn an_ipam_that_works_on_the_interface_is_asked_once_there_is_carrier() {
-    let mut node = Node::new();
-    node.make_dhcp();
-    let (pod, config) = (node.pod(), node.config(json!({"ipam": {"type": "dhcp"}})));
-    run("ip", &["-n", &node.host, "link", "set", "wire0", "down"]);
-    let late = format!("sleep 0.5; ip -n {} link set wire0 up", node.host);
-    let mut wire = Command::new("sh").args(["-c", &late]).spawn().unwrap();
-    node.call("ADD", "c1", &pod, &config).ok();
-    assert!(wire.wait().unwrap().success());
     node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
 }
@@ -441,26 +215,6 @@ fn a_vf_that_refuses_its_mac_comes_home_without_it() {
 }
 
 #[test]
-fn a_name_taken_at_home_does_not_keep_the_vf_away() {
-    let mut node = Node::new();
-    let (pod, config) = (node.pod(), node.config(json!({})));
-    node.call("ADD", "c1", &pod, &config).ok();
-    node.hide_netdev();
-    run(
-        "ip",
-        &["-n", &node.host, "link", "add", VF, "type", "bridge"],
-    );
-    node.call("DEL", "c1", &pod, &config).ok();
-    let home = Node::link(&node.host, "xvf0");
-    assert_eq!(
-        (&home["ifalias"], &home["address"]),
-        (&json!(PCI), &json!(MAC)),
-        "{home}"
-    );
-    assert_eq!(node.state("attachments"), Vec::<String>::new());
-}
-
-#[test]
 fn version_and_bad_calls_touch_nothing() {
     let mut node = Node::new();
     let pod = node.pod();
@@ -525,61 +279,6 @@ fn version_and_bad_calls_touch_nothing() {
         8
     );
     node.assert_clean();
-}
-
-/// A tap on a link of the host.
-struct Wire(OwnedFd);
-
-impl Wire {
-    fn tap(netns: &str, link: &str) -> Self {
-        let index = Node::link(netns, link)["ifindex"].as_i64().unwrap();
-        let netns = std::fs::File::open(Path::new("/run/netns").join(netns)).unwrap();
-        let socket = std::thread::spawn(move || {
-            setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
-            let every = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
-            // SAFETY: socket(2) and bind(2) on values that live through the calls.
-            unsafe {
-                let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
-                assert!(fd >= 0, "{}", io::Error::last_os_error());
-                let mut at: libc::sockaddr_ll = std::mem::zeroed();
-                at.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
-                at.sll_protocol = every;
-                at.sll_ifindex = i32::try_from(index).unwrap();
-                let size = u32::try_from(size_of_val(&at)).unwrap();
-                assert_eq!(libc::bind(fd, (&raw const at).cast(), size), 0);
-                let wait = libc::timeval {
-                    tv_sec: 5,
-                    tv_usec: 0,
-                };
-                let size = u32::try_from(size_of_val(&wait)).unwrap();
-                let option = (libc::SOL_SOCKET, libc::SO_RCVTIMEO);
-                assert_eq!(
-                    libc::setsockopt(fd, option.0, option.1, (&raw const wait).cast(), size),
-                    0
-                );
-                OwnedFd::from_raw_fd(fd)
-            }
-        })
-        .join()
-        .unwrap();
-        Self(socket)
-    }
-
-    #[track_caller]
-    fn expect(&self, what: &str, is: impl Fn(&[u8]) -> bool) {
-        let mut frame = [0; 2048];
-        loop {
-            let read = nix::sys::socket::recv(
-                self.0.as_raw_fd(),
-                &mut frame,
-                nix::sys::socket::MsgFlags::empty(),
-            );
-            let read = read.unwrap_or_else(|errno| panic!("{what} never came: {errno}"));
-            if read >= 42 && is(&frame[..read.max(64)]) {
-                return;
-            }
-        }
-    }
 }
 
 /// A virtio VF's netdev belongs to the device on the virtio bus, not to the PCI function itself.

@@ -11,18 +11,12 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::Mood,
-    harness::{Node, VF, run},
+    harness::{Node, VF, ip},
 };
 
 /// An address on the host that takes every packet and answers none.
 fn black_hole(node: &Node) -> &'static str {
-    let ip = |line: &str| {
-        let words: Vec<_> = ["-n", node.host.as_str()]
-            .into_iter()
-            .chain(line.split(' '))
-            .collect();
-        run("ip", &words)
-    };
+    let ip = |line| ip(&node.host, line);
     ip("link add hole type veth peer name drain");
     ip("addr add 192.0.2.1/24 dev hole");
     ip("link set hole up");

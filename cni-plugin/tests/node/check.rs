@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    harness::{MAC, Node, PCI, VF, name_of, run},
+    harness::{self, MAC, Node, PCI, VF, name_of, run},
     verbs::{ipam, ipam_fails, with},
 };
 use serde_json::{Value, json};
@@ -311,13 +311,7 @@ fn a_vf_whose_pod_was_the_host_keeps_nothing_of_it() {
     let host = Path::new("/run/netns").join(&node.host);
     let config = node.config(ipam());
     let (env, none) = ([("CNI_NETNS_OVERRIDE", "1")], [].as_slice());
-    let ip = |line: &str| {
-        let words: Vec<_> = ["-n", &node.host]
-            .into_iter()
-            .chain(line.split(' '))
-            .collect();
-        run("ip", &words)
-    };
+    let ip = |line: &str| harness::ip(&node.host, line);
     let kept = || {
         let told: Value = serde_json::from_str(&ip(&format!("-j addr show dev {VF}"))).unwrap();
         let all = told[0]["addr_info"].as_array().unwrap();

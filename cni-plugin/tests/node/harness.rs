@@ -373,11 +373,28 @@ pub fn name_of(netns: &Path) -> &str {
     netns.file_name().unwrap().to_str().unwrap()
 }
 
-/// As the kernel brings a VF home from a namespace that ends, by the name it had there.
+/// `ip` in a namespace, by its name or its path.
+#[track_caller]
+pub fn ip(netns: impl AsRef<Path>, line: &str) -> String {
+    let words = ["-n", name_of(netns.as_ref())].into_iter();
+    run("ip", &Vec::from_iter(words.chain(line.split(' '))))
+}
+
+/// The VF comes home by a name, as the kernel brings it from a namespace that ends. A veth would
+/// end with that.
+#[track_caller]
 pub fn come_home(node: &Node, pod: &Path, name: &str) {
-    let home = format!("link set net1 netns {} name {name}", node.host);
-    let words = ["-n", name_of(pod)].into_iter().chain(home.split(' '));
-    run("ip", &Vec::from_iter(words));
+    ip(
+        pod,
+        &format!("link set net1 netns {} name {name}", node.host),
+    );
+}
+
+/// A pod ends and nobody says so; its VF comes home by a name.
+#[track_caller]
+pub fn end_silently(node: &Node, pod: &Path, name: &str) {
+    come_home(node, pod, name);
+    run("ip", &["netns", "del", name_of(pod)]);
 }
 
 /// An ADD that is killed once the move is noted, and before it is made; then a DEL, before which

@@ -5,20 +5,13 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, PCI, VF, flags, name_of, run};
-
-/// `ip` in a namespace.
-#[track_caller]
-fn ip(netns: &str, line: &str) {
-    let words: Vec<_> = ["-n", netns].into_iter().chain(line.split(' ')).collect();
-    run("ip", &words);
-}
+use crate::harness::{Node, PCI, VF, end_silently, flags, ip, name_of, run};
 
 /// What a pod does to an interface whose frames it wants the next pod to lose, or to see.
 fn spoil(pod: &Path) {
     let line = "link set net1 arp off multicast off promisc on allmulticast on trailers off \
                 txqueuelen 77 group 9 broadcast 02:00:00:00:00:66 mode dormant";
-    ip(name_of(pod), line);
+    ip(pod, line);
 }
 
 /// What every Ethernet device is told from: the address of its broadcasts, and whether it waits for
@@ -44,11 +37,7 @@ fn flags_queue_and_group_of_the_pods_go_with_the_pod() {
     // The same where the kernel brought it home: it puts nothing back.
     node.call("ADD", "c1", &old, &config).ok();
     spoil(&old);
-    ip(
-        name_of(&old),
-        &format!("link set net1 netns {} name {VF}", node.host),
-    );
-    run("ip", &["netns", "del", name_of(&old)]);
+    end_silently(&node, &old, VF);
     node.call("DEL", "c1", &old, &config).ok();
     node.assert_clean();
     let has = Node::link(&node.host, VF);
@@ -75,9 +64,9 @@ fn what_stands_on_the_interface_does_not_stay_on_the_vf() {
         name_of(&old),
         "link add spy link net1 type macvlan mode passthru",
     );
-    ip(name_of(&old), "link set spy up");
-    ip(name_of(&old), "link add own type bridge");
-    ip(name_of(&old), "link add above link own type macvlan");
+    ip(&old, "link set spy up");
+    ip(&old, "link add own type bridge");
+    ip(&old, "link add above link own type macvlan");
     let had = |name| Node::links(name_of(&old)).contains(&name);
     node.call("DEL", "c1", &old, &config).ok();
     node.assert_clean();
@@ -117,7 +106,7 @@ fn a_pod_that_puts_devices_on_its_vf_without_end_can_end() {
     let mut node = Node::new();
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
-    ip(name_of(&pod), "link add one link net1 type macvlan");
+    ip(&pod, "link add one link net1 type macvlan");
     let file = node.root.path().join("batch");
     let lines = "link add two link one type macvlan\nlink add one link two type macvlan\n";
     std::fs::write(&file, lines).unwrap();
@@ -237,7 +226,7 @@ fn a_pod_that_never_lets_go_costs_a_moment() {
     let without = text.replace("\"alt_names\":[],", "");
     assert_ne!(text, without);
     std::fs::write(&record, without).unwrap();
-    ip(name_of(&pod), "link property add dev net1 altname wire0");
+    ip(&pod, "link property add dev net1 altname wire0");
     let again = format!(
         "names -n {} link property add dev net1 altname wire0",
         name_of(&pod)
@@ -263,8 +252,8 @@ fn a_name_of_the_pods_is_never_a_fallback() {
     for taken in [VF, "xvf7"] {
         ip(&node.host, &format!("link add {taken} type bridge"));
     }
-    ip(name_of(&pod), "link set net1 down");
-    ip(name_of(&pod), "link set net1 name xvf7");
+    ip(&pod, "link set net1 down");
+    ip(&pod, "link set net1 name xvf7");
     node.call("DEL", "c1", &pod, &config).ok();
     let home = run("ip", &["-n", &node.host, "-j", "-d", "link", "show"]);
     let home: Vec<Value> = serde_json::from_str(&home).unwrap();

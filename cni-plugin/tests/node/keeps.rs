@@ -10,20 +10,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, VF, name_of, run};
+use crate::harness::{Node, VF, come_home, ip, name_of, run};
 
 /// The one record of the journal.
 fn record(node: &Node) -> PathBuf {
     let name = node.state("attachments").remove(0);
     node.root.path().join("state/attachments").join(name)
-}
-
-/// Has the VF come home, as the kernel brings it.
-fn bring_home(node: &Node, netns: &str) {
-    let line = [
-        "-n", netns, "link", "set", "net1", "netns", &node.host, "name", VF,
-    ];
-    run("ip", &line);
 }
 
 /// The runtime puts the device plugin's there, and that says more.
@@ -114,7 +106,7 @@ fn a_vf_whose_record_cannot_be_read_waits_for_an_operator() {
     let record = record(&node);
     fs::write(&record, "{").unwrap();
     node.call("DEL", "c1", &pod, &config).ok();
-    bring_home(&node, name_of(&pod));
+    come_home(&node, &pod, VF);
     let aside = node
         .root
         .path()
@@ -181,24 +173,13 @@ fn a_vf_in_another_namespace_is_awaited() {
     let mut node = Node::new();
     let (pod, nested, config) = (node.pod(), node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
-    run(
-        "ip",
-        &[
-            "-n",
-            name_of(&pod),
-            "link",
-            "set",
-            "net1",
-            "netns",
-            name_of(&nested),
-        ],
-    );
+    ip(&pod, &format!("link set net1 netns {}", name_of(&nested)));
     node.call("DEL", "c1", &pod, &config).ok();
     assert_eq!(node.state("attachments").len(), 1);
     let (code, msg) = node.call("ADD", "c2", &pod, &config).error();
     assert_eq!(code, 11, "{msg}");
     run("ip", &["netns", "del", name_of(&pod)]);
-    bring_home(&node, name_of(&nested));
+    come_home(&node, &nested, VF);
     node.call("DEL", "c9", &nested, &config).ok();
     node.assert_clean();
 }

@@ -6,6 +6,7 @@
     reason = "a test crate: its helpers fail the test they serve"
 )]
 
+mod addresses;
 mod agent;
 mod attach;
 mod away;
@@ -18,6 +19,7 @@ mod keeps;
 mod kills;
 mod leases;
 mod macs;
+mod names;
 mod nested;
 mod others;
 mod pipe;
@@ -27,6 +29,7 @@ mod recovery;
 mod replaced;
 mod steps;
 mod sweep;
+mod tap;
 mod tcx;
 mod tls;
 mod tombstones;

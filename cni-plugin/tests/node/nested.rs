@@ -5,17 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{MAC, Node, VF, name_of, run};
-
-/// `ip` in a namespace.
-#[track_caller]
-fn ip(netns: &Path, line: &str) {
-    let words: Vec<_> = ["-n", name_of(netns)]
-        .into_iter()
-        .chain(line.split(' '))
-        .collect();
-    run("ip", &words);
-}
+use crate::harness::{MAC, Node, VF, come_home, end_silently, ip, name_of, run};
 
 fn has(netns: &Path, name: &str) -> bool {
     Node::links(name_of(netns)).contains(&name.to_owned())
@@ -123,10 +113,7 @@ fn what_a_vf_has_left_behind_in_a_living_pod_goes() {
     ip(&pod, "link add own type bridge");
     ip(&pod, "link add above link own type macvlan");
     ip(&pod, &format!("link set there netns {}", name_of(&nested)));
-    ip(
-        &pod,
-        &format!("link set net1 netns {} name {VF}", node.host),
-    );
+    come_home(&node, &pod, VF);
     node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
     assert!(!has(&pod, "here") && !has(&nested, "there"));
@@ -167,8 +154,7 @@ fn a_mac_that_a_device_gives_back_does_not_stay() {
     ip(&pod, "link set net1 address 02:00:00:00:00:66");
     ip(&pod, "link add spy link net1 type macvlan mode passthru");
     ip(&pod, &format!("link set spy netns {}", name_of(&nested)));
-    let home = format!("link set net1 netns {} name {VF}", node.host);
-    ip(&pod, &home);
+    come_home(&node, &pod, VF);
     ip(&nested, &format!("link set spy address {MAC}"));
     node.call("DEL", "c1", &pod, &config).ok();
     assert!(!has(&nested, "spy"));
@@ -193,11 +179,7 @@ fn a_device_that_cannot_be_found_is_told_where_it_hears_all() {
         ip(&pod, &format!("{spy} mode passthru"));
         ip(&nested, "link set spy up");
         if ends_first {
-            ip(
-                &pod,
-                &format!("link set net1 netns {} name {VF}", node.host),
-            );
-            run("ip", &["netns", "del", name_of(&pod)]);
+            end_silently(&node, &pod, VF);
         }
         let answer = node.call("DEL", "c1", &pod, &config);
         answer.ok();

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, VF, name_of, run};
+use crate::harness::{Node, VF, end_silently};
 
 /// Another address of the node's agent.
 fn other_address(node: &Node) -> (PathBuf, String) {
@@ -18,23 +18,6 @@ fn other_address(node: &Node) -> (PathBuf, String) {
     symlink(node.agent.socket(), &path).unwrap();
     let address = format!("unix://{}", path.display());
     (path, address)
-}
-
-/// A pod ends and nobody says so; its VF comes home, as the kernel brings it.
-fn end_silently(node: &Node, pod: &Path, name: &str) {
-    let line = [
-        "-n",
-        name_of(pod),
-        "link",
-        "set",
-        "net1",
-        "netns",
-        &node.host,
-        "name",
-        name,
-    ];
-    run("ip", &line);
-    run("ip", &["netns", "del", name_of(pod)]);
 }
 
 #[test]

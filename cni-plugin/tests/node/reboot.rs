@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check::attached,
-    harness::{Answer, MAC, Node, PCI, VF, name_of, run},
+    harness::{Answer, MAC, Node, PCI, VF, come_home, ip, name_of, run},
     verbs::ipam,
 };
 
@@ -41,14 +41,7 @@ const NEXT_MTU: u64 = 1480;
 /// The VF as the next boot's driver makes it. The pod's namespace stays: the next boot may have
 /// another pod's by the same name and number.
 fn made_anew(node: &Node, pod: &Path) {
-    let ip = |netns: &str, line: &str| {
-        let words: Vec<_> = ["-n", netns].into_iter().chain(line.split(' ')).collect();
-        run("ip", &words)
-    };
-    ip(
-        name_of(pod),
-        &format!("link set net1 netns {} name {VF}", node.host),
-    );
+    come_home(node, pod, VF);
     ip(
         &node.host,
         &format!("link set {VF} address {MAC} mtu {NEXT_MTU}"),

@@ -3,7 +3,7 @@
 
 use crate::{
     agent::Mood,
-    harness::{MAC, Node, PCI, VF, name_of, run},
+    harness::{MAC, Node, PCI, VF, end_silently, name_of, run},
 };
 use serde_json::{Value, json};
 
@@ -390,18 +390,7 @@ fn a_lost_pods_addresses_keep_no_vf_from_its_next_owner() {
     node.call("ADD", "c1", &old, &config).ok();
     let away = node.root.path().join("ipam.error.DEL");
     std::fs::write(&away, r#"{"code": 100, "msg": "the store is away"}"#).unwrap();
-    // As the kernel brings a VF home: a veth would go with its namespace.
-    let netns = [
-        "-n",
-        name_of(&old),
-        "link",
-        "set",
-        "net1",
-        "netns",
-        &node.host,
-    ];
-    run("ip", &netns);
-    run("ip", &["netns", "del", name_of(&old)]);
+    end_silently(&node, &old, "net1");
     let plain = node.config(json!({}));
     node.call("ADD", "c2", &new, &plain).ok();
     assert_eq!(node.agent.ports().len(), 1);

@@ -1,8 +1,12 @@
 //! What a call finishes for others: attachments whose pod or whose boot is gone.
 
-use std::{fs, path::PathBuf, time::Duration, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use crate::harness::{MAC, Node, PCI, name_of, run};
+use crate::harness::{MAC, Node, PCI, end_silently, name_of, run};
 use serde_json::{Value, json};
 use xpu_cni::{env::Attachment, port::Key};
 
@@ -25,7 +29,7 @@ fn attached(count: u8, more: Value) -> (Node, Vec<PathBuf>, Vec<Value>) {
 }
 
 /// A namespace goes, and its VF is home: the kernel cleans up a while later.
-fn lose(node: &Node, pod: &std::path::Path) {
+fn lose(node: &Node, pod: &Path) {
     run("ip", &["netns", "del", name_of(pod)]);
     // A veth dies with its namespace, where a VF would come home; so the node has no such
     // device any more.
@@ -99,11 +103,7 @@ fn another_namespace_under_the_name_is_not_the_pod() {
     node.call("DEL", "c1", &pods[1], &configs[1]).ok();
     // The VF is not home, so there is nothing to undo yet, and nothing is forgotten.
     assert_eq!(node.state("attachments").len(), 1);
-    run(
-        "ip",
-        &["-n", &kept, "link", "set", "net1", "netns", &node.host],
-    );
-    run("ip", &["netns", "del", &kept]);
+    end_silently(&node, Path::new(keep), "net1");
     node.call("DEL", "c1", &pods[1], &configs[1]).ok();
     node.assert_clean();
     assert_eq!(Node::link(&node.host, "vf0")["address"], MAC);
@@ -238,12 +238,7 @@ fn an_agent_that_deletes_but_slowly_is_not_left_alone() {
 #[test]
 fn an_add_that_clears_its_way_forgets_no_address_without_ipam() {
     let (mut node, pods, configs) = attached(1, json!({"ipam": {"type": "fake-ipam"}}));
-    let old = name_of(&pods[0]);
-    run(
-        "ip",
-        &["-n", old, "link", "set", "net1", "netns", &node.host],
-    );
-    run("ip", &["netns", "del", old]);
+    end_silently(&node, &pods[0], "net1");
     fs::remove_file(node.root.path().join("bin/fake-ipam")).unwrap();
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c2", &pod, &config).ok();

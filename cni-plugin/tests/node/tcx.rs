@@ -15,7 +15,7 @@ use crate::{
         BPF_PROG_TYPE_SCHED_CLS, BPF_TCX_EGRESS, BPF_TCX_INGRESS, attach_by_link, bpf, inside,
         program,
     },
-    harness::{Node, VF, come_home, killed_before_the_move, name_of, run},
+    harness::{Node, VF, end_silently, killed_before_the_move, run},
     verbs::ipam,
 };
 
@@ -151,8 +151,7 @@ fn a_program_at_the_tcx_hooks_of_a_pod_that_is_gone_goes_too() {
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
     attach(&pod, "net1");
-    come_home(&node, &pod, VF);
-    run("ip", &["netns", "del", name_of(&pod)]);
+    end_silently(&node, &pod, VF);
     assert_eq!(attached(&host_of(&node), VF), 2);
     node.call("DEL", "c1", &pod, &config).ok();
     assert_eq!(attached(&host_of(&node), VF), 0);

@@ -15,7 +15,7 @@ use xpu_linux::sync::Request;
 
 use crate::{
     bpf::{self, BPF_PROG_TYPE_XDP, BPF_XDP, inside},
-    harness::{Node, VF, come_home, killed_before_the_move, name_of, run},
+    harness::{Node, VF, come_home, end_silently, killed_before_the_move, name_of, run},
 };
 
 /// A program that lets every frame pass, by `XDP_PASS` of `linux/bpf.h`.
@@ -100,8 +100,7 @@ fn a_program_of_a_pod_that_is_gone_goes_too() {
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
     attach(&pod, GENERIC);
-    come_home(&node, &pod, VF);
-    run("ip", &["netns", "del", name_of(&pod)]);
+    end_silently(&node, &pod, VF);
     assert!(Node::link(&node.host, VF)["xdp"].is_object());
     node.call("DEL", "c1", &pod, &config).ok();
     assert_eq!(Node::link(&node.host, VF)["xdp"], Value::Null);
