@@ -6,7 +6,7 @@ use super::{ConfigError, Raw, invalid, is_right_below, typed};
 use crate::agent::{AgentAddr, Peer, TlsFiles};
 
 /// Where networks may name files of certificates; the host may name any.
-pub(super) const CERTIFICATES: &str = "/etc/cni/net.d/xpu-cni.d";
+const CERTIFICATES: &str = "/etc/cni/net.d/xpu-cni.d";
 
 impl Raw {
     /// The agent, and what it is spoken to with.
@@ -81,3 +81,7 @@ fn is_pinned(key: &str) -> ConfigError {
         "is set for this host and can't be changed by a network",
     )
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/config_agent.rs"]
+mod tests;
