@@ -160,15 +160,12 @@ impl Raw {
     /// to a path.
     #[must_use]
     pub fn log(&self) -> (Option<&str>, Option<&str>) {
-        let level = self
-            .map
-            .get("logLevel")
-            .or_else(|| self.host.get("logLevel"));
-        let file = self.host.get("logFile").and_then(Value::as_str);
-        (
-            level.and_then(Value::as_str),
-            file.filter(|file| !file.is_empty()),
-        )
+        fn said<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+            map.get(key)?.as_str().filter(|text| !text.is_empty())
+        }
+        const LEVEL: &str = "logLevel";
+        let level = said(&self.map, LEVEL).or_else(|| said(&self.host, LEVEL));
+        (level, said(&self.host, "logFile"))
     }
 
     /// What every command needs.
@@ -234,7 +231,7 @@ impl Raw {
             mac,
             asked,
             mtu: self.mtu()?,
-            is_mtu_default: self.is_default("mtu"),
+            is_mtu_default: self.net("mtu")?.filter(is_mtu).is_none(),
             macs: self.macs()?,
             dns: self.net("dns")?,
             device_info: text(&runtime, "runtimeConfig.", "CNIDeviceInfoFile")?,
@@ -250,9 +247,19 @@ impl Raw {
 
     /// The NAD's value, else the host-wide file's.
     fn either<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
-        Ok(match self.net(key)? {
+        self.either_set(key, |_| true)
+    }
+
+    /// The same of those values that are `set`: Go programs write what is not as 0 or as an empty
+    /// text.
+    fn either_set<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        set: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, ConfigError> {
+        Ok(match self.net(key)?.filter(&set) {
             Some(value) => Some(value),
-            None => typed(&self.host, "", key)?,
+            None => typed(&self.host, "", key)?.filter(set),
         })
     }
 
@@ -313,9 +320,9 @@ impl Raw {
             .transpose()
     }
 
-    /// A setting's value; an empty text is how Go programs write "not set".
+    /// The value of a setting that is a word.
     fn setting(&self, key: &str) -> Result<Option<Value>, ConfigError> {
-        Ok(self.either::<Value>(key)?.filter(|value| value != ""))
+        self.either_set(key, |value| value != "")
     }
 
     /// The host says where the file is; a network can't have root read another.
@@ -339,12 +346,15 @@ impl Raw {
     }
 
     fn mtu(&self) -> Result<Option<Mtu>, ConfigError> {
-        let mtu: Option<u32> = self.either("mtu")?;
-        // 0 is how Go programs write "not set".
-        let mtu = mtu.filter(|mtu| *mtu != 0);
+        let mtu = self.either_set("mtu", is_mtu)?;
         mtu.map(|mtu| Mtu::try_from(mtu).map_err(|error| invalid("mtu", error)))
             .transpose()
     }
+}
+
+/// Whether an MTU is set.
+fn is_mtu(mtu: &u32) -> bool {
+    *mtu != 0
 }
 
 /// Addresses that the runtime or the pod asks for are IPAM's to give; without one the pod would

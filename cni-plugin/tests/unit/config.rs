@@ -4,6 +4,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use serde_json::json;
+use xpu_linux::sync::vf_side::Carrier;
 use xpu_model::{Kind, ObjectKey};
 
 use super::*;
@@ -152,6 +153,35 @@ fn a_default_of_the_hosts_that_does_not_go_with_the_network_is_left_out() {
             "{network}"
         );
     }
+}
+
+/// Go programs write what is not set as empty.
+#[test]
+fn what_a_network_leaves_empty_the_hosts_file_fills() {
+    let host = json!({
+        "mtu": 1400, "spoofchk": "off", "trust": "on", "link_state": "enable", "logLevel": "error",
+    });
+    let empty = json!({"mtu": 0, "spoofchk": "", "trust": "", "link_state": "", "logLevel": ""});
+    let nulls = json!({"mtu": null, "spoofchk": null, "logLevel": null});
+    for network in [empty, json!({}), nulls] {
+        let config = both(network.clone(), host.clone()).unwrap();
+        let asked = &config.asked;
+        assert_eq!(config.mtu.map(u32::from), Some(1400), "{network}");
+        assert!(config.is_mtu_default, "{network}");
+        assert_eq!((asked.spoofchk, asked.trust), (Some(false), Some(true)));
+        assert_eq!(asked.link_state, Some(Carrier::Enable));
+        let (network, host) = (network.to_string(), host.to_string());
+        let host = (Path::new("/host.conf"), host.as_bytes());
+        let raw = Raw::parse(network.as_bytes(), Some(host)).unwrap();
+        assert_eq!(raw.log().0, Some("error"), "{network}");
+    }
+    let config = both(json!({"mtu": 1450, "trust": "off"}), host).unwrap();
+    assert_eq!(config.mtu.map(u32::from), Some(1450));
+    assert_eq!(config.asked.trust, Some(false));
+    assert!(!config.is_mtu_default);
+    // An empty default is none.
+    let config = both(json!({}), json!({"mtu": 0, "trust": ""})).unwrap();
+    assert_eq!((config.mtu, config.asked.trust), (None, None));
 }
 
 #[test]
