@@ -441,7 +441,7 @@ impl Attach<'_> {
 
     /// Waits for the node's turn at RTNL; a VF without a netdev needs none.
     fn wait_for_rtnl_turn(&self) -> Result<Option<Lock>, LockError> {
-        let turn = || lock(&self.journal.admission_lock(), self.call.deadline);
+        let turn = || lock(&self.journal.turn_lock(), self.call.deadline);
         self.found.index.map(|_| turn()).transpose()
     }
 

@@ -80,7 +80,7 @@ pub enum Error {
     /// A part of an attachment that couldn't be undone. It has its cause's code, and its words
     /// among its own.
     #[error("{part}: {}{}", chain(&**cause), of(owner.as_deref()))]
-    Left {
+    NotUndone {
         /// Which part.
         part: &'static str,
         /// Whose, where that isn't the caller's.
@@ -123,7 +123,7 @@ impl Error {
     #[must_use]
     pub fn left_of(self, name: String) -> Self {
         match self {
-            Self::Left { part, cause, .. } => Self::Left {
+            Self::NotUndone { part, cause, .. } => Self::NotUndone {
                 part,
                 owner: Some(name),
                 cause,
@@ -171,7 +171,7 @@ impl Error {
                 IpamError::Run { .. } | IpamError::Answer { .. } => 103,
             },
             Self::Mismatch { .. } => 104,
-            Self::Left { cause, .. } => cause.code(),
+            Self::NotUndone { cause, .. } => cause.code(),
         }
     }
 
@@ -198,7 +198,7 @@ impl Error {
     fn hint(&self) -> Option<&str> {
         match self {
             Self::Ipam(IpamError::Failed { details, .. }) if !details.is_empty() => Some(details),
-            Self::Left { cause, .. } => cause.hint(),
+            Self::NotUndone { cause, .. } => cause.hint(),
             _ => None,
         }
     }
@@ -248,7 +248,7 @@ mod tests {
                 details: "since noon".to_owned(),
             }))
         };
-        let left = |owner: Option<&str>| Error::Left {
+        let left = |owner: Option<&str>| Error::NotUndone {
             part: "IPAM",
             owner: owner.map(str::to_owned),
             cause: failed(),

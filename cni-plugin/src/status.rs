@@ -10,7 +10,7 @@ use crate::{
     ipam,
     journal::{Entry, Journal, JournalError, Step},
     port::Key,
-    sweep::is_left,
+    sweep::is_dead,
     version::Version,
 };
 
@@ -83,7 +83,7 @@ fn lives(call: &Call<'_>, journal: &Journal, entry: &Entry, agent: &str) -> bool
     entry.record.agent == agent
         && entry.has_begun(Step::Attached)
         && journal.owns(entry)
-        && !is_left(call.host, entry).unwrap_or(true)
+        && !is_dead(call.host, entry).unwrap_or(true)
 }
 
 /// Looks once more, under the VF's lock: an ADD or a DEL may have run between list and record.

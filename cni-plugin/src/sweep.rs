@@ -76,7 +76,7 @@ fn look(call: &mut Call<'_>, until: Instant, own: Option<&Key>) -> Result<(), Er
         if Instant::now() >= call.deadline.min(until) {
             break;
         }
-        if let Err(error) = finish_if_left(call, until, &journal, &key) {
+        if let Err(error) = finish_if_dead(call, until, &journal, &key) {
             call.log
                 .warn(format_args!("sweep of {}: {}", key.as_str(), chain(&error)));
         }
@@ -100,7 +100,7 @@ fn next(keys: impl Iterator<Item = Key>, cursor: Option<&Key>) -> impl Iterator<
 }
 
 /// Finishes a record that nobody else will. What hangs is waited for until `until` at most.
-fn finish_if_left(
+fn finish_if_dead(
     call: &mut Call<'_>,
     until: Instant,
     journal: &Journal,
@@ -109,7 +109,7 @@ fn finish_if_left(
     let Some(entry) = call.record(journal, key)? else {
         return Ok(());
     };
-    if !is_left(call.host, &entry)? {
+    if !is_dead(call.host, &entry)? {
         return Ok(());
     }
     let subject = Subject::Attachment(key);
@@ -134,7 +134,7 @@ fn finish_if_left(
     let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
         return Ok(());
     };
-    if !is_left(call.host, &entry)? {
+    if !is_dead(call.host, &entry)? {
         return Ok(());
     }
     let mut pod = Sandbox::open_kept(&entry.record.netns);
@@ -176,7 +176,7 @@ pub fn finish_dead(
 ) -> Result<bool, Error> {
     // A record without its VF is kept for its addresses: its port is gone.
     let is_it = |entry: &Entry| {
-        wanted(&entry.record) && journal.owns(entry) && is_left(call.host, entry).unwrap_or(false)
+        wanted(&entry.record) && journal.owns(entry) && is_dead(call.host, entry).unwrap_or(false)
     };
     let mut any = false;
     for key in journal.keys()?.iter().filter(|key| *key != own) {
@@ -202,7 +202,7 @@ pub fn finish_dead(
 ///
 /// # Errors
 /// [`Error::BootId`].
-pub fn is_left(host: &Host, entry: &Entry) -> Result<bool, Error> {
+pub fn is_dead(host: &Host, entry: &Entry) -> Result<bool, Error> {
     Ok(!is_this_boot(host, entry)?
         || entry.has_begun(Step::Detaching)
         || !pod_lives(&entry.record.netns))

@@ -45,7 +45,7 @@ impl Undone {
 
     /// Adds what couldn't be undone.
     pub fn fail(&mut self, part: &'static str, cause: impl Into<Error>) {
-        self.failures.push(Error::Left {
+        self.failures.push(Error::NotUndone {
             part,
             owner: None,
             cause: Box::new(cause.into()),

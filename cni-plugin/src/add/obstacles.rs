@@ -12,7 +12,7 @@ use crate::{
     lock::lock,
     port::Key,
     sandbox::Sandbox,
-    sweep::is_left,
+    sweep::is_dead,
     undo::{Extent, Undone, is_this_boot, undo},
 };
 
@@ -94,7 +94,7 @@ fn finish_last_owner(
         };
     };
     let record = &entry.record;
-    if !is_left(call.host, &entry)? {
+    if !is_dead(call.host, &entry)? {
         return Err(Error::Busy(format!(
             "the VF {} is attached to container {} as {}",
             config.device, record.container_id, record.ifname

@@ -202,7 +202,7 @@ impl Journal {
 
     /// The lock for the node's turn at RTNL.
     #[must_use]
-    pub fn admission_lock(&self) -> Place {
+    pub fn turn_lock(&self) -> Place {
         self.place(About::Turn)
     }
 

@@ -52,7 +52,7 @@ pub fn bring_home(
         // The kernel brings it home when it gets to it; nobody else waits for that.
         device::await_return(call.host, &mut home, &vf.pci())?;
     }
-    let _turn = lock(&journal.admission_lock(), deadline)?;
+    let _turn = lock(&journal.turn_lock(), deadline)?;
     // Before the move: a VF that comes up at home takes the MAC of this moment.
     let restored = restore_pf(call, entry, &mut home);
     if let Some(netdev) = moved {

@@ -23,7 +23,7 @@ use crate::{
 /// The node's turn, as another call of the plugin takes it, if nobody has it now.
 fn turn(node: &Node) -> Result<Lock, LockError> {
     let journal = Journal::open(&node.root.path().join("state")).unwrap();
-    lock(&journal.admission_lock(), Instant::now())
+    lock(&journal.turn_lock(), Instant::now())
 }
 
 #[track_caller]

@@ -362,7 +362,7 @@ fn an_earlier_versions_folder_of_locks_is_in_nobodys_way() {
         fs::create_dir(root.path().join(folder)).unwrap();
     }
     let journal = Journal::open(root.path()).unwrap();
-    let turn = journal.admission_lock();
+    let turn = journal.turn_lock();
     crate::lock::lock(&turn, std::time::Instant::now()).unwrap();
 }
 
