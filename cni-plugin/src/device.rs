@@ -122,7 +122,11 @@ pub fn inspect(
     };
     let pf = side.and_then(|(netdev, vf, has)| PfSide::new(netdev, vf, asked, &has));
     Ok(Found {
-        vf: Vf::new(pci.clone(), netdev, pf),
+        vf: Vf {
+            pci: pci.clone(),
+            netdev,
+            pf,
+        },
         mac,
         pf_mac,
         index: here.map(|(_, index)| index),

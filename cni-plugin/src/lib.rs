@@ -163,10 +163,10 @@ impl Call<'_> {
         seen: &Entry,
         deadline: Instant,
     ) -> Result<Option<(Lock, Entry)>, Error> {
-        let pci = seen.record.vf.pci();
-        let held = lock(&journal.vf_lock(&pci), deadline)?;
+        let pci = &seen.record.vf.pci;
+        let held = lock(&journal.vf_lock(pci), deadline)?;
         let entry = self.record(journal, &seen.record.key())?;
-        let same = entry.filter(|entry| entry.record.vf.pci() == pci);
+        let same = entry.filter(|entry| entry.record.vf.pci == *pci);
         Ok(same.map(|entry| (held, entry)))
     }
 

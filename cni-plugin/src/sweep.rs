@@ -225,27 +225,25 @@ fn is_in_reach(
     entry: &Entry,
     pod: Option<&mut Sandbox>,
 ) -> Result<bool, Error> {
-    let pci = entry.record.vf.pci();
+    let pci = &entry.record.vf.pci;
     // The devices of an earlier boot's kernel are gone with it.
     if !journal.owns(entry) || !entry.has_begun(Step::Move) || !is_this_boot(host, entry)? {
         return Ok(true);
     }
     let mut home = Rtnl::open()?;
-    match vf::at_home(&host.sysfs, &home, &pci) {
+    match vf::at_home(&host.sysfs, &home, pci) {
         Ok(Some(_)) | Err(SysfsError::NoDevice(_)) => return Ok(true),
         Ok(None) => {}
         Err(error) => return Err(error.into()),
     }
     if let Some(pod) = pod
-        && vf::find(&host.sysfs, &mut pod.rtnl, &pci, host.proof)?.is_some()
+        && vf::find(&host.sysfs, &mut pod.rtnl, pci, host.proof)?.is_some()
     {
         return Ok(true);
     }
     // A VF that has no netdev any more needn't be waited for.
-    Ok(
-        vf::find(&host.sysfs, &mut home, &pci, host.proof)?.is_some()
-            || device::has_no_netdev(host, &pci),
-    )
+    Ok(vf::find(&host.sysfs, &mut home, pci, host.proof)?.is_some()
+        || device::has_no_netdev(host, pci))
 }
 
 #[cfg(test)]

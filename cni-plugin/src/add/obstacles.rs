@@ -55,10 +55,10 @@ fn finish_earlier_attempt(
         )));
     }
     // It may have been for another VF, whose lock is then needed as well.
-    let _other = if record.vf.pci() == config.device {
+    let _other = if record.vf.pci == config.device {
         None
     } else {
-        Some(lock(&journal.vf_lock(&record.vf.pci()), call.deadline)?)
+        Some(lock(&journal.vf_lock(&record.vf.pci), call.deadline)?)
     };
     // Nothing may be left: its record is about to be written over.
     finish(call, journal, entry, Extent::Whole, Undone::is_clean)?;
@@ -142,7 +142,7 @@ pub fn delete_leftover_ports(
     agent: &Peer,
     found: &Found,
 ) -> Result<Cleared, Error> {
-    let pci = found.vf.pci();
+    let pci = &found.vf.pci;
     drain::clear(call, journal, agent, key, |tombstone| {
         tombstone.pci == pci.as_str() || tombstone.key() == key || tombstone.mac == Some(found.mac)
     })

@@ -30,11 +30,11 @@ pub fn differs(
     record: &Record,
 ) -> Result<Vec<Error>, Error> {
     let mut wrong = Vec::new();
-    let pci = record.vf.pci();
+    let pci = &record.vf.pci;
     if let Some(other) = result.pci.as_ref().filter(|other| **other != pci.as_str()) {
-        wrong.push(mismatch("`pciID` in prevResult", &pci, other));
+        wrong.push(mismatch("`pciID` in prevResult", pci, other));
     }
-    let Some(link) = vf::find(&host.sysfs, &mut pod.rtnl, &pci, host.proof)? else {
+    let Some(link) = vf::find(&host.sysfs, &mut pod.rtnl, pci, host.proof)? else {
         let what = format!("interface of the VF {pci} in the pod");
         wrong.push(mismatch(what, &result.name, "none"));
         return Ok(wrong);
@@ -83,7 +83,7 @@ fn link_differs(link: &LinkFacts, result: &PrevResult, record: &Record) -> Vec<E
     let name = &result.name;
     let mut wrong = Vec::new();
     if link.name != name.as_str() {
-        let what = format!("interface of the VF {} in the pod", record.vf.pci());
+        let what = format!("interface of the VF {} in the pod", record.vf.pci);
         wrong.push(mismatch(what, name, link.name.escape_debug()));
     }
     let mac = result.mac.unwrap_or(record.port.mac);

@@ -302,13 +302,13 @@ impl Journal {
     /// # Errors
     /// [`JournalError::File`] when the claim can't be removed; it stays.
     pub fn release(&self, entry: &Entry) -> Result<(), JournalError> {
-        remove(&self.claim_path(&entry.record.vf.pci()))
+        remove(&self.claim_path(&entry.record.vf.pci))
     }
 
     /// Whether an attachment has its VF, rather than having given it back already.
     #[must_use]
     pub fn owns(&self, entry: &Entry) -> bool {
-        self.owner(&entry.record.vf.pci()).as_ref() == Some(&entry.record.key())
+        self.owner(&entry.record.vf.pci).as_ref() == Some(&entry.record.key())
     }
 
     /// Forgets an attachment: its claim first, so that no claim outlives its record.

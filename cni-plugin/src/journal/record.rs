@@ -144,8 +144,9 @@ impl NetNsRef {
 /// A VF as it was before, which is how it goes home.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vf {
+    /// Its PCI address.
     #[serde(with = "pci_text")]
-    pci: PciAddr,
+    pub pci: PciAddr,
     /// Its netdev; a VF that a userspace driver has got has none.
     pub netdev: Option<Netdev>,
     /// What its PF is told.
@@ -180,20 +181,6 @@ pub struct Netdev {
     /// arrival in the pod, so they stand in the line of a later step.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "names")]
     pub alt_names: Option<Vec<OsString>>,
-}
-
-impl Vf {
-    /// A VF as found.
-    #[must_use]
-    pub fn new(pci: PciAddr, netdev: Option<Netdev>, pf: Option<PfSide>) -> Self {
-        Self { pci, netdev, pf }
-    }
-
-    /// Its PCI address.
-    #[must_use]
-    pub fn pci(&self) -> PciAddr {
-        self.pci.clone()
-    }
 }
 
 /// Who keeps the addresses, and the configuration to give them back with.

@@ -33,7 +33,7 @@ impl Tombstone {
     /// The tombstone of an attachment's port.
     #[must_use]
     pub fn of(record: &Record) -> Self {
-        let (pci, agent) = (record.vf.pci().to_string(), record.agent.clone());
+        let (pci, agent) = (record.vf.pci.to_string(), record.agent.clone());
         Self {
             format: Self::FORMAT,
             key: record.key(),

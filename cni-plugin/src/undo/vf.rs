@@ -31,7 +31,7 @@ pub fn bring_home(
         return Ok(());
     }
     if matches!(
-        call.host.sysfs.netdevs(&vf.pci()),
+        call.host.sysfs.netdevs(&vf.pci),
         Err(SysfsError::NoDevice(_))
     ) {
         return Ok(()); // no device, no settings: nothing to bring home
@@ -50,7 +50,7 @@ pub fn bring_home(
     let moved = vf.netdev.as_ref().filter(|_| entry.has_begun(Step::Move));
     if moved.is_some() && pod.is_none() && !stays {
         // The kernel brings it home when it gets to it; nobody else waits for that.
-        device::await_return(call.host, &mut home, &vf.pci())?;
+        device::await_return(call.host, &mut home, &vf.pci)?;
     }
     let _turn = lock(&journal.turn_lock(), deadline)?;
     // Before the move: a VF that comes up at home takes the MAC of this moment.
@@ -59,7 +59,7 @@ pub fn bring_home(
         let stripped = if stays {
             call.host.checkpoint("undo: strip");
             let name = &entry.record.ifname;
-            device::strip(call.host, &mut home, &vf.pci(), netdev, name)
+            device::strip(call.host, &mut home, &vf.pci, netdev, name)
         } else {
             Ok(())
         };
@@ -70,7 +70,7 @@ pub fn bring_home(
             false => WasInPod::Maybe,
         };
         let sent = stripped.and_then(|()| {
-            device::send_home(call.host, &mut home, pod, &vf.pci(), netdev, was_in_pod)
+            device::send_home(call.host, &mut home, pod, &vf.pci, netdev, was_in_pod)
         });
         match sent {
             Ok(remarks) => {
@@ -101,7 +101,7 @@ fn restore_pf(call: &Call<'_>, entry: &Entry, home: &mut Rtnl) -> Result<(), Err
         return Ok(());
     };
     call.host.checkpoint("undo: pf");
-    match pf::restore(call.host, home, &vf.pci(), side) {
+    match pf::restore(call.host, home, &vf.pci, side) {
         Err(left) if left.is_final => {
             call.log.warn(chain(&left.error));
             Ok(())

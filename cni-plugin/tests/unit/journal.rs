@@ -42,7 +42,11 @@ fn record(container_id: &str) -> Record {
         alias: None,
         alt_names: None,
     };
-    let vf = Vf::new("0000:af:06.0".parse().unwrap(), Some(netdev), Some(pf));
+    let vf = Vf {
+        pci: "0000:af:06.0".parse().unwrap(),
+        netdev: Some(netdev),
+        pf: Some(pf),
+    };
     Record {
         format: Record::FORMAT,
         network: "red".to_owned(),
@@ -123,7 +127,7 @@ fn forgetting_takes_the_claim_along_but_no_one_elses() {
         journal.create(record("old")).unwrap(),
         journal.create(record("new")).unwrap(),
     );
-    let pci = old.record.vf.pci();
+    let pci = old.record.vf.pci.clone();
     journal.claim(&pci, &old.record.key()).unwrap();
     journal.claim(&pci, &new.record.key()).unwrap();
     journal.forget(&old).unwrap();

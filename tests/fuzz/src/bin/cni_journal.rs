@@ -41,7 +41,7 @@ fuzz_target!(|text: &str| {
             told(error, &[7]);
         }
         buried(&Tombstone::of(&record));
-        let pci = record.vf.pci();
+        let pci = &record.vf.pci;
         assert!(!pci.as_str().contains('/'), "{pci}");
         assert_eq!(
             Key::from_file_name(record.key().as_str()),
