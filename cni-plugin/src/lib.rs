@@ -85,12 +85,20 @@ pub struct Call<'a> {
     pub deadline: Instant,
     /// The time that an undo has at least.
     pub grace: Duration,
-    /// Whether addresses count as released whose IPAM plugin is nowhere. A pod must be able to end;
-    /// whoever cleans up can do so later.
-    pub may_forget_ipam: bool,
-    /// Whether this is done in passing: agents and IPAM plugins that hung not long ago are left
-    /// alone then.
-    pub in_passing: bool,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a call is for, which says whom an undo may keep waiting and what it may give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A pod ends, which it must be able to: addresses count as released whose IPAM plugin is
+    /// nowhere. Whoever cleans up can do so later.
+    PodsEnd,
+    /// A runtime asks for anything else.
+    Other,
+    /// Others are helped in passing: agents and IPAM plugins that hung not long ago are left alone.
+    InPassing,
 }
 
 /// What of a call's time is kept from the agent, for what comes after it.
@@ -325,8 +333,10 @@ fn dispatch(
         log,
         deadline,
         grace: UNDO_GRACE,
-        may_forget_ipam: command == Command::Del,
-        in_passing: false,
+        purpose: match command {
+            Command::Del => Purpose::PodsEnd,
+            _ => Purpose::Other,
+        },
     };
     let start = Instant::now();
     let done = match (command, &attachment) {

@@ -15,7 +15,7 @@ use std::{
 use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError, vf};
 
 use crate::{
-    Call, device,
+    Call, Purpose, device,
     env::{Attachment, Vars},
     error::{Error, chain},
     host::Host,
@@ -52,8 +52,7 @@ pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
     let mut call = Call {
         vars: &vars,
         deadline: Instant::now() + BUDGET,
-        may_forget_ipam: false,
-        in_passing: true,
+        purpose: Purpose::InPassing,
         ..call
     };
     if let Err(error) = look(&mut call, until, own.map(Key::of).as_ref()) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use xpu_linux::sync::RtnlError;
 
 use crate::{
-    Call, deviceinfo, drain,
+    Call, Purpose, deviceinfo, drain,
     error::{Error, chain},
     host::Host,
     ipam,
@@ -200,7 +200,7 @@ impl<'a> Undoing<'a> {
             extent,
             ..
         } = self;
-        let heeds_backoff = call.in_passing || *extent == Extent::ForNextOwner;
+        let heeds_backoff = call.purpose == Purpose::InPassing || *extent == Extent::ForNextOwner;
         if let Err(error) = addresses::release(call, journal, entry, ipam, heeds_backoff, deadline)
         {
             self.undone.fail("IPAM", error);

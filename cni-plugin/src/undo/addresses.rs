@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::{
-    Call,
+    Call, Purpose,
     error::{Error, chain},
     ipam::{self, Delegate, IpamError},
     journal::{Entry, Ipam, Journal, Subject},
@@ -48,7 +48,7 @@ pub fn release(
     let released = release_or_forget(call, &release);
     let noted = match &released {
         // What works for a pod that is there may hang for one that is gone.
-        Ok(()) if call.in_passing => journal.clear_failures(subject),
+        Ok(()) if call.purpose == Purpose::InPassing => journal.clear_failures(subject),
         Err(Error::Ipam(IpamError::Deadline { .. })) => journal.note_failure(subject),
         _ => Ok(()),
     };
@@ -58,14 +58,13 @@ pub fn release(
     released
 }
 
-/// Releases addresses. To a runtime's DEL, a plugin that isn't installed any more has none to give
-/// back.
+/// Releases addresses. At a pod's end, a plugin that isn't installed any more has none to give back.
 ///
 /// # Errors
 /// [`Error::Ipam`] with what the plugin answered; the addresses may be held still.
 pub fn release_or_forget(call: &Call<'_>, release: &Delegate<'_>) -> Result<(), Error> {
     match ipam::release(release) {
-        Err(error @ IpamError::NotFound { .. }) if call.may_forget_ipam => {
+        Err(error @ IpamError::NotFound { .. }) if call.purpose == Purpose::PodsEnd => {
             call.log.warn(chain(&error));
             Ok(())
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Call,
+    Call, Purpose,
     agent::{AgentError, Peer},
     drain::{self, DELETE_PORTS_LIMIT},
     error::chain,
@@ -24,7 +24,7 @@ pub fn delete_or_keep(
     deadline: Instant,
 ) -> Result<(), JournalError> {
     let record = &entry.record;
-    if call.in_passing && journal.is_left_alone(Subject::Agent(&record.agent)) {
+    if call.purpose == Purpose::InPassing && journal.is_left_alone(Subject::Agent(&record.agent)) {
         return journal.add_tombstone(&Tombstone::of(record));
     }
     let start = Instant::now();
