@@ -32,14 +32,6 @@ const LOOKS: usize = 3;
 /// How long records are begun.
 const BUDGET: Duration = Duration::from_millis(100);
 
-/// What a record that is begun by then may still take, the first time. An IPAM plugin that hangs
-/// uses it up and is left alone for a while; one that is only slow has twice that the next time,
-/// and so on, until it gets through.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// The most that a record may ever take.
-const MAX_GRACE: Duration = Duration::from_secs(10);
-
 /// Looks at a few records other than `own` and finishes those that nobody else will.
 /// Whatever comes of it is for the log alone: the call has succeeded.
 pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
@@ -48,19 +40,19 @@ pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
         args: None,
         ..call.vars.clone()
     };
-    let until = call.deadline;
+    let answer_by = call.deadline;
     let mut call = Call {
         vars: &vars,
-        deadline: Instant::now() + BUDGET,
+        deadline: answer_by.min(Instant::now() + BUDGET),
         purpose: Purpose::InPassing,
         ..call
     };
-    if let Err(error) = look(&mut call, until, own.map(Key::of).as_ref()) {
+    if let Err(error) = look(&mut call, answer_by, own.map(Key::of).as_ref()) {
         call.log.warn(format_args!("sweep: {}", chain(&error)));
     }
 }
 
-fn look(call: &mut Call<'_>, until: Instant, own: Option<&Key>) -> Result<(), Error> {
+fn look(call: &mut Call<'_>, answer_by: Instant, own: Option<&Key>) -> Result<(), Error> {
     let journal = Journal::open(&call.host.state)?;
     let Listing { keys, unwritten } = journal.listing()?;
     for key in unwritten {
@@ -72,10 +64,10 @@ fn look(call: &mut Call<'_>, until: Instant, own: Option<&Key>) -> Result<(), Er
     let others = keys.into_iter().filter(|key| Some(key) != own);
     let mut last = None;
     for key in next(others, journal.cursor().as_ref()) {
-        if Instant::now() >= call.deadline.min(until) {
+        if Instant::now() >= call.deadline {
             break;
         }
-        if let Err(error) = finish_if_dead(call, until, &journal, &key) {
+        if let Err(error) = finish_if_dead(call, answer_by, &journal, &key) {
             call.log
                 .warn(format_args!("sweep of {}: {}", key.as_str(), chain(&error)));
         }
@@ -98,10 +90,10 @@ fn next(keys: impl Iterator<Item = Key>, cursor: Option<&Key>) -> impl Iterator<
     nearest.into_iter().map(|(_, key)| key)
 }
 
-/// Finishes a record that nobody else will. What hangs is waited for until `until` at most.
+/// Finishes a record that nobody else will. What hangs is waited for until `answer_by` at most.
 fn finish_if_dead(
     call: &mut Call<'_>,
-    until: Instant,
+    answer_by: Instant,
     journal: &Journal,
     key: &Key,
 ) -> Result<(), Error> {
@@ -111,22 +103,10 @@ fn finish_if_dead(
     if !is_dead(call.host, &entry)? {
         return Ok(());
     }
-    let subject = Subject::Attachment(key);
-    let Backoff::Due { failures } = journal.backoff(subject) else {
+    let Some(Due { failures, ipam }) = due(journal, key, &entry) else {
         return Ok(());
     };
-    let ipam = entry.record.ipam.as_ref();
-    let ipam_backoff = ipam.map_or(Backoff::Due { failures: 0 }, |ipam| {
-        journal.backoff(Subject::Ipam(&ipam.name))
-    });
-    let failures = match ipam_backoff {
-        // Only its addresses are left, and their IPAM is left alone.
-        Backoff::LeaveAlone if !journal.owns(&entry) => return Ok(()),
-        Backoff::LeaveAlone => failures,
-        Backoff::Due { failures: ipams } => failures.max(ipams),
-    };
-    let grace = GRACE.saturating_mul(1 << failures.min(8)).min(MAX_GRACE);
-    call.grace = grace.min(until.saturating_duration_since(Instant::now()));
+    call.grace = patience(failures).min(answer_by.saturating_duration_since(Instant::now()));
     // Before the work: a record at which every call is killed must not keep the others from their
     // turn.
     journal.set_cursor(key)?;
@@ -142,7 +122,7 @@ fn finish_if_dead(
         // A look into a pod that lives goes through all links that it has made, which must not cost
         // every call of the others.
         if pod.is_some() {
-            journal.note_failure(subject)?;
+            journal.note_failure(Subject::Attachment(key))?;
         }
         return in_reach.map(drop);
     }
@@ -155,11 +135,46 @@ fn finish_if_dead(
         call.log.warn(format_args!("sweep: {}", chain(failure)));
     }
     // If only an IPAM was left alone, that is no failure of this attachment.
-    if undone.is_clean() || (undone.frees_vf && ipam_backoff == Backoff::LeaveAlone) {
+    if undone.is_clean() || (undone.frees_vf && ipam == Backoff::LeaveAlone) {
         Ok(())
     } else {
-        Ok(journal.note_failure(subject)?)
+        Ok(journal.note_failure(Subject::Attachment(key))?)
     }
+}
+
+/// A dead attachment that may be tried to finish.
+struct Due {
+    /// How often in a row it, or its IPAM plugin, has failed.
+    failures: u32,
+    /// Whether its IPAM plugin may be asked.
+    ipam: Backoff,
+}
+
+/// Whether a dead attachment may be tried to finish; `None`: it is left alone for a while.
+fn due(journal: &Journal, key: &Key, entry: &Entry) -> Option<Due> {
+    let Backoff::Due { failures } = journal.backoff(Subject::Attachment(key)) else {
+        return None;
+    };
+    let ipam = entry.record.ipam.as_ref();
+    let ipam = ipam.map_or(Backoff::Due { failures: 0 }, |ipam| {
+        journal.backoff(Subject::Ipam(&ipam.name))
+    });
+    let failures = match ipam {
+        // Only its addresses are left.
+        Backoff::LeaveAlone if !journal.owns(entry) => return None,
+        Backoff::LeaveAlone => failures,
+        Backoff::Due { failures: ipams } => failures.max(ipams),
+    };
+    Some(Due { failures, ipam })
+}
+
+/// What an attachment that is begun in time may take. An IPAM plugin that hangs uses it up and is
+/// left alone for a while; one that is only slow has twice that the next time, and so on, until it
+/// gets through.
+fn patience(failures: u32) -> Duration {
+    const FIRST: Duration = Duration::from_secs(2);
+    const MOST: Duration = Duration::from_secs(10);
+    FIRST.saturating_mul(1 << failures.min(8)).min(MOST)
 }
 
 /// Finishes, as far as another pod needs it, the attachments that nobody else will and that are

@@ -239,13 +239,13 @@ impl<'a> Undoing<'a> {
         }
         self.call.host.checkpoint("undo: port");
         let Self { call, journal, .. } = self;
-        let left = if self.extent == Extent::WithoutAgent {
+        let deleted = if self.extent == Extent::WithoutAgent {
             drain::note_hung_agent(call, journal, &self.entry.record.agent);
             journal.add_tombstone(&Tombstone::of(&self.entry.record))
         } else {
             port::delete_or_keep(call, journal, &self.entry, self.deadline)
         };
-        if let Err(error) = left {
+        if let Err(error) = deleted {
             self.undone.fail("port", error);
             self.undone.frees_vf = false;
         }

@@ -8,7 +8,7 @@ use crate::{
     Call,
     device::{self, WasInPod},
     error::{Error, chain},
-    journal::{Entry, Journal, Step},
+    journal::{Entry, Journal, Netdev, Record, Step},
     lock::lock,
     pf,
     sandbox::Sandbox,
@@ -37,57 +37,81 @@ pub fn bring_home(
         return Ok(()); // no device, no settings: nothing to bring home
     }
     let mut home = Rtnl::open()?;
-    // A VF whose pod is the host is home already.
-    let (stays, pod) = match pod {
-        Some(pod) if pod.is_own() => (true, None),
-        Some(pod) => (false, Some(pod)),
-        // Nor does everybody open the host as a pod.
-        None => {
-            let own = NetNs::own_id();
-            (own.is_ok_and(|own| entry.record.netns.is(own)), None)
-        }
-    };
+    let pod = Pod::of(entry, pod);
     let moved = vf.netdev.as_ref().filter(|_| entry.has_begun(Step::Move));
-    if moved.is_some() && pod.is_none() && !stays {
+    if moved.is_some() && matches!(pod, Pod::Gone) {
         // The kernel brings it home when it gets to it; nobody else waits for that.
         device::await_return(call.host, &mut home, &vf.pci)?;
     }
     let _turn = lock(&journal.turn_lock(), deadline)?;
     // Before the move: a VF that comes up at home takes the MAC of this moment.
     let restored = restore_pf(call, entry, &mut home);
-    if let Some(netdev) = moved {
-        let stripped = if stays {
-            call.host.checkpoint("undo: strip");
-            let name = &entry.record.ifname;
-            device::strip(call.host, &mut home, &vf.pci, netdev, name)
-        } else {
-            Ok(())
-        };
-        let was_in_pod = match entry.has_ended(Step::Move) {
-            _ if stays => WasInPod::No,
-            true => WasInPod::Yes,
-            // A pod that is gone doesn't tell that it had it, either.
-            false => WasInPod::Maybe,
-        };
-        let sent = stripped.and_then(|()| {
-            device::send_home(call.host, &mut home, pod, &vf.pci, netdev, was_in_pod)
-        });
-        match sent {
-            Ok(remarks) => {
-                for remark in remarks {
-                    call.log.warn(remark);
-                }
+    let sent = moved.map(|netdev| send_home(call, entry, &mut home, pod, netdev));
+    match sent.transpose() {
+        Ok(remarks) => {
+            for remark in remarks.into_iter().flatten() {
+                call.log.warn(remark);
             }
-            Err(error) => {
-                // Both are kept for the next call; one is told.
-                if let Err(setting) = restored {
-                    call.log.warn(chain(&setting));
-                }
-                return Err(error);
+            restored
+        }
+        Err(error) => {
+            // Both are kept for the next call; one is told.
+            if let Err(setting) = restored {
+                call.log.warn(chain(&setting));
             }
+            Err(error)
         }
     }
-    restored
+}
+
+/// A pod, to the undo of what was done to its VF.
+enum Pod<'a> {
+    /// It is the host: its VF never moved.
+    Host,
+    /// Its namespace is there.
+    There(&'a mut Sandbox),
+    /// Its namespace is gone.
+    Gone,
+}
+
+impl<'a> Pod<'a> {
+    fn of(entry: &Entry, opened: Option<&'a mut Sandbox>) -> Self {
+        match opened {
+            Some(pod) if pod.is_own() => Self::Host,
+            Some(pod) => Self::There(pod),
+            // Not everybody opens the host as a pod.
+            None if NetNs::own_id().is_ok_and(|own| entry.record.netns.is(own)) => Self::Host,
+            None => Self::Gone,
+        }
+    }
+}
+
+/// Brings home a VF whose move has begun. Gives remarks where something kept it from being what it
+/// was.
+fn send_home(
+    call: &Call<'_>,
+    entry: &Entry,
+    home: &mut Rtnl,
+    pod: Pod<'_>,
+    netdev: &Netdev,
+) -> Result<Vec<String>, Error> {
+    let Record { vf, ifname, .. } = &entry.record;
+    let was_in_pod = if entry.has_ended(Step::Move) {
+        WasInPod::Yes
+    } else {
+        // A pod that is gone doesn't tell that it had it, either.
+        WasInPod::Maybe
+    };
+    let (pod, was_in_pod) = match pod {
+        Pod::Host => {
+            call.host.checkpoint("undo: strip");
+            device::strip(call.host, home, &vf.pci, netdev, ifname)?;
+            (None, WasInPod::No)
+        }
+        Pod::There(pod) => (Some(pod), was_in_pod),
+        Pod::Gone => (None, was_in_pod),
+    };
+    device::send_home(call.host, home, pod, &vf.pci, netdev, was_in_pod)
 }
 
 /// Puts the PF's settings back.
