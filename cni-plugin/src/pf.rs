@@ -5,16 +5,19 @@
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use xpu_linux::{
-    sync::{
-        Rtnl, RtnlError, ioctl,
-        vf_side::{self, Carrier, VfSetting, VfSide},
-    },
-    sysfs::PciAddr,
+use xpu_linux::sync::{
+    Request, Rtnl, RtnlError, ioctl,
+    vf_side::{self, Carrier, VfSide},
 };
 use xpu_model::{IfIndex, IfName, Mac};
 
-use crate::{error::Error, host::Host};
+use crate::error::Error;
+
+mod restore;
+mod setting;
+
+pub use restore::{NotRestored, restore};
+pub use setting::{Setting, SettingKey, carrier_text};
 
 /// What the configuration asks of the PF.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,64 +91,6 @@ pub struct PfChange {
     pub set: Setting,
     /// What it was.
     pub back: Setting,
-}
-
-/// A setting as the journal writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Setting {
-    /// The address; null: the VF's own choice.
-    Mac(Option<Mac>),
-    /// Port VLAN and priority.
-    Vlan {
-        /// 0: none.
-        vlan: u16,
-        /// 0 to 7.
-        qos: u8,
-    },
-    /// Mbit/s.
-    Rates {
-        /// Guaranteed.
-        min: u32,
-        /// At most.
-        max: u32,
-    },
-    /// Source addresses are checked.
-    Spoofchk(bool),
-    /// The VF is trusted.
-    Trust(bool),
-    /// `auto`, `enable` or `disable`.
-    LinkState(#[serde(with = "carrier_text")] Carrier),
-}
-
-/// A key of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each is the key of that name, see `Asked`")]
-pub enum SettingKey {
-    Trust,
-    Mac,
-    VlanQos,
-    MinTxRate,
-    MaxTxRate,
-    Spoofchk,
-    LinkState,
-}
-
-impl SettingKey {
-    /// As it is written.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Trust => "trust",
-            Self::Mac => "mac",
-            Self::VlanQos => "vlan_qos",
-            Self::MinTxRate => "min_tx_rate",
-            Self::MaxTxRate => "max_tx_rate",
-            Self::Spoofchk => "spoofchk",
-            Self::LinkState => "link_state",
-        }
-    }
 }
 
 /// The changes that make a VF, as its PF has it, what is asked for: only what differs.
@@ -261,126 +206,6 @@ fn first_not_made<'a>(
         .find(|(change, has)| *has != change.set)
 }
 
-/// A setting that is not as it was.
-#[derive(Debug)]
-pub struct NotRestored {
-    /// Why.
-    pub error: Error,
-    /// Whether it stays so however often its PF is asked.
-    pub is_final: bool,
-}
-
-/// Tells the PF what it had before: that the VF is not trusted any more, then the rest, last change
-/// first. Goes on past refusals.
-///
-/// # Errors
-/// A refusal, where the VF is not as it was nevertheless: one that another try may mend if there is
-/// any, else the first.
-pub fn restore(
-    host: &Host,
-    home: &mut Rtnl,
-    pci: &PciAddr,
-    side: &PfSide,
-) -> Result<(), NotRestored> {
-    // The PF may have another name by now, and its old one may be another device's.
-    let parent = host.sysfs.parent(pci).map_err(|error| NotRestored {
-        error: error.into(),
-        is_final: false,
-    })?;
-    let netdev = parent.and_then(|parent| parent.netdev);
-    let side = &PfSide {
-        netdev: netdev.unwrap_or_else(|| side.netdev.clone()),
-        ..side.clone()
-    };
-    let left = left_by_refusals(home, side).unwrap_or_else(|error| vec![error]);
-    if left.is_empty() {
-        return Ok(());
-    }
-    let state = ioctl::up_and_running(home, &side.netdev);
-    let pf_runs = state.is_ok_and(|(up, running)| up && running);
-    gravest(left, pf_runs).map_or(Ok(()), Err)
-}
-
-/// Tells the PF what it had before. Gives why what is not as it was is not.
-fn left_by_refusals(home: &mut Rtnl, side: &PfSide) -> Result<Vec<Error>, Error> {
-    let index = index(home, side)?;
-    let changes = way_back(&side.changes);
-    let requests = changes
-        .iter()
-        .map(|change| request(index, side, change.back));
-    let verdicts = home.apply_each(&Vec::from_iter(requests))?;
-    // Refused or not: what the VF was allowed has ended in any case.
-    let mac = restore_mac(home, index, side).err();
-    let mut refused = changes
-        .into_iter()
-        .zip(verdicts)
-        .filter_map(|(change, verdict)| Some((change, verdict.err()?)))
-        .peekable();
-    if refused.peek().is_none() {
-        return Ok(Vec::from_iter(mac));
-    }
-    // What a driver can't set, it had not set before either: then it is as it was. A driver that is
-    // busy may not tell.
-    let now = vf_side::read(home, index, side.vf)?;
-    let is_back = |change: &PfChange| {
-        let now = now.as_ref();
-        now.is_some_and(|now| change.back.now(now) == change.back)
-    };
-    let left = refused
-        .filter(|(change, _)| !is_back(change))
-        .map(|(_, error)| Error::from(error));
-    Ok(mac.into_iter().chain(left).collect())
-}
-
-/// The changes in the order in which they are taken back: what ends trust, then the others, last
-/// change first. A VF that is still trusted could change its address right after it was put back,
-/// and no PF's driver needs trust to set one.
-fn way_back(changes: &[PfChange]) -> Vec<&PfChange> {
-    let mut order = Vec::from_iter(changes.iter().rev());
-    order.sort_by_key(|change| change.back != Setting::Trust(false));
-    order
-}
-
-/// Gives a VF that was trusted the address back that its PF had for it: what the VF made of it is
-/// what the VF would take at its next reset.
-fn restore_mac(home: &mut Rtnl, index: IfIndex, side: &PfSide) -> Result<(), Error> {
-    let Some(had) = side.mac else { return Ok(()) };
-    let has = vf_side::read(home, index, side.vf)?;
-    if has.is_none_or(|has| has.mac == Some(had)) {
-        return Ok(());
-    }
-    let verdicts = home.apply_each(&[request(index, side, Setting::Mac(Some(had)))])?;
-    Ok(verdicts.into_iter().collect::<Result<(), _>>()?)
-}
-
-/// Whether a setting stays as it is however often its PF is asked to put it back: the PF is gone,
-/// or its driver doesn't do such a thing. One that is at a reset, as i40e's, says otherwise; and
-/// one whose PF has no link may say that a value is invalid which is not, as igb's and ixgbe's of a
-/// rate.
-fn is_final(error: &Error, pf_runs: bool) -> bool {
-    let errno = match error {
-        Error::Rtnl(error) => error.errno(),
-        Error::Io { source, .. } => source.raw_os_error().map(Errno::from_raw),
-        _ => None,
-    };
-    match errno {
-        Some(Errno::EINVAL) => pf_runs,
-        Some(Errno::EOPNOTSUPP | Errno::EPERM | Errno::ENODEV) => true,
-        _ => false,
-    }
-}
-
-/// The first that is worth another try, else the first.
-fn gravest(mut errors: Vec<Error>, pf_runs: bool) -> Option<NotRestored> {
-    let at = errors.iter().position(|error| !is_final(error, pf_runs));
-    let at = at.unwrap_or_default();
-    let error = (at < errors.len()).then(|| errors.swap_remove(at))?;
-    Some(NotRestored {
-        is_final: is_final(&error, pf_runs),
-        error,
-    })
-}
-
 fn index(home: &Rtnl, side: &PfSide) -> Result<IfIndex, Error> {
     ioctl::index(home, &side.netdev).map_err(|source| Error::Io {
         what: format!("find the PF {}", side.netdev),
@@ -388,7 +213,7 @@ fn index(home: &Rtnl, side: &PfSide) -> Result<IfIndex, Error> {
     })
 }
 
-fn request(index: IfIndex, side: &PfSide, setting: Setting) -> xpu_linux::sync::Request {
+fn request(index: IfIndex, side: &PfSide, setting: Setting) -> Request {
     let PfSide { netdev, vf, .. } = side;
     let what = format!("set {setting} on VF {vf} of {netdev}");
     vf_side::set(index, *vf, setting.into(), what)
@@ -415,87 +240,6 @@ pub(crate) fn answer(error: &RtnlError) -> String {
             None => errno.desc().to_owned(),
         },
         other => crate::error::chain(other),
-    }
-}
-
-impl Setting {
-    /// The same setting as a PF has it.
-    const fn now(self, has: &VfSide) -> Self {
-        match self {
-            Self::Mac(_) => Self::Mac(has.mac),
-            Self::Vlan { .. } => Self::Vlan {
-                vlan: has.vlan,
-                qos: has.qos,
-            },
-            Self::Rates { .. } => Self::Rates {
-                min: has.min_tx_rate,
-                max: has.max_tx_rate,
-            },
-            Self::Spoofchk(_) => Self::Spoofchk(has.spoofchk),
-            Self::Trust(_) => Self::Trust(has.trust),
-            Self::LinkState(_) => Self::LinkState(has.link_state),
-        }
-    }
-}
-
-impl From<Setting> for VfSetting {
-    fn from(setting: Setting) -> Self {
-        match setting {
-            Setting::Mac(mac) => Self::Mac(mac),
-            Setting::Vlan { vlan, qos } => Self::Vlan { vlan, qos },
-            Setting::Rates { min, max } => Self::Rates { min, max },
-            Setting::Spoofchk(on) => Self::SpoofChk(on),
-            Setting::Trust(on) => Self::Trust(on),
-            Setting::LinkState(carrier) => Self::LinkState(carrier),
-        }
-    }
-}
-
-impl std::fmt::Display for Setting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let on_off = |on: bool| if on { "on" } else { "off" };
-        match self {
-            Self::Mac(Some(mac)) => write!(f, "MAC {mac}"),
-            Self::Mac(None) => write!(f, "no MAC"),
-            Self::Vlan { vlan, qos } => write!(f, "priority {qos} (port VLAN {vlan})"),
-            Self::Rates { min, max } => write!(f, "rates {min} to {max} Mbit/s"),
-            Self::Spoofchk(on) => write!(f, "spoofchk {}", on_off(*on)),
-            Self::Trust(on) => write!(f, "trust {}", on_off(*on)),
-            Self::LinkState(carrier) => write!(f, "link_state {}", carrier_text::name(*carrier)),
-        }
-    }
-}
-
-/// A carrier as the configuration and the journal write it.
-pub mod carrier_text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-    use xpu_linux::sync::vf_side::Carrier;
-
-    /// Its word.
-    #[must_use]
-    pub const fn name(carrier: Carrier) -> &'static str {
-        match carrier {
-            Carrier::Auto => "auto",
-            Carrier::Enable => "enable",
-            Carrier::Disable => "disable",
-        }
-    }
-
-    /// Reads a word.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Carrier> {
-        [Carrier::Auto, Carrier::Enable, Carrier::Disable]
-            .into_iter()
-            .find(|carrier| name(*carrier) == text)
-    }
-
-    pub(super) fn serialize<S: Serializer>(carrier: &Carrier, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(name(*carrier))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Carrier, D::Error> {
-        let text = String::deserialize(from)?;
-        parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no link state")))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a PF is told, as pure plans, and how the journal writes it.
+//! What a PF is told, as pure plans.
 
 use super::*;
 
@@ -85,28 +85,6 @@ fn every_setting_knows_what_it_was() {
     assert_eq!(changes(&asked, &set), []);
 }
 
-/// A VF that is trusted for a moment longer than its address is its PF's could take another.
-#[test]
-fn trust_ends_before_the_address_is_put_back_and_returns_after_it() {
-    let asked = |trust| Asked {
-        mac: Some(mac()),
-        trust: Some(trust),
-        spoofchk: Some(trust),
-        ..Asked::default()
-    };
-    let has = |trust| VfSide {
-        trust,
-        spoofchk: trust,
-        ..VfSide::default()
-    };
-    let back = |trust| {
-        let changes = changes(&asked(trust), &has(!trust));
-        Vec::from_iter(way_back(&changes).iter().map(|change| change.key.as_str()))
-    };
-    assert_eq!(back(true), ["trust", "spoofchk", "mac"]);
-    assert_eq!(back(false), ["spoofchk", "mac", "trust"]);
-}
-
 #[test]
 fn a_priority_keeps_the_port_vlan() {
     let has = VfSide {
@@ -189,70 +167,6 @@ fn an_address_alone_needs_no_pf() {
         asked.needs_pf(true),
         Some((SettingKey::Trust, Setting::Trust(false)))
     );
-}
-
-/// A VF that keeps what the last pod was allowed has no next owner before that is put right.
-#[test]
-fn a_pf_that_is_busy_is_asked_again_and_one_that_cannot_is_not() {
-    let refused = |errno| {
-        Error::from(RtnlError::Refused {
-            what: format!("{errno}"),
-            errno,
-            reason: None,
-        })
-    };
-    let told_by = |errnos: &[Errno], pf_runs| {
-        let told = gravest(errnos.iter().copied().map(refused).collect(), pf_runs);
-        told.map(|left| (left.error.to_string(), left.is_final))
-    };
-    let told = |errnos: &[Errno]| told_by(errnos, true);
-    assert_eq!(told(&[]), None);
-    for never in [
-        Errno::EOPNOTSUPP,
-        Errno::EINVAL,
-        Errno::EPERM,
-        Errno::ENODEV,
-    ] {
-        assert_eq!(told(&[never]), Some((format!("{never}"), true)));
-    }
-    for busy in [Errno::EAGAIN, Errno::EBUSY, Errno::EIO, Errno::ETIMEDOUT] {
-        assert_eq!(told(&[busy]), Some((format!("{busy}"), false)));
-        let among = [Errno::EOPNOTSUPP, busy, Errno::EINVAL];
-        assert_eq!(told(&among), Some((format!("{busy}"), false)));
-    }
-    // Without a link, drivers call a rate invalid that they had set before.
-    let among = [Errno::EOPNOTSUPP, Errno::EINVAL];
-    let later = Some((format!("{}", Errno::EINVAL), false));
-    assert_eq!(told_by(&among, false), later);
-    let never = Some((format!("{}", Errno::EOPNOTSUPP), true));
-    assert_eq!(told_by(&among, true), never);
-    let gone = |code| Error::Io {
-        what: "find the PF ens1".to_owned(),
-        source: std::io::Error::from_raw_os_error(code),
-    };
-    assert!(is_final(&gone(libc::ENODEV), false));
-    assert!(!is_final(&gone(libc::EINTR), true));
-}
-
-#[test]
-fn settings_read_back_from_the_journals_text() {
-    for (setting, text) in [
-        (Setting::Mac(None), r#"{"mac":null}"#),
-        (Setting::Mac(Some(mac())), r#"{"mac":"02:00:00:00:00:07"}"#),
-        (
-            Setting::Rates { min: 1, max: 2 },
-            r#"{"rates":{"min":1,"max":2}}"#,
-        ),
-        (
-            Setting::LinkState(Carrier::Disable),
-            r#"{"link_state":"disable"}"#,
-        ),
-        (Setting::Trust(true), r#"{"trust":true}"#),
-    ] {
-        assert_eq!(serde_json::to_string(&setting).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Setting>(text).unwrap(), setting);
-    }
-    assert!(serde_json::from_str::<Setting>(r#"{"link_state":"up"}"#).is_err());
 }
 
 #[test]
