@@ -9,34 +9,31 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use serde_json::Value;
 use xpu_linux::{netns::NetNs, sync::Rtnl};
-use xpu_model::{IfIndex, Mac};
+use xpu_model::Mac;
 
 use crate::{
     Call, Failure,
-    agent::{Agent, AgentError},
+    agent::Agent,
     config::{AddConfig, AskedMac, ConfigError, Raw, left_out, no_ipam},
-    device::{self, Arrived, Found, Wanted},
+    device::{self, Found},
     deviceinfo, drain,
     env::{Attachment, EnvError},
     error::{Error, chain},
-    ipam::{self, Lease},
-    journal::{Entry, Ipam, Journal, JournalError, Learned, NetNsRef, Record, Step},
-    lock::{Lock, LockError, lock},
-    pf::{self, MacSetBy},
+    ipam,
+    journal::{Entry, Ipam, Journal, NetNsRef, Record},
+    lock::lock,
     port::{Key, Port},
-    result::{self, Interface},
     sandbox::{Open, Sandbox},
-    sweep::finish_dead,
     undo::{Extent, undo},
     version::Version,
 };
 
 mod obstacles;
+mod steps;
 
 use obstacles::{clear_the_way, delete_leftover_ports};
 
@@ -134,7 +131,7 @@ fn attach(
         agent_hung: false,
         alt_names: None,
     };
-    match attach.steps(pod) {
+    match attach.run(pod) {
         Ok(answer) => {
             // Leaked on purpose, as the pod's sockets are.
             std::mem::forget((attach.agent, attach.home));
@@ -242,7 +239,7 @@ fn record(
     })
 }
 
-/// An ADD at work: nothing in it is undone here, only begun.
+/// An ADD at work.
 struct Attach<'a> {
     call: &'a Call<'a>,
     journal: &'a Journal,
@@ -272,252 +269,5 @@ impl Attach<'_> {
             error,
             notes: notes.collect(),
         }
-    }
-
-    fn steps(&mut self, pod: &mut Sandbox) -> Result<Value, Error> {
-        self.call.host.checkpoint("claim");
-        self.journal
-            .claim(&self.config.device, &self.entry.record.key())?;
-        self.create_port()?;
-        let late = self.config.common.asks_ipam_late();
-        let mut lease = if late {
-            Lease::default()
-        } else {
-            self.allocate_addresses()?
-        };
-        let mac_set_by = self.apply_pf_settings()?;
-        // The node's turn at RTNL: the move and, right after it, addresses and routes.
-        let mut turn = self.wait_for_rtnl_turn()?;
-        let arrived = self.move_into_pod(pod, mac_set_by)?;
-        let other_mac = arrived.as_ref().map(|arrived| arrived.mac);
-        let other_mac = other_mac.filter(|mac| *mac != self.entry.record.port.mac);
-        if late || other_mac.is_some() {
-            // The agent, or this IPAM, which asks a server, may take too long to keep the other ADDs
-            // waiting.
-            drop(turn);
-            if let Some(mac) = other_mac {
-                self.give_port_mac(mac)?;
-            }
-            if late {
-                lease = self.allocate_addresses_late(pod, arrived.as_ref())?;
-            }
-            turn = self.wait_for_rtnl_turn()?;
-        }
-        if let Some(Arrived { index, .. }) = arrived {
-            self.configure(pod, index, &mut lease, turn)?;
-        }
-        let mtu = arrived.map(|arrived| arrived.mtu);
-        self.write_device_info()?;
-        self.begin(Step::Attached)?;
-
-        let Record { ifname, port, .. } = &self.entry.record;
-        let interface = Interface {
-            name: ifname.clone(),
-            mac: port.mac,
-            mtu,
-            sandbox: pod.path().to_owned(),
-            pci: self.config.device.clone(),
-        };
-        let prev = self.config.prev_result.as_ref();
-        Ok(result::document(
-            self.config.common.version,
-            &interface,
-            &lease,
-            self.config.dns.as_ref(),
-            prev,
-        ))
-    }
-
-    /// Notes a step, and with it what became known since the last one.
-    fn begin(&mut self, step: Step) -> Result<(), JournalError> {
-        self.begin_with(step, None)
-    }
-
-    /// Notes a step, and the MAC that the port takes with it, if another one. The checkpoints on
-    /// both sides are where a test kills the process.
-    fn begin_with(&mut self, step: Step, mac: Option<Mac>) -> Result<(), JournalError> {
-        self.call.host.checkpoint(step.name());
-        let alt_names = self.alt_names.take();
-        self.entry.begin_with(step, Learned { alt_names, mac })?;
-        self.call.host.checkpoint(step.name());
-        Ok(())
-    }
-
-    fn create_port(&mut self) -> Result<(), Error> {
-        self.begin(Step::Port)?;
-        self.ask_for_port()
-    }
-
-    /// Has the port take the MAC that the VF came up with. The PF's word counts, which the agent
-    /// could not be told before the move: only asking the PF, at RTNL, would have told it.
-    fn give_port_mac(&mut self, mac: Mac) -> Result<(), Error> {
-        self.call.log.info(format_args!(
-            "its PF gives the VF the MAC {mac}, which the port takes"
-        ));
-        self.begin_with(Step::Port, Some(mac))?;
-        self.ask_for_port()
-    }
-
-    /// Asks the agent for the port as it is in the record.
-    fn ask_for_port(&mut self) -> Result<(), Error> {
-        let deadline = self.call.agent_deadline();
-        let start = Instant::now();
-        let mut created = self.agent.create(&self.entry.record.port, deadline);
-        let conflicts = created.as_ref().is_err_and(AgentError::is_conflict);
-        if conflicts && self.delete_ports_with_same_mac() {
-            created = self.agent.create(&self.entry.record.port, deadline);
-        }
-        // An agent that failed before its time was up may be back for the undo.
-        let failed = created
-            .as_ref()
-            .err()
-            .filter(|_| Instant::now() >= deadline);
-        self.agent_hung = failed.is_some_and(|error| drain::hung(error, start));
-        Ok(created?)
-    }
-
-    /// Has the ports deleted that ended pods left with this one's MAC, be it with other VFs. Gives
-    /// whether there may have been any.
-    fn delete_ports_with_same_mac(&self) -> bool {
-        let Self { call, journal, .. } = self;
-        let record = &self.entry.record;
-        let (own, mac) = (record.key(), record.port.mac);
-        let agent = &self.config.common.agent;
-        let delete = || -> Result<bool, Error> {
-            let finished = finish_dead(call, journal, &own, |other| other.port.mac == mac)?;
-            let cleared = drain::clear(call, journal, agent, &own, |tombstone| {
-                tombstone.mac.is_none_or(|held| held == mac)
-            })?;
-            Ok(finished || cleared.any)
-        };
-        // The agent's refusal is the error to tell, not this one.
-        delete().unwrap_or_else(|error| {
-            call.log.warn(chain(&error));
-            false
-        })
-    }
-
-    fn allocate_addresses(&mut self) -> Result<Lease, Error> {
-        let Some(name) = &self.config.common.ipam else {
-            return Ok(Lease::default());
-        };
-        self.begin(Step::Ipam)?;
-        let attachment = self.entry.record.attachment();
-        let allocate = self.call.delegate(name, "ADD", Some(&attachment));
-        Ok(ipam::allocate(&allocate)?)
-    }
-
-    /// Has an IPAM that works on the interface, if there is one, give addresses.
-    fn allocate_addresses_late(
-        &mut self,
-        pod: &mut Sandbox,
-        arrived: Option<&Arrived>,
-    ) -> Result<Lease, Error> {
-        if let Some(Arrived { index, .. }) = arrived {
-            let name = &self.entry.record.ifname;
-            if let Err(error) = pod.wait_for_wire(*index, name, self.call.deadline) {
-                self.call.log.warn(chain(&error));
-            }
-        }
-        self.allocate_addresses()
-    }
-
-    /// Has the PF set what it is asked for. Gives who sets the MAC that the pod gets.
-    fn apply_pf_settings(&mut self) -> Result<MacSetBy, Error> {
-        let vf = &self.found.vf;
-        let netdev_mac = vf.netdev.as_ref().map(|netdev| netdev.mac);
-        let by_pf = match vf.pf.clone() {
-            Some(side) => {
-                self.begin(Step::Pf)?;
-                pf::apply(&mut self.home, &side, netdev_mac.is_some())?
-            }
-            None => MacSetBy::VfItself,
-        };
-        // A VF takes what its PF gives when it resets, and may be told nothing else.
-        let mac = Some(self.found.mac);
-        let has_it = netdev_mac.is_none() || netdev_mac == mac || self.found.pf_mac == mac;
-        Ok(if has_it { MacSetBy::Pf } else { by_pf })
-    }
-
-    /// Waits for the node's turn at RTNL; a VF without a netdev needs none.
-    fn wait_for_rtnl_turn(&self) -> Result<Option<Lock>, LockError> {
-        let turn = || lock(&self.journal.turn_lock(), self.call.deadline);
-        self.found.index.map(|_| turn()).transpose()
-    }
-
-    /// Moves the VF into the pod. Gives what it is there. A VF without a netdev is the pod's by its
-    /// device files, which are not ours to give.
-    fn move_into_pod(
-        &mut self,
-        pod: &mut Sandbox,
-        mac_set_by: MacSetBy,
-    ) -> Result<Option<Arrived>, Error> {
-        let (Some(index), Some(netdev)) = (self.found.index, self.found.vf.netdev.clone()) else {
-            return Ok(None);
-        };
-        self.begin(Step::Move)?;
-        let mac = self.entry.record.port.mac;
-        if mac_set_by == MacSetBy::Pf && netdev.mac != mac {
-            device::reset_to_pf_mac(self.call.host, &mut self.home, &netdev, mac)?;
-        }
-        let name = self.entry.record.ifname.clone();
-        let wanted = Wanted {
-            name: &name,
-            mac,
-            is_mac_asked: self.config.asked.mac.is_some(),
-            set_mac: mac_set_by == MacSetBy::VfItself,
-            mtu: self.config.mtu,
-        };
-        let keep = |names| {
-            let learned = Learned {
-                alt_names: Some(names),
-                mac: None,
-            };
-            self.entry.begin_with(Step::Move, learned)
-        };
-        let vf = (&netdev, index);
-        let mut arrived = device::move_in(self.call.host, &mut self.home, pod, vf, &wanted, keep)?;
-        self.alt_names = arrived.alt_names.take();
-        self.call.host.checkpoint("moved");
-        Ok(Some(arrived))
-    }
-
-    /// Gives the pod's interface its addresses and routes, and lets go of the turn at RTNL. Routes
-    /// that the pod has by another interface are not set, and are taken out of the lease.
-    fn configure(
-        &self,
-        pod: &mut Sandbox,
-        index: IfIndex,
-        lease: &mut Lease,
-        turn: Option<Lock>,
-    ) -> Result<(), Error> {
-        if lease.ips.is_empty() {
-            return Ok(());
-        }
-        let Record { ifname, port, .. } = &self.entry.record;
-        let set = pod.configure(index, ifname, lease)?;
-        drop(turn);
-        for route in lease.routes.iter().filter(|route| !set.contains(route)) {
-            self.call.log.warn(format_args!(
-                "the route to {} is not set: the pod has it by another interface",
-                route.to
-            ));
-        }
-        lease.routes = set;
-        if let Err(error) = pod.announce(index, ifname, port.mac, lease) {
-            self.call.log.warn(chain(&error));
-        }
-        Ok(())
-    }
-
-    /// Writes the device-info file, unless there is one: what the device plugin says of its device,
-    /// which the runtime put there, is more than is known here (device-info-spec 1.1.0, 5.1.2).
-    fn write_device_info(&mut self) -> Result<(), Error> {
-        let path = self.entry.record.device_info.clone();
-        let Some(path) = path.filter(|path| path.symlink_metadata().is_err()) else {
-            return Ok(());
-        };
-        self.begin(Step::DeviceInfo)?;
-        deviceinfo::write(&path, &self.config.device, &self.found.parent)
     }
 }

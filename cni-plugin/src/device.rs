@@ -25,9 +25,20 @@ mod arrive;
 mod home;
 mod stay;
 
-pub use arrive::{Arrived, Wanted, move_in, reset_to_pf_mac};
+pub use arrive::{Arrived, Wanted, move_in};
 pub use home::{WasInPod, await_return, send_home};
 pub use stay::strip;
+
+/// How a VF comes to its MAC, in the pod or at home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacBy {
+    /// It is told, in the message that moves it.
+    Message,
+    /// It takes the one that its PF has for it when it resets, which coming up or another MTU does.
+    Reset,
+    /// It has it, or never will.
+    Nobody,
+}
 
 /// A VF at home, as it is before anything is changed.
 #[derive(Debug)]

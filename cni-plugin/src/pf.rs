@@ -11,7 +11,7 @@ use xpu_linux::sync::{
 };
 use xpu_model::{IfIndex, IfName, Mac};
 
-use crate::error::Error;
+use crate::{device::MacBy, error::Error};
 
 mod restore;
 mod setting;
@@ -143,46 +143,38 @@ fn settings(asked: &Asked, has: &VfSide) -> impl Iterator<Item = (SettingKey, Se
     .filter_map(|(key, set)| Some((key, set?)))
 }
 
-/// Who sets the MAC that a VF is to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MacSetBy {
-    /// Its PF, whose MAC the VF takes when its driver resets. Also where it has it already.
-    Pf,
-    /// The VF itself must be told: there is no PF, or its driver gives VFs none.
-    VfItself,
-}
-
-/// Has the PF make the changes. Gives who sets the VF's MAC. A driver that gives VFs none is an
-/// error for a VF without a netdev, which nobody else could tell.
+/// Has the PF make the changes. Gives how the VF comes to a MAC among them: by a reset, or by a
+/// message if the PF's driver gives VFs none. For a VF without a netdev, which can't be told, that
+/// is an error.
 ///
 /// # Errors
 /// [`Error::Setting`] with key, value and the driver's answer: the first change that was refused,
 /// or that the PF doesn't show afterwards.
-pub fn apply(home: &mut Rtnl, side: &PfSide, has_netdev: bool) -> Result<MacSetBy, Error> {
+pub fn apply(home: &mut Rtnl, side: &PfSide, has_netdev: bool) -> Result<MacBy, Error> {
     let index = index(home, side)?;
     let requests: Vec<_> = side
         .changes
         .iter()
         .map(|change| request(index, side, change.set))
         .collect();
-    let mut mac_set_by = MacSetBy::Pf;
+    let mut mac_by = MacBy::Reset;
     for (change, verdict) in side.changes.iter().zip(home.apply_each(&requests)?) {
         match verdict {
             Ok(()) => {}
             Err(error)
                 if has_netdev && is_mac(change) && error.errno() == Some(Errno::EOPNOTSUPP) =>
             {
-                mac_set_by = MacSetBy::VfItself;
+                mac_by = MacBy::Message;
             }
             Err(error) => return Err(refused(side, change, answer(&error))),
         }
     }
     if shown_by_pf(&side.changes, has_netdev).next().is_none() {
-        return Ok(mac_set_by);
+        return Ok(mac_by);
     }
     let now = vf_side::read(home, index, side.vf)?.unwrap_or_default();
     match first_not_made(&side.changes, has_netdev, &now) {
-        None => Ok(mac_set_by),
+        None => Ok(mac_by),
         Some((change, has)) => Err(refused(side, change, format!("its driver keeps {has}"))),
     }
 }

@@ -9,7 +9,7 @@ use xpu_linux::sync::{
 };
 use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
-use super::{change_in_place, other_mtu, taken_by};
+use super::{MacBy, change_in_place, other_mtu, taken_by};
 use crate::{
     error::Error,
     host::Host,
@@ -17,41 +17,6 @@ use crate::{
     pf,
     sandbox::{Sandbox, is_taken},
 };
-
-/// Makes a VF at home take the MAC that its PF gives it. A changed MTU resets every driver that
-/// needs it, since some look at that MAC only when they reset, and not at coming up; the MTU that
-/// it had comes right after.
-///
-/// # Errors
-/// [`Error::Io`] when the netdev is gone. That a driver refuses the MTU is none: the MAC is looked at
-/// again in the pod.
-pub fn reset_to_pf_mac(
-    host: &Host,
-    home: &mut Rtnl,
-    netdev: &Netdev,
-    mac: Mac,
-) -> Result<(), Error> {
-    let Netdev { name, mtu, .. } = netdev;
-    let vanished = |source| Error::Io {
-        what: format!("read {name}"),
-        source,
-    };
-    if ioctl::mac(home, name).map_err(vanished)? == Some(mac) {
-        return Ok(());
-    }
-    let index = ioctl::index_of_known(home, name).map_err(vanished)?;
-    let request = |mtu| {
-        let change = Change {
-            mtu: Some(mtu),
-            ..Change::of(index)
-        };
-        change.request(format!("reset {name} by an MTU of {mtu}"))
-    };
-    // Not every driver takes every MTU, nor needs it: some take the MAC when they come up.
-    let _refused = home.apply_each(&[request(other_mtu(*mtu)), request(*mtu)])?;
-    host.checkpoint("reset");
-    Ok(())
-}
 
 /// What the pod's interface is to be.
 #[derive(Debug)]
@@ -62,8 +27,8 @@ pub struct Wanted<'a> {
     pub mac: Mac,
     /// Whether that was asked for, rather than found at home.
     pub is_mac_asked: bool,
-    /// Whether the message that moves it sets the MAC, which its PF doesn't.
-    pub set_mac: bool,
+    /// How it comes to that.
+    pub mac_by: MacBy,
     /// Its MTU, where one is asked for.
     pub mtu: Option<Mtu>,
 }
@@ -98,14 +63,17 @@ pub fn move_in(
     let Wanted {
         name,
         mac,
-        is_mac_asked,
-        set_mac,
+        mac_by,
         mtu,
+        ..
     } = wanted;
+    if *mac_by == MacBy::Reset {
+        reset_to_pf_mac(host, home, netdev, *mac)?;
+    }
     let change = Change {
         netns: Some(pod.ns.as_fd()),
         name: Some(*name),
-        mac: set_mac.then_some(*mac),
+        mac: (*mac_by == MacBy::Message).then_some(*mac),
         mtu: *mtu,
         up: Some(true),
         // Whatever flags the host or the last pod gave it, this pod's is a plain Ethernet device.
@@ -140,23 +108,10 @@ pub fn move_in(
     // The index may have changed with the namespace.
     let index = ioctl::index_of_known(&pod.rtnl, name).map_err(vanished)?;
     let has = ioctl::mac(&pod.rtnl, name).map_err(vanished)?;
-    let mut mac = *mac;
-    if has != Some(mac) {
-        host.checkpoint("mac");
-        // Its driver has taken none from the PF, or one that nobody has asked for.
-        let change = Change {
-            mac: Some(mac),
-            ..Change::of(index)
-        };
-        let request = change.request(format!("set the MAC of {name} to {mac}"));
-        match (pod.rtnl.apply(&[request]), has) {
-            (Ok(()), _) => {}
-            (Err(error), _) if *is_mac_asked => return Err(not_for(netdev, "mac", mac, &error)),
-            // What its driver gives nobody else, no pod gave it either: it is its PF's.
-            (Err(error), Some(has)) if is_drivers(&error) => mac = has,
-            (Err(error), _) => return Err(error.into()),
-        }
-    }
+    let mac = match has {
+        Some(has) if has == *mac => has,
+        has => set_mac(host, pod, netdev, index, wanted, has)?,
+    };
     let mtu = ioctl::mtu(&pod.rtnl, name).map_err(vanished)?;
     // The kernel tells of the arrival before it renames.
     let names = [&netdev.name, *name];
@@ -167,6 +122,62 @@ pub fn move_in(
         mac,
         alt_names: known.or_else(arrival),
     })
+}
+
+/// Makes a VF at home take the MAC that its PF gives it. A changed MTU resets every driver that
+/// needs it, since some look at that MAC only when they reset, and not at coming up; the MTU that
+/// it had comes right after.
+///
+/// # Errors
+/// [`Error::Io`] when the netdev is gone. That a driver refuses the MTU is none: the MAC is looked at
+/// again in the pod.
+fn reset_to_pf_mac(host: &Host, home: &mut Rtnl, netdev: &Netdev, mac: Mac) -> Result<(), Error> {
+    let Netdev { name, mtu, .. } = netdev;
+    let vanished = |source| Error::Io {
+        what: format!("read {name}"),
+        source,
+    };
+    if ioctl::mac(home, name).map_err(vanished)? == Some(mac) {
+        return Ok(());
+    }
+    let index = ioctl::index_of_known(home, name).map_err(vanished)?;
+    let request = |mtu| {
+        let change = Change {
+            mtu: Some(mtu),
+            ..Change::of(index)
+        };
+        change.request(format!("reset {name} by an MTU of {mtu}"))
+    };
+    // Not every driver takes every MTU, nor needs it: some take the MAC when they come up.
+    let _refused = home.apply_each(&[request(other_mtu(*mtu)), request(*mtu)])?;
+    host.checkpoint("reset");
+    Ok(())
+}
+
+/// Tells a VF in the pod its MAC. It `has` another there: its driver has taken none from the PF, or
+/// one that nobody has asked for. Gives the one that it has then.
+fn set_mac(
+    host: &Host,
+    pod: &mut Sandbox,
+    netdev: &Netdev,
+    index: IfIndex,
+    wanted: &Wanted<'_>,
+    has: Option<Mac>,
+) -> Result<Mac, Error> {
+    let Wanted { name, mac, .. } = *wanted;
+    host.checkpoint("mac");
+    let change = Change {
+        mac: Some(mac),
+        ..Change::of(index)
+    };
+    let request = change.request(format!("set the MAC of {name} to {mac}"));
+    match (pod.rtnl.apply(&[request]), has) {
+        (Ok(()), _) => Ok(mac),
+        (Err(error), _) if wanted.is_mac_asked => Err(not_for(netdev, "mac", mac, &error)),
+        // What its driver gives nobody else, no pod gave it either: it is its PF's.
+        (Err(error), Some(has)) if is_drivers(&error) => Ok(has),
+        (Err(error), _) => Err(error.into()),
+    }
 }
 
 /// Finds out what of a move was refused. The kernel moves first, then sets MAC, MTU and name in
@@ -185,7 +196,9 @@ fn refused(
         return error.into();
     };
     let mac = wanted.mac;
-    if wanted.set_mac && ioctl::mac(&pod.rtnl, name).is_ok_and(|has| has != Some(mac)) {
+    if wanted.mac_by == MacBy::Message
+        && ioctl::mac(&pod.rtnl, name).is_ok_and(|has| has != Some(mac))
+    {
         return not_for(netdev, "mac", mac, &error);
     }
     match wanted.mtu {

@@ -1,7 +1,8 @@
 //! How a VF comes home: it is looked for, changed, and looked at again until it is what it was.
 //!
 //! What a look shows and the kernel's answers decide on the next round ([`plan`]). A driver may
-//! refuse the one setting that only it can make, the MAC, so that is tried in several ways:
+//! refuse the one setting that only it can make, the MAC, so that is tried in several ways, each
+//! once ([`MacBy`]):
 //!
 //! | MAC by | what is sent | accepted | refused |
 //! |---|---|---|---|
@@ -27,7 +28,7 @@ use xpu_linux::{
 };
 use xpu_model::{IfIndex, IfName};
 
-use super::change_in_place;
+use super::{MacBy, change_in_place};
 use crate::{
     error::{Error, chain},
     host::Host,
@@ -42,7 +43,7 @@ mod programs;
 mod uppers;
 
 use locate::{Current, Located, locate};
-use plan::{MacBy, Next, Sent, next, plan_home};
+use plan::{Next, Sent, next, plan_home};
 
 /// How often a VF is looked at and changed on its way home. The longest honest way (a name and
 /// alternative names that are taken, a MAC that only a reset brings, a last look) takes half of
@@ -100,7 +101,7 @@ pub fn send_home(
         alt_names: None,
         looks_inside: true,
         frees: FREES,
-        is_stripped: false,
+        programs_taken: false,
         remarks: Vec::new(),
     };
     way.bring_home()?;
@@ -130,7 +131,7 @@ struct WayHome<'a> {
     /// How often it may still be looked for what stands on it from its pod, at home.
     frees: u32,
     /// Whether the pod's programs were taken from it at home.
-    is_stripped: bool,
+    programs_taken: bool,
     /// What of the pod's stayed, and what couldn't be made as it was.
     remarks: Vec<String>,
 }
@@ -219,7 +220,7 @@ impl WayHome<'_> {
         if was_in_pod && self.frees > 0 && self.free_from_pod(current.index)? {
             return Ok(true);
         }
-        if was_in_pod && !self.is_stripped {
+        if was_in_pod && !self.programs_taken {
             self.take_programs(current.index)?;
         }
         Ok(false)
@@ -272,7 +273,7 @@ impl WayHome<'_> {
         self.remarks.extend(uppers::unseen(&link));
         self.remarks.extend(programs::take(self.home, &link)?);
         self.alt_names = Some(link.alt_names);
-        self.is_stripped = true;
+        self.programs_taken = true;
         Ok(())
     }
 

@@ -77,8 +77,9 @@ impl Located {
     }
 }
 
-/// The VF's netdev, in the `pod` or at home; `None`: the PCI device is gone, or has no netdev because somebody took it from its driver. Without a pod, its
-/// return from a namespace that is gone is waited for.
+/// The VF's netdev, in the `pod` or at home; `None`: the PCI device is gone, or has no netdev
+/// because somebody took it from its driver. Without a pod, its return from a namespace that is gone
+/// is waited for.
 ///
 /// # Errors
 /// [`Error::Busy`] when it is neither here nor there, or hasn't come back in time; [`Error::Io`] with

@@ -10,19 +10,10 @@ use xpu_linux::{
 use xpu_model::IfName;
 
 use super::locate::Current;
-use crate::{device::other_mtu, journal::Netdev};
-
-/// How a VF on its way home gets its MAC back. Each is tried once, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MacBy {
-    /// It is told, in the message that moves it.
-    Message,
-    /// The driver refuses, as where the PF has given it one; it takes that one when it resets,
-    /// which coming up or another MTU does.
-    Reset,
-    /// It has it, or never will; only the admin state is left.
-    Nobody,
-}
+use crate::{
+    device::{MacBy, other_mtu},
+    journal::Netdev,
+};
 
 /// What makes a netdev what it was: only what differs. `to` is its home's namespace where it is not
 /// there yet.
