@@ -222,10 +222,6 @@ impl Journal {
         self.root.join("attachments").join(key.as_str())
     }
 
-    fn tombstone_path(&self, file: &str) -> PathBuf {
-        self.root.join("tombstones").join(file)
-    }
-
     fn claim_path(&self, pci: &PciAddr) -> PathBuf {
         self.root.join("vf").join(pci.as_str())
     }
@@ -320,8 +316,7 @@ impl Journal {
         if self.owns(entry) {
             self.release(entry)?;
         }
-        let tombstone = tombstone::file(&key, &entry.record.agent);
-        remove(&temporary(&self.tombstone_path(&tombstone)))?;
+        self.forget_unwritten_tombstone(&key, &entry.record.agent)?;
         self.clear_failures(Subject::Attachment(&key))?;
         remove(&entry.path)
     }
@@ -358,65 +353,6 @@ impl Journal {
     pub fn owner(&self, pci: &PciAddr) -> Option<Key> {
         let target = fs::read_link(self.claim_path(pci)).ok()?;
         Key::from_file_name(target.file_name()?.to_str()?)
-    }
-
-    /// Keeps a port that is still to be deleted, durably.
-    ///
-    /// # Errors
-    /// [`JournalError::File`] when it is not on disk; the attachment must not be forgotten then.
-    pub fn add_tombstone(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
-        write_durably(&self.tombstone_path(&tombstone.file()), &tombstone.line()).map(drop)
-    }
-
-    /// The ports that are still to be deleted. What is none is set aside; what a newer plugin wrote
-    /// is left to it.
-    ///
-    /// # Errors
-    /// [`JournalError::File`] when one, or the folder, can't be read.
-    pub fn tombstones(&self) -> Result<Vec<Tombstone>, JournalError> {
-        let dir = self.root.join("tombstones");
-        let listing = fs::read_dir(&dir).map_err(|source| file_error("list", &dir, source))?;
-        let mut found = Vec::new();
-        for entry in listing {
-            let path = entry
-                .map_err(|source| file_error("list", &dir, source))?
-                .path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            if !name.is_some_and(Tombstone::is_file) {
-                continue;
-            }
-            let text = match fs::read_to_string(&path) {
-                Ok(text) => text,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
-                // It may be readable the next time, so it stays.
-                Err(source) => return Err(file_error("read", &path, source)),
-            };
-            match Tombstone::parse(&text) {
-                Ok(tombstone) => found.push(tombstone),
-                Err(_) if newer_format(&text).is_some() => {}
-                Err(_) => {
-                    // The file is kept for people; an error would make every call fail.
-                    let _kept = self.set_aside(&path, String::new());
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Forgets a port that is gone.
-    ///
-    /// # Errors
-    /// [`JournalError::File`] when it can't be removed; the port is deleted once more then.
-    pub fn remove_tombstone(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
-        remove(&self.tombstone_path(&tombstone.file()))?;
-        // Earlier versions had one name for the ports of all agents.
-        let earlier = self.tombstone_path(tombstone.key().as_str());
-        let text = read_small(&earlier).unwrap_or_default();
-        match Tombstone::parse(&text) {
-            Ok(kept) if kept.agent == tombstone.agent => remove(&earlier),
-            _ => Ok(()),
-        }
     }
 }
 

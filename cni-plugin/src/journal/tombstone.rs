@@ -1,11 +1,17 @@
-//! A port that outlived its attachment because the agent was away.
+//! Ports that outlived their attachments because the agent was away.
+
+use std::{fs, io::ErrorKind, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xpu_model::Mac;
 
-use super::{backoff::digest, record::Record};
+use super::{
+    Journal, JournalError, backoff::digest, file_error, newer_format, record::Record, remove,
+    temporary, write_durably,
+};
 use crate::{
     agent::{AgentError, Peer, TlsFiles},
+    host::read_small,
     port::Key,
 };
 
@@ -70,7 +76,7 @@ impl Tombstone {
 
     /// Whether a file in the folder of tombstones is one: by its name, which in earlier versions
     /// was the key alone. Others are temporary files of writers at work.
-    pub(super) fn is_file(name: &str) -> bool {
+    fn is_file(name: &str) -> bool {
         let key = name.split_once('-').map_or(name, |(key, _)| key);
         Key::from_file_name(key).is_some() && !name.contains('.')
     }
@@ -109,7 +115,81 @@ impl Tombstone {
     }
 }
 
+impl Journal {
+    fn tombstone_path(&self, file: &str) -> PathBuf {
+        self.root.join("tombstones").join(file)
+    }
+
+    /// Keeps a port that is still to be deleted, durably.
+    ///
+    /// # Errors
+    /// [`JournalError::File`] when it is not on disk; the attachment must not be forgotten then.
+    pub fn add_tombstone(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
+        write_durably(&self.tombstone_path(&tombstone.file()), &tombstone.line()).map(drop)
+    }
+
+    /// The ports that are still to be deleted. What is none is set aside; what a newer plugin wrote
+    /// is left to it.
+    ///
+    /// # Errors
+    /// [`JournalError::File`] when one, or the folder, can't be read.
+    pub fn tombstones(&self) -> Result<Vec<Tombstone>, JournalError> {
+        let dir = self.root.join("tombstones");
+        let listing = fs::read_dir(&dir).map_err(|source| file_error("list", &dir, source))?;
+        let mut found = Vec::new();
+        for entry in listing {
+            let path = entry
+                .map_err(|source| file_error("list", &dir, source))?
+                .path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if !name.is_some_and(Tombstone::is_file) {
+                continue;
+            }
+            let text = match fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
+                // It may be readable the next time, so it stays.
+                Err(source) => return Err(file_error("read", &path, source)),
+            };
+            match Tombstone::parse(&text) {
+                Ok(tombstone) => found.push(tombstone),
+                Err(_) if newer_format(&text).is_some() => {}
+                Err(_) => {
+                    // The file is kept for people; an error would make every call fail.
+                    let _kept = self.set_aside(&path, String::new());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets a port that is gone.
+    ///
+    /// # Errors
+    /// [`JournalError::File`] when it can't be removed; the port is deleted once more then.
+    pub fn remove_tombstone(&self, tombstone: &Tombstone) -> Result<(), JournalError> {
+        remove(&self.tombstone_path(&tombstone.file()))?;
+        // Earlier versions had one name for the ports of all agents.
+        let earlier = self.tombstone_path(tombstone.key().as_str());
+        let text = read_small(&earlier).unwrap_or_default();
+        match Tombstone::parse(&text) {
+            Ok(kept) if kept.agent == tombstone.agent => remove(&earlier),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what a writer of a tombstone left that ended while it wrote it.
+    pub(super) fn forget_unwritten_tombstone(
+        &self,
+        key: &Key,
+        agent: &str,
+    ) -> Result<(), JournalError> {
+        remove(&temporary(&self.tombstone_path(&file(key, agent))))
+    }
+}
+
 /// The name of the file for an attachment's port at an agent.
-pub(super) fn file(key: &Key, agent: &str) -> String {
+fn file(key: &Key, agent: &str) -> String {
     format!("{}-{:.8}", key.as_str(), digest(agent))
 }
