@@ -138,19 +138,24 @@ pub fn take_xdp_links(device: IfIndex, programs: &BTreeSet<u32>) -> io::Result<b
 
 /// Parts a link from the device if it holds one of the programs there. Gives whether it did.
 fn detach_xdp_link(id: u32, device: IfIndex, programs: &BTreeSet<u32>) -> io::Result<bool> {
-    let link = match link_of(id) {
-        Ok(link) => link,
-        // It has ended meanwhile, or is still being made.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EAGAIN)) => {
-            return Ok(false);
-        }
-        Err(error) => return Err(error),
-    };
+    match link_of(id) {
+        Ok(link) => part_xdp(&link, device, programs),
+        Err(error) if holds_nothing(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the refusal to open a link says that it has ended meanwhile, or is still being made.
+fn holds_nothing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EAGAIN))
+}
+
+fn part_xdp(link: &OwnedFd, device: IfIndex, programs: &BTreeSet<u32>) -> io::Result<bool> {
     // Not each kind of link tells of itself; one of XDP always does.
-    if !info(&link).is_ok_and(|info| info.is_xdp(device.get(), programs)) {
+    if !info(link).is_ok_and(|info| info.is_xdp(device.get(), programs)) {
         return Ok(false);
     }
-    detach_link(&link).map(|()| true)
+    detach_link(link).map(|()| true)
 }
 
 /// The first link whose id is greater.
@@ -219,6 +224,28 @@ mod tests {
         let lo = IfIndex::new(1).unwrap();
         take_tcx(lo).unwrap();
         assert!(!take_xdp_links(lo, &BTreeSet::from([u32::MAX])).unwrap());
+    }
+
+    /// Only what says that there is no such link (yet) is passed over.
+    #[test]
+    fn a_link_that_is_gone_or_being_made_holds_nothing() {
+        let holds_nothing = |code| holds_nothing(&io::Error::from_raw_os_error(code));
+        assert!(holds_nothing(libc::ENOENT) && holds_nothing(libc::EAGAIN));
+        for code in [libc::EPERM, libc::EMFILE, libc::ENOMEM, libc::EINVAL] {
+            assert!(!holds_nothing(code), "{code}");
+        }
+        let gone = link_of(u32::MAX).unwrap_err();
+        assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    /// The kernel tells nothing of what is no link at all, as of links of some kinds.
+    #[test]
+    fn a_link_that_tells_nothing_of_itself_is_left_alone() {
+        let other = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        assert!(info(&other).is_err());
+        let programs = BTreeSet::from([u32::MAX]);
+        let lo = IfIndex::new(1).unwrap();
+        assert!(!part_xdp(&other, lo, &programs).unwrap());
     }
 
     #[test]
