@@ -75,13 +75,13 @@ impl Log {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        // One write, so that lines of parallel calls don't mix.
         // What agents and IPAM plugins say is not ours: it can't begin a line of its own.
         let text = text.to_string();
         let text: String = text
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
+        // One write, so that lines of parallel calls don't mix.
         let line = format!(
             "{}.{:03} {level:?} {} {text}\n",
             now.as_secs(),

@@ -74,11 +74,11 @@ impl PrevResult {
             routes,
         } = Document::deserialize(result).map_err(invalid)?;
         // Without a sandbox it is one on the host, whatever its name.
-        let ours = interfaces.iter().rposition(|interface| {
-            interface.name == name.as_str() && present(interface.sandbox.as_deref()).is_some()
-        });
-        let alone = |interface: &&Interface| present(interface.sandbox.as_deref()).is_some();
-        let alone = interfaces.iter().filter(alone).count() == 1;
+        let in_pod = |interface: &&Interface| present(interface.sandbox.as_deref()).is_some();
+        let ours = interfaces
+            .iter()
+            .rposition(|interface| interface.name == name.as_str() && in_pod(&interface));
+        let alone = interfaces.iter().filter(in_pod).count() == 1;
         let Some((ours, interface)) = ours.and_then(|at| Some((at, interfaces.get(at)?))) else {
             return Err(mismatch(
                 "`prevResult.interfaces`",
@@ -118,10 +118,7 @@ fn present(text: Option<&str>) -> Option<&str> {
 }
 
 fn invalid(reason: impl ToString) -> ConfigError {
-    ConfigError::Invalid {
-        key: "prevResult".to_owned(),
-        reason: reason.to_string(),
-    }
+    ConfigError::invalid("prevResult", reason)
 }
 
 /// What there is, for people.
