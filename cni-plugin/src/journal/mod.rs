@@ -155,11 +155,24 @@ impl Entry {
                 .open(&self.path)
                 .map_err(failed)?,
         };
-        file.write_all(line.as_bytes()).map_err(failed)?;
+        if let Err(source) = file.write_all(line.as_bytes()) {
+            // What comes next is more than what went wrong here.
+            let _ = cut_half_line(&file, &self.path);
+            return Err(failed(source));
+        }
         self.file = Some(file);
         self.begun.push(step);
         Ok(())
     }
+}
+
+/// Takes what a full disk left of a line off the end of a record: the next line would be a part of
+/// it, and nobody would read either.
+fn cut_half_line(file: &File, path: &Path) -> io::Result<()> {
+    let text = fs::read(path)?;
+    let end = text.iter().rposition(|byte| *byte == b'\n');
+    let whole = end.map_or(0, |end| end + 1);
+    file.set_len(u64::try_from(whole).unwrap_or(u64::MAX))
 }
 
 impl Journal {

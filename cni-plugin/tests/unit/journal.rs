@@ -370,6 +370,24 @@ fn an_earlier_versions_folder_of_locks_is_in_nobodys_way() {
     crate::lock::lock(&turn, std::time::Instant::now()).unwrap();
 }
 
+#[test]
+fn what_follows_half_a_line_is_read() {
+    let (_dir, journal) = journal();
+    let mut entry = journal.create(record("a")).unwrap();
+    entry.begin(Step::Port).unwrap();
+    // As the write that fails leaves it.
+    let mut file = entry.file.take().unwrap();
+    file.write_all(br#"{"step":"mo"#).unwrap();
+    cut_half_line(&file, &entry.path).unwrap();
+    entry.begin(Step::Detaching).unwrap();
+    let read = journal.load(&entry.record.key()).unwrap().unwrap();
+    assert_eq!(read.begun, [Step::Port, Step::Detaching]);
+    // Nothing to cut.
+    let whole = fs::read(&entry.path).unwrap();
+    cut_half_line(&file, &entry.path).unwrap();
+    assert_eq!(fs::read(&entry.path).unwrap(), whole);
+}
+
 proptest! {
     #[test]
     fn a_torn_tail_loses_at_most_the_torn_step(cut in 0usize..60) {
