@@ -6,11 +6,14 @@
 
 use std::collections::BTreeSet;
 
+use xpu_model::Asn;
+
 use super::{
-    Command, Inputs,
-    config::{Config, Daemon, Line},
-    desired::{Desired, MADE_BY_US, is_context, is_l2vni},
-    diff::remove_all,
+    Inputs,
+    config::Config,
+    desired::Desired,
+    diff::in_order_of_removal,
+    line::{Daemon, Instance, Line, MADE_BY_US},
     observed::Observed,
 };
 
@@ -32,155 +35,132 @@ pub fn made(inputs: &Inputs<'_>, observed: &Observed, saved: &Config) -> BTreeSe
     let renamed = renamed_lines(inputs).into_iter().filter(is_there);
     let put = desired
         .iter()
-        .filter(|line| is_of_base(line) && !is_context(line) && !is_there(line));
+        .filter(|line| line.is_in_base() && !line.is_context() && !is_there(line));
     kept.chain(renamed).chain(put.cloned()).collect()
 }
 
 /// The ledger's lines of instances of another AS than the settings', as they read under the
 /// settings' AS.
 pub(super) fn renamed_lines(inputs: &Inputs<'_>) -> BTreeSet<Line> {
-    let Some(context) = instance(inputs) else {
+    let Some(asn) = asn(inputs) else {
         return BTreeSet::new();
     };
-    let others = inputs.made.iter();
-    let others = others.filter(|line| line.path.first() != Some(&context));
-    others.map(|line| under(context.clone(), line)).collect()
+    let instance = Instance::base(asn).to_string();
+    let renamed = inputs.made.iter().filter_map(|line| {
+        let (outermost, inner) = line.path.split_first()?;
+        (*outermost != instance).then(|| Line {
+            daemon: line.daemon,
+            path: [std::slice::from_ref(&instance), inner].concat(),
+            text: line.text.clone(),
+        })
+    });
+    renamed.collect()
 }
 
-/// The base instance that the settings give.
-fn instance(inputs: &Inputs<'_>) -> Option<String> {
-    let bgp = inputs.node.bgp.as_ref()?;
-    Some(format!("router bgp {}", bgp.asn))
+/// The AS that the settings give the base instance.
+fn asn(inputs: &Inputs<'_>) -> Option<Asn> {
+    Some(inputs.node.bgp.as_ref()?.asn)
 }
 
-/// The same line in another instance.
-fn under(instance: String, line: &Line) -> Line {
-    let mut line = line.clone();
-    if let Some(outermost) = line.path.first_mut() {
-        *outermost = instance;
-    }
-    line
-}
-
-/// Takes away what the agent put into the base instance and the settings no longer give. Leaves
-/// an instance of another AS than theirs as it is.
+/// What the agent put into the base instance and the settings no longer give. An instance of
+/// another AS than theirs stays as it is.
 pub(super) fn stale(
     inputs: &Inputs<'_>,
     desired: &BTreeSet<Line>,
     observed: &Observed,
-    commands: &mut Vec<Command>,
-) {
+) -> Vec<Line> {
     if inputs.other_asn(observed).is_some() {
-        return;
+        return Vec::new();
     }
+    let overwritten = overwritten(desired);
     let stale = |line: &&Line| {
-        is_of_base(line)
+        line.is_in_base()
             && observed.config.lines.contains(line)
             && !desired.contains(line)
-            && !desired.iter().any(|other| replaces(other, line))
+            && !overwritten(line)
     };
     let stale: BTreeSet<_> = inputs.made.iter().filter(stale).collect();
     // An L2VNI's context is shown, and counts, without a line in it too.
-    let emptied: BTreeSet<Line> = stale
-        .iter()
-        .filter_map(|line| {
-            let (context, path) = line.path.split_last()?;
-            let context = Line {
-                daemon: line.daemon,
-                path: path.to_vec(),
-                text: context.clone(),
-            };
-            let goes = is_l2vni(&context)
-                && !desired.contains(&context)
-                && observed
-                    .config
-                    .within(line.daemon, &line.path[0])
-                    .filter(|other| other.path.starts_with(&line.path))
-                    .all(|other| stale.contains(other));
-            goes.then_some(context)
-        })
-        .collect();
-    let goes_along = |line: &Line| {
-        emptied.iter().any(|context| {
-            let (last, path) = line.path.split_last().unzip();
-            path == Some(context.path.as_slice()) && last == Some(&context.text)
-        })
+    let is_emptied = |context: &Line| {
+        let mut in_it = observed.config.within(context);
+        context.l2vni().is_some()
+            && !desired.contains(context)
+            && in_it.all(|it| stale.contains(it))
     };
+    let contexts = stale.iter().filter_map(|line| line.context());
+    let emptied: BTreeSet<Line> = contexts.filter(is_emptied).collect();
+    let goes_along = |line: &Line| line.context().is_some_and(|it| emptied.contains(&it));
     let alone = stale.iter().copied().filter(|line| !goes_along(line));
-    remove_all(commands, alone.chain(&emptied));
+    in_order_of_removal(alone.chain(&emptied))
 }
 
 /// The headers of a configuration that are to have the settings' AS in place of the one they have,
 /// with what they become: of a base instance that is the agent's alone, or empty as the agent
 /// leaves its own, and of its Vrfs'. Only a configuration that does not run can be changed so.
 pub(super) fn renamed(inputs: &Inputs<'_>, saved: &Observed) -> Vec<(String, String)> {
-    let (Some(old), Some(new)) = (inputs.other_asn(saved), instance(inputs)) else {
+    let (Some(old), Some(new)) = (inputs.other_asn(saved), asn(inputs)) else {
         return Vec::new();
     };
-    let old = format!("router bgp {old}");
-    let lines = saved.config.within(Daemon::Bgpd, &old);
-    let mut lines = lines.filter(|line| !is_context(line)).peekable();
+    let base = Instance::base(old);
+    let header = Line::new(Daemon::Bgpd, &[], base.to_string());
+    let lines = saved.config.within(&header);
+    let mut lines = lines.filter(|line| !line.is_context()).peekable();
     let is_empty = lines.peek().is_none();
     if !lines.all(|line| inputs.made.contains(line)) {
         return Vec::new();
     }
+    let is_ours = |it: &Instance<'_>| {
+        let mark = Line::new(Daemon::Bgpd, &[&it.to_string()], MADE_BY_US);
+        saved.config.lines.contains(&mark)
+    };
     let vrfs = inputs.intent.vrfs.values();
-    let vrfs = vrfs
+    let ours: Vec<_> = vrfs
         .filter(|vrf| !inputs.is_foreign(vrf))
-        .filter_map(|vrf| {
-            let device = &vrf.allocation.device;
-            let context = format!("{old} vrf {device}");
-            let mark = Line::new(Daemon::Bgpd, &[&context], MADE_BY_US);
-            let ours = saved.config.lines.contains(&mark);
-            ours.then(|| (context, format!("{new} vrf {device}")))
-        });
-    let vrfs: Vec<_> = vrfs.collect();
+        .map(|vrf| Instance::of(old, &vrf.allocation.device))
+        .filter(is_ours)
+        .collect();
     // An operator's VRFs may be what an empty instance is for.
-    let of_vrf = format!("{old} vrf ");
-    let mut of_vrfs = saved.config.outermost(Daemon::Bgpd);
-    let is_foreign =
-        |line: &str| line.starts_with(&of_vrf) && !vrfs.iter().any(|(ours, _)| ours == line);
-    if is_empty && of_vrfs.any(is_foreign) {
+    let instances = saved.config.outermost(Daemon::Bgpd);
+    let mut instances = instances.filter_map(Instance::read);
+    if is_empty && instances.any(|it| it.asn == old && it != base && !ours.contains(&it)) {
         return Vec::new();
     }
-    std::iter::once((old.clone(), new.clone()))
-        .chain(vrfs)
+    std::iter::once(base)
+        .chain(ours)
+        .map(|it| (it.to_string(), Instance { asn: new, ..it }.to_string()))
         .collect()
 }
 
 /// The ledger's lines that a configuration still has beside those which replace them. FRR never
 /// shows both; of a file it takes the later one.
 pub(super) fn replaced<'a>(inputs: &Inputs<'a>, saved: &Observed) -> Vec<&'a Line> {
-    let is_saved = |line: &&Line| is_of_base(line) && saved.config.lines.contains(line);
+    let is_saved = |line: &&Line| line.is_in_base() && saved.config.lines.contains(line);
     let mut lines = inputs.made.iter().filter(is_saved).peekable();
     if lines.peek().is_none() {
         return Vec::new();
     }
     let desired = Desired::new(inputs, saved).lines;
-    let is_replaced =
-        |line: &&Line| !desired.contains(line) && desired.iter().any(|it| replaces(it, line));
-    lines.filter(is_replaced).collect()
+    let overwritten = overwritten(&desired);
+    lines
+        .filter(|line| !desired.contains(line) && overwritten(line))
+        .collect()
 }
 
-/// Whether the line stands in the base instance.
-pub(super) fn is_of_base(line: &Line) -> bool {
-    let instance = line.path.first();
-    instance.is_some_and(|it| it.starts_with("router bgp ") && !it.contains(" vrf "))
-}
-
-/// Whether FRR overwrites one line by the other, so that taking it away first would only do harm:
+/// Whether FRR overwrites a line by one of these, so that taking it away first would only do harm:
 /// without its AS, say, a neighbor goes with all that is said of it.
-fn replaces(new: &Line, old: &Line) -> bool {
-    let subject = |line: &Line| {
-        let text = line.text.as_str();
-        let single = ["bgp router-id ", "timers bgp "];
-        match text.split_once("remote-as ") {
-            Some((neighbor, _)) => Some(neighbor.to_owned()),
-            None => single
-                .into_iter()
-                .find(|start| text.starts_with(start))
-                .map(ToOwned::to_owned),
-        }
+fn overwritten(desired: &BTreeSet<Line>) -> impl Fn(&Line) -> bool {
+    let said: BTreeSet<_> = desired.iter().filter_map(subject).collect();
+    move |line| subject(line).is_some_and(|it| said.contains(&it))
+}
+
+/// What FRR has one line about in its contexts, if the line is of such a kind.
+fn subject(line: &Line) -> Option<(&[String], &str)> {
+    let text = line.text.as_str();
+    let subject = match text.split_once("remote-as ") {
+        Some((neighbor, _)) => neighbor,
+        None => ["bgp router-id ", "timers bgp "]
+            .into_iter()
+            .find(|start| text.starts_with(start))?,
     };
-    new.path == old.path && subject(new).is_some_and(|it| subject(old) == Some(it))
+    Some((&line.path, subject))
 }

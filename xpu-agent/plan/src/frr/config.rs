@@ -3,72 +3,11 @@
 //! FRR prints contexts by indentation (`show running-config`); the order of lines within a
 //! context carries no meaning for what the agent writes, so a set compares right.
 
-use std::{borrow::Cow, collections::BTreeSet, fmt};
+use std::{borrow::Cow, collections::BTreeSet};
 
 use xpu_model::Asn;
 
-/// The daemons the agent configures, each over a vty socket of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Daemon {
-    /// Interfaces, VRFs and which L3VNI a VRF has.
-    Zebra,
-    /// BGP.
-    Bgpd,
-}
-
-impl Daemon {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Zebra, Self::Bgpd];
-
-    /// The daemon's name, which is that of its socket.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Zebra => "zebra",
-            Self::Bgpd => "bgpd",
-        }
-    }
-}
-
-impl fmt::Display for Daemon {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// One line with the contexts around it, outermost first. A context is a line too.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Line {
-    /// Whose configuration.
-    pub daemon: Daemon,
-    /// `router bgp 65001 vrf blue`, `address-family l2vpn evpn`.
-    pub path: Vec<String>,
-    /// `advertise ipv4 unicast`.
-    pub text: String,
-}
-
-impl Line {
-    /// A line in these contexts.
-    #[must_use]
-    pub fn new(daemon: Daemon, path: &[&str], text: impl Into<String>) -> Self {
-        let path = path.iter().map(|&context| context.to_owned()).collect();
-        Self {
-            daemon,
-            path,
-            text: text.into(),
-        }
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.daemon)?;
-        for context in &self.path {
-            write!(f, "{context} / ")?;
-        }
-        f.write_str(&self.text)
-    }
-}
+use super::line::{Daemon, Instance, Line};
 
 /// A configuration: all its lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,27 +100,26 @@ impl Config {
             .map(|line| line.text.as_str())
     }
 
-    /// The lines in an outermost context, at any depth.
-    pub fn within<'a>(
-        &'a self,
-        daemon: Daemon,
-        context: &'a str,
-    ) -> impl Iterator<Item = &'a Line> {
-        let is_in_it = move |line: &&Line| {
-            line.daemon == daemon && line.path.first().is_some_and(|outer| outer == context)
+    /// The lines in a context, at any depth.
+    pub fn within(&self, context: &Line) -> impl Iterator<Item = &Line> {
+        let Line { daemon, path, text } = context;
+        let path = [path.as_slice(), std::slice::from_ref(text)].concat();
+        let first = Line {
+            daemon: *daemon,
+            path: path.clone(),
+            text: String::new(),
         };
         self.lines
-            .range(Line::new(daemon, &[context], "")..)
-            .take_while(is_in_it)
+            .range(first..)
+            .take_while(move |line| line.daemon == *daemon && line.path.starts_with(&path))
     }
 
     /// The AS of the base BGP instance, if there is one.
     #[must_use]
     pub fn base_asn(&self) -> Option<Asn> {
         self.outermost(Daemon::Bgpd)
-            .filter_map(|line| line.strip_prefix("router bgp "))
-            .find_map(|rest| rest.parse::<u32>().ok())
-            .and_then(|asn| Asn::try_from(asn).ok())
+            .filter_map(Instance::read)
+            .find_map(|it| it.vrf.is_none().then_some(it.asn))
     }
 
     /// The outermost contexts and lines of a daemon.

@@ -12,19 +12,10 @@ use xpu_model::{
 
 use super::{
     Inputs,
-    config::{Daemon, Line},
+    line::{Daemon, EVPN, FAMILIES, Instance, Line, MADE_BY_US},
     observed::Observed,
 };
 use crate::ownership;
-
-/// The address families of tenants.
-pub(super) const FAMILIES: [&str; 2] =
-    ["address-family ipv4 unicast", "address-family ipv6 unicast"];
-/// The EVPN family.
-pub(super) const EVPN: &str = "address-family l2vpn evpn";
-
-/// Stands in every instance that the agent made, whatever FRR's profile.
-pub(super) const MADE_BY_US: &str = "no bgp default ipv4-unicast";
 
 /// The lines that zebra and bgpd should have.
 #[derive(Debug, Default)]
@@ -39,14 +30,14 @@ impl Desired {
             && inputs.other_asn(observed).is_none()
         {
             desired.base(bgp, inputs.vtep(observed), observed);
-            desired.l2vnis(&format!("router bgp {}", bgp.asn), inputs, observed);
+            desired.l2vnis(&Instance::base(bgp.asn).to_string(), inputs, observed);
         }
         let vrfs = inputs.intent.live::<VrfSpec>();
         for vrf in vrfs.filter(|vrf| !inputs.is_foreign(vrf)) {
             desired.vrf(vrf, inputs, observed);
         }
         // A line of the configuration cannot be without its contexts.
-        let contexts: Vec<Line> = desired.lines.iter().flat_map(contexts).collect();
+        let contexts: Vec<Line> = desired.lines.iter().flat_map(Line::contexts).collect();
         desired.lines.extend(contexts);
         desired
     }
@@ -71,7 +62,7 @@ impl Desired {
             peers,
             timers,
         } = bgp;
-        let instance = format!("router bgp {asn}");
+        let instance = Instance::base(*asn).to_string();
         self.common(&instance, observed);
         self.add(&[&instance], format!("bgp router-id {router_id}"));
         self.add(&[&instance], "bgp bestpath as-path multipath-relax");
@@ -149,16 +140,14 @@ impl Desired {
         let device = &vrf.allocation.device;
         let peers: Vec<_> = bgp_svis(vrf, inputs).collect();
         if let Some(vni) = vrf.spec.vni {
-            let context = format!("vrf {device}");
-            self.lines
-                .insert(Line::new(Daemon::Zebra, &[&context], format!("vni {vni}")));
+            self.lines.insert(Line::l3vni(device, vni));
         } else if peers.is_empty() {
             return;
         }
         let Some(asn) = inputs.asn(observed) else {
             return;
         };
-        let instance = format!("router bgp {asn} vrf {device}");
+        let instance = Instance::of(asn, device).to_string();
         self.common(&instance, observed);
         let router_id = router_id(vrf, inputs, observed);
         if let Some(router_id) = router_id {
@@ -267,23 +256,6 @@ pub(super) fn route_target(
     Ok(Some(format!("{asn}:{vni}")))
 }
 
-/// Whether the line is a context that has to be entered for others.
-pub(super) fn is_context(line: &Line) -> bool {
-    let text = line.text.as_str();
-    let outermost = text.starts_with("vrf ") || text.starts_with("router bgp ");
-    (line.path.is_empty() && outermost)
-        || FAMILIES.contains(&text)
-        || text == EVPN
-        || is_l2vni(line)
-}
-
-/// Whether the line is the context of one L2VNI in a base instance.
-pub(super) fn is_l2vni(line: &Line) -> bool {
-    line.daemon == Daemon::Bgpd
-        && matches!(line.path.as_slice(), [_, family] if family == EVPN)
-        && line.text.starts_with("vni ")
-}
-
 /// The Svis of a Vrf that want BGP, with their LogicalBridges.
 pub(super) fn bgp_svis<'a>(
     vrf: &'a Object<VrfSpec>,
@@ -295,15 +267,4 @@ pub(super) fn bgp_svis<'a>(
         let wanted = svi.spec.vrf == vrf.id && svi.spec.bgp.is_some();
         wanted.then_some((svi.as_ref(), bridge.as_ref()))
     })
-}
-
-/// The contexts that a line stands in, as lines.
-fn contexts(line: &Line) -> Vec<Line> {
-    (0..line.path.len())
-        .map(|depth| Line {
-            daemon: line.daemon,
-            path: line.path[..depth].to_vec(),
-            text: line.path[depth].clone(),
-        })
-        .collect()
 }

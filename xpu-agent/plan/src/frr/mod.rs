@@ -23,6 +23,7 @@ mod base_instance;
 pub mod config;
 mod desired;
 mod diff;
+mod line;
 pub mod observed;
 mod report;
 pub mod startup;
@@ -35,8 +36,9 @@ use std::{
 use xpu_model::{Asn, IfName, Intent, Node, Object, ObjectKey, VrfSpec};
 
 pub use base_instance::made;
-pub use config::{Config, Daemon, Line};
+pub use config::Config;
 pub use diff::plan;
+pub use line::{Daemon, Line};
 pub use observed::{Observed, Version};
 pub use report::{LEAST as LEAST_VERSION, repaired, report, unmanaged};
 

@@ -8,8 +8,8 @@ use std::{
 use xpu_model::{Asn, IfName, Vni};
 
 use super::{
-    config::{Config, Daemon},
-    desired::EVPN,
+    config::Config,
+    line::{Daemon, EVPN, Instance},
 };
 
 /// What an observation of FRR found.
@@ -109,7 +109,7 @@ impl Observed {
     /// The router id that the base instance was given, if it was.
     #[must_use]
     pub fn base_router_id(&self) -> Option<Ipv4Addr> {
-        let context = format!("router bgp {}", self.base_asn()?);
+        let context = Instance::base(self.base_asn()?).to_string();
         self.config
             .in_context(Daemon::Bgpd, &[&context])
             .find_map(|line| line.strip_prefix("bgp router-id ")?.parse().ok())
@@ -171,7 +171,7 @@ impl Observed {
         let Some(asn) = self.base_asn() else {
             return false;
         };
-        let instance = format!("router bgp {asn}");
+        let instance = Instance::base(asn).to_string();
         self.config
             .in_context(Daemon::Bgpd, &[&instance, EVPN])
             .any(|line| line == "advertise-all-vni")

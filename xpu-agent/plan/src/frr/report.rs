@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use xpu_model::{
-    IfAddr, Intent, LogicalBridgeSpec, Object, ObjectKey, SviSpec, Vni, VrfSpec,
+    IfAddr, IfName, Intent, LogicalBridgeSpec, Object, ObjectKey, SviSpec, Vni, VrfSpec,
     requirements::LEAST_FRR,
     status::{Component, PassReport, State},
 };
@@ -12,6 +12,7 @@ use super::{
     FrrPlan, Inputs, Line, Outcome,
     desired::route_target,
     diff::{self, has_trace, plan},
+    line::Instance,
     observed::{Observed, Version},
 };
 use crate::ownership::{L2_VXLAN, L3_VXLAN, svi_device};
@@ -88,31 +89,24 @@ pub fn repaired(inputs: &Inputs<'_>, outcomes: &[Outcome], before: &PassReport) 
 
 /// The objects that a line is for; none: the node.
 fn owners(intent: &Intent, line: &Line) -> Vec<ObjectKey> {
-    let outermost = line.path.first().unwrap_or(&line.text);
-    let words = |text: &'_ str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    if let [.., vrf, device] = words(outermost).as_slice()
-        && vrf == "vrf"
-    {
-        let found = intent.vrfs.values();
-        let mut found = found.filter(|it| it.allocation.device.as_str() == device);
-        let Some(vrf) = found.next() else {
-            return Vec::new();
-        };
-        let names = words(&line.text);
-        let has_line = |svi: &&Arc<Object<SviSpec>>| {
-            let bridge = intent.logical_bridges.get(&svi.spec.logical_bridge);
-            let group = bridge.map(|it| svi_device(it.spec.vlan));
-            svi.spec.vrf == vrf.id
-                && group.is_some_and(|it| names.iter().any(|name| it.as_str() == name))
-        };
-        let svi = intent.svis.values().find(has_line);
-        return vec![svi.map_or_else(|| vrf.key(), |svi| svi.key())];
-    }
-    let mut path = line.path.iter().chain([&line.text]);
-    let vni = path.find_map(|it| it.strip_prefix("vni ")?.parse().ok());
-    let bridges = intent.logical_bridges.values();
-    let bridges = bridges.filter(|it| vni.is_some() && it.spec.vni.map(Vni::get) == vni);
-    bridges.map(|it| it.key()).collect()
+    let Some(device) = line.vrf() else {
+        let vni = line.l2vni();
+        let bridges = intent.logical_bridges.values();
+        let bridges = bridges.filter(|it| vni.is_some() && it.spec.vni == vni);
+        return bridges.map(|it| it.key()).collect();
+    };
+    let mut vrfs = intent.vrfs.values();
+    let Some(vrf) = vrfs.find(|it| it.allocation.device.as_str() == device) else {
+        return Vec::new();
+    };
+    let has_line = |svi: &&Arc<Object<SviSpec>>| {
+        let bridge = intent.logical_bridges.get(&svi.spec.logical_bridge);
+        let group = bridge.map(|it| svi_device(it.spec.vlan));
+        let names = |group: IfName| line.text.split(' ').any(|word| word == group.as_str());
+        svi.spec.vrf == vrf.id && group.is_some_and(names)
+    };
+    let svi = intent.svis.values().find(has_line);
+    vec![svi.map_or_else(|| vrf.key(), |svi| svi.key())]
 }
 
 /// Reports where no FRR is managed: what needs it is refused, and has no trace once deleted.
@@ -244,7 +238,7 @@ impl Reporter<'_> {
     }
 
     fn vrf(&self, vrf: &Object<VrfSpec>) -> Option<Component> {
-        let device = vrf.allocation.device.as_str();
+        let device = &vrf.allocation.device;
         if vrf.deleting {
             let letting_go = State::Pending(format!("FRR has not let go of vrf {device} yet"));
             return has_trace(vrf, &self.left).then(|| Component::new(letting_go));
@@ -256,11 +250,7 @@ impl Reporter<'_> {
         if let Some(state) = hopeless {
             return Some(Component::new(state));
         }
-        let l3 = self
-            .observed
-            .l3vnis
-            .get(&vrf.allocation.device)
-            .filter(|l3| l3.vni == vni);
+        let l3 = self.observed.l3vnis.get(device).filter(|l3| l3.vni == vni);
         let held = diff::held_vni(vrf, self.inputs, self.observed);
         let held = held.map(|held| {
             State::Pending(format!(
@@ -275,9 +265,9 @@ impl Reporter<'_> {
         let trouble = self
             .taken(vni, vxlan)
             .or(held)
-            .or_else(|| self.trouble(&format!(" vrf {device}")))
+            .or_else(|| self.vrf_trouble(device))
             .or_else(|| self.no_base());
-        let is_told = self.observed.configured_vni(&vrf.allocation.device) == Some(vni);
+        let is_told = self.observed.configured_vni(device) == Some(vni);
         let state = trouble.unwrap_or_else(|| match l3 {
             None if !is_told => State::Pending(format!(
                 "FRR is told of VNI {vni} once what had it before has let go of it"
@@ -345,10 +335,9 @@ impl Reporter<'_> {
     fn svi(&self, svi: &Object<SviSpec>) -> Option<Component> {
         svi.spec.bgp.filter(|_| !svi.deleting)?;
         let vrf = self.inputs.intent.get::<VrfSpec>(&svi.spec.vrf)?;
-        let context = format!(" vrf {}", vrf.allocation.device);
         let state = self
             .foreign(vrf)
-            .or_else(|| self.trouble(&context))
+            .or_else(|| self.vrf_trouble(&vrf.allocation.device))
             .or_else(|| self.no_base());
         Some(Component::new(state.unwrap_or(State::Success)))
     }
@@ -357,24 +346,16 @@ impl Reporter<'_> {
     /// another's alone.
     fn base_trouble(&self, vni: Vni) -> Option<State> {
         let base = self.inputs.node.bgp.as_ref()?;
-        let (instance, own) = (format!("router bgp {}", base.asn), format!("vni {vni}"));
-        self.trouble_in(|line| {
-            let mut path = line.path.iter().chain([&line.text]);
-            let in_base = path.next() == Some(&instance);
-            let l2vni = path.nth(1).filter(|it| it.starts_with("vni "));
-            in_base && l2vni.is_none_or(|it| *it == own)
-        })
+        let instance = Instance::base(base.asn).to_string();
+        self.trouble(|line| line.outermost() == instance && line.l2vni().is_none_or(|it| it == vni))
     }
 
-    /// What failed, or is left to do, in the contexts that end like this.
-    fn trouble(&self, suffix: &str) -> Option<State> {
-        self.trouble_in(|line| {
-            let outermost = line.path.first().unwrap_or(&line.text);
-            format!(" {outermost}").ends_with(suffix)
-        })
+    /// What failed, or is left to do, in the contexts of a VRF.
+    fn vrf_trouble(&self, device: &IfName) -> Option<State> {
+        self.trouble(|line| line.vrf() == Some(device.as_str()))
     }
 
-    fn trouble_in(&self, concerns: impl Fn(&super::Line) -> bool) -> Option<State> {
+    fn trouble(&self, concerns: impl Fn(&Line) -> bool) -> Option<State> {
         let failed = self
             .outcomes
             .iter()

@@ -135,7 +135,7 @@ pub fn merge(inputs: &Inputs<'_>, running: &Observed, text: &str) -> Merged {
         // A line that runs and is not in the ledger is an operator's who has not saved it.
         let only_here = add.into_iter().map(|it| it.line);
         let only_here = only_here.filter(|line| !running.config.lines.contains(line));
-        ledger.extend(only_here.filter(base_instance::is_of_base));
+        ledger.extend(only_here.filter(Line::is_in_base));
     }
     Merged {
         text: file.text(),

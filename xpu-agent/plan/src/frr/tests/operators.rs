@@ -206,8 +206,8 @@ fn another_as_waits_for_a_restart_of_frr(#[case] theirs: Option<&str>) {
     pass(&inputs, &mut observed);
     let left: Vec<_> = observed
         .config
-        .within(Daemon::Bgpd, "router bgp 65002")
-        .filter(|line| !desired::is_context(line))
+        .within(&Line::new(Daemon::Bgpd, &[], "router bgp 65002"))
+        .filter(|line| !line.is_context())
         .collect();
     assert_eq!(left, Vec::<&Line>::new());
 }
@@ -325,14 +325,8 @@ fn an_operators_lines_that_frr_is_about_to_load_stay_his() {
     };
     pass(&inputs, &mut observed);
     let left = observed.config.lines.iter();
-    let left: BTreeSet<_> = left
-        .filter(|it| !desired::is_context(it))
-        .cloned()
-        .collect();
-    let his = his
-        .into_iter()
-        .filter(|it| !desired::is_context(it))
-        .collect();
+    let left: BTreeSet<_> = left.filter(|it| !it.is_context()).cloned().collect();
+    let his = his.into_iter().filter(|it| !it.is_context()).collect();
     assert_eq!(left, his);
 }
 
@@ -498,7 +492,7 @@ fn of_our_instance_an_operators_lines_stay_with_their_contexts() {
     assert!(observed.config.lines.contains(&route));
     let left: Vec<_> = observed
         .config
-        .within(Daemon::Bgpd, instance)
+        .within(&Line::new(Daemon::Bgpd, &[], instance))
         .filter(|line| !line.text.starts_with("address-family "))
         .collect();
     assert_eq!(left, [&theirs], "ours is gone");
