@@ -19,7 +19,7 @@ use xpu_plan::{
     linux::{self, Inputs, LinuxPlan, Observed, Outcome},
 };
 
-use super::{AUDIT, Backend, backoff::Backoff};
+use super::{Backend, backoff::Backoff, schedule::AUDIT};
 
 /// How long cached FDB answers are trusted without asking again. Shorter than the shortest jittered
 /// audit interval, so every audit asks.

@@ -21,9 +21,10 @@ mod change;
 pub mod collector;
 pub mod frr;
 pub mod linux;
+mod schedule;
 pub mod silent;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -31,15 +32,8 @@ use tracing::{Instrument, debug, info, warn};
 use xpu_model::{Generation, Intent, Kind, ObjectKey, status};
 
 use crate::telemetry::PassTelemetry;
-use backoff::Backoff;
 pub use board::{Board, Source};
-
-/// Between audits, jittered by a quarter. An audit finds drift that no event told of.
-const AUDIT: Duration = Duration::from_secs(60);
-
-/// The longest that events go unheard after a pass that one of them caused and that failed; the
-/// trouble itself may be what makes events.
-const EVENT_GAP: Duration = Duration::from_secs(1);
+use schedule::{Ending, Schedule};
 
 /// A part of the machine that can be brought to the intent.
 pub trait Backend: Send + 'static {
@@ -91,84 +85,99 @@ pub fn no_report_yet() -> status::PassReport {
 
 /// Runs a backend until `stop`. What was made stays as it is then: stopping is hitless.
 pub async fn run<B: Backend>(
-    mut backend: B,
-    mut intent: watch::Receiver<Arc<Intent>>,
+    backend: B,
+    intent: watch::Receiver<Arc<Intent>>,
     reports: watch::Sender<Arc<status::PassReport>>,
-    mut telemetry: PassTelemetry,
+    telemetry: PassTelemetry,
     stop: CancellationToken,
 ) {
-    let mut backoff = Backoff::new();
-    let mut event_gap = Backoff::up_to(EVENT_GAP);
-    let mut cause = Cause::Start;
-    loop {
-        let mut snapshot = intent.borrow_and_update().clone();
-        let last = reports.borrow().clone();
-        let span = telemetry.begin(snapshot.generation, cause);
-        let started = Instant::now();
+    let mut reconciler = Reconciler {
+        backend,
+        followed: Arc::default(),
+        intent,
+        reports,
+        schedule: Schedule::new(Instant::now()),
+        telemetry,
+    };
+    let mut next = Some(Cause::Start);
+    while let Some(cause) = next {
         // A pass is not cancelled half-way by `stop`: it is short, and a plan applied in part
         // would have to be found out about by the next start.
-        let report = backend.pass(&snapshot).instrument(span.clone()).await;
+        reconciler.pass(cause).await;
+        next = stop.run_until_cancelled(reconciler.next()).await.flatten();
+    }
+}
+
+/// A backend in its loop.
+struct Reconciler<B> {
+    backend: B,
+    intent: watch::Receiver<Arc<Intent>>,
+    /// The intent that the last report holds for.
+    followed: Arc<Intent>,
+    reports: watch::Sender<Arc<status::PassReport>>,
+    schedule: Schedule,
+    telemetry: PassTelemetry,
+}
+
+impl<B: Backend> Reconciler<B> {
+    /// Brings the backend's part of the machine to the newest intent, and reports.
+    async fn pass(&mut self, cause: Cause) {
+        let intent = self.intent.borrow_and_update().clone();
+        let last = self.reports.borrow().clone();
+        // It ends with the pass, not with the wait for the next.
+        let span = self.telemetry.begin(intent.generation, cause);
+        let started = Instant::now();
+        let pass = self.backend.pass(&intent);
+        let report = pass.instrument(span.clone()).await;
         let took = started.elapsed();
         span.in_scope(|| tell(&report, &last, cause, took));
-        // It ends with the pass, not with the wait for the next.
         drop(span);
 
-        let ended = Instant::now();
-        let failed = report.wants_retry();
-        let deaf_until = match cause {
-            Cause::Event if failed => ended + event_gap.next(),
-            _ => ended,
-        };
-        let wait = if failed || waits(&report) {
-            Wait {
-                until: deaf_until.max(ended + backoff.next()),
-                cause: Cause::Retry,
-            }
-        } else {
-            backoff.reset();
-            Wait {
-                until: ended + backoff::jitter(AUDIT),
-                cause: Cause::Audit,
-            }
-        };
-        if !failed {
-            event_gap.reset();
-        }
-        let backoff_left = matches!(wait.cause, Cause::Retry).then(|| wait.until - ended);
-        telemetry.passed(cause, &report, took, backoff_left);
-        reports.send_replace(Arc::new(report));
+        let ending = Ending::of(&report);
+        let backoff = self.schedule.passed(cause, ending, Instant::now());
+        self.telemetry.passed(cause, &report, took, backoff);
+        self.followed = intent;
+        self.reports.send_replace(Arc::new(report));
+    }
 
-        cause = loop {
-            let dirty = pin!(async {
-                tokio::time::sleep_until(deaf_until).await;
-                backend.dirty().await;
-            });
+    /// Waits for what starts the next pass; none when the store is gone, as the agent is stopping.
+    async fn next(&mut self) -> Option<Cause> {
+        loop {
+            let events_from = self.schedule.events_from();
+            let dirty = async {
+                tokio::time::sleep_until(events_from).await;
+                self.backend.dirty().await;
+            };
             // All arms are cancel-safe, and none awaits in its body.
             tokio::select! {
-                () = stop.cancelled() => return,
-                changed = intent.changed() => {
-                    if changed.is_err() {
-                        // The store is gone: the agent is stopping.
-                        return;
-                    }
-                    let next = intent.borrow_and_update().clone();
-                    if failed || change::concerns(B::KINDS, &snapshot, &next, &reports.borrow()) {
-                        backoff.reset();
-                        event_gap.reset();
-                        break Cause::Intent;
-                    }
-                    snapshot = next;
-                    if follow(&reports, snapshot.generation) {
-                        telemetry.followed(snapshot.generation);
+                changed = self.intent.changed() => {
+                    changed.ok()?;
+                    if self.is_concerned() {
+                        return Some(self.schedule.changed());
                     }
                 }
-                () = dirty => {
-                    backoff.reset();
-                    break Cause::Event;
+                () = dirty => return Some(self.schedule.event()),
+                () = tokio::time::sleep_until(self.schedule.due()) => {
+                    return Some(self.schedule.due_cause());
                 }
-                () = tokio::time::sleep_until(wait.until) => break wait.cause,
             }
-        };
+        }
+    }
+
+    /// Whether the newest intent asks anything of the backend. Where it does not, the last report
+    /// is made to say that it holds for it.
+    fn is_concerned(&mut self) -> bool {
+        let next = self.intent.borrow_and_update().clone();
+        if self.schedule.takes_any_change()
+            || change::concerns(B::KINDS, &self.followed, &next, &self.reports.borrow())
+        {
+            return true;
+        }
+        if follow(&self.reports, next.generation) {
+            self.telemetry.followed(next.generation);
+        }
+        self.followed = next;
+        false
     }
 }
 
@@ -182,19 +191,6 @@ fn follow(reports: &watch::Sender<Arc<status::PassReport>>, generation: Generati
         }
         is_news
     })
-}
-
-struct Wait {
-    until: Instant,
-    cause: Cause,
-}
-
-/// Whether something is pending on the world outside, which does not always tell when it comes
-/// (FRR has no event for "the L3VNI is up").
-fn waits(report: &status::PassReport) -> bool {
-    let pending =
-        |component: &status::Component| matches!(component.state, status::State::Pending(_));
-    report.objects.values().any(pending)
 }
 
 /// The report of a pass that came to nothing, as when it could not even observe: nobody knows how

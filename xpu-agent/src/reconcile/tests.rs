@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use xpu_model::status::{Component, PassReport, State};
 use xpu_model::{Generation, Id, Kind, ObjectKey, VrfSpec, alloc::AllocationRules};
 
-use super::*;
+use super::{schedule::AUDIT, *};
 use crate::telemetry::{metrics::Metrics, trace::Causes};
 
 /// Reports the next of `states` for every object, the last one for ever.
