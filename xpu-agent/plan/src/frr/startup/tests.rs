@@ -4,7 +4,7 @@ use pretty_assertions::assert_eq;
 use xpu_model::{Spec, VrfSpec};
 
 use super::*;
-use crate::frr::{Line, tests::*};
+use crate::frr::{Line, config::is_end, tests::*};
 
 /// As Debian ships it, with an operator's hand in it.
 const THEIRS: &str = "# default to using syslog\n\
