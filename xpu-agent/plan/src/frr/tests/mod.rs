@@ -17,6 +17,7 @@ use super::{
 
 mod lines;
 mod operators;
+mod other_asn;
 mod properties;
 mod status;
 

@@ -1,6 +1,7 @@
 //! The planner against a model of the kernel.
 
 mod cases;
+mod drift;
 mod generate;
 mod kernel;
 mod properties;

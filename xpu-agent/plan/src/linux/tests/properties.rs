@@ -9,7 +9,8 @@ use xpu_model::{
 };
 
 use super::{
-    generate::{self, Frr, Op, drift, frr, in_frr, neighbours, node, ops, perform},
+    drift::drift,
+    generate::{self, Frr, Op, frr, in_frr, neighbours, node, ops, perform},
     kernel::Kernel,
 };
 use crate::{
