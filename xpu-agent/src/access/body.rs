@@ -25,22 +25,11 @@ pub(super) enum Pace {
     Stream(CancellationToken),
 }
 
-impl Pace {
-    fn end(&self) -> Option<End> {
-        match self {
-            Self::Once(_) => None,
-            Self::Stream(stop) => Some(Box::pin(stop.clone().cancelled_owned())),
-        }
-    }
-}
-
-/// Completes when a stream has to end.
+/// Completes when a stream has to end; whoever polls it is woken then.
 type End = Pin<Box<WaitForCancellationFutureOwned>>;
 
-/// Whether a stream has to end now; else the task is woken when it has.
-fn ends(end: &mut Option<End>, context: &mut Context<'_>) -> bool {
-    end.as_mut()
-        .is_some_and(|end| end.as_mut().poll(context).is_ready())
+fn end(stop: &CancellationToken) -> End {
+    Box::pin(stop.clone().cancelled_owned())
 }
 
 /// What a stream ends with.
@@ -103,12 +92,17 @@ impl Prefixed {
 pub(super) struct Inbound<B> {
     body: B,
     permit: Arc<Permit>,
-    /// When all of it must be here. A stream of messages has no such time.
-    late: Option<Pin<Box<Sleep>>>,
-    /// When it has to end, if it is of a stream.
-    end: Option<End>,
+    arrival: Arrival,
     /// Of a gRPC body. Any other body is one message.
     messages: Option<Prefixed>,
+}
+
+/// How long a request's body is waited for.
+enum Arrival {
+    /// All of it must be here by then.
+    Once(Pin<Box<Sleep>>),
+    /// Messages come at any time, until then.
+    Stream(End),
 }
 
 impl<B> Inbound<B> {
@@ -118,22 +112,23 @@ impl<B> Inbound<B> {
         Self {
             body,
             permit,
-            late: matches!(pace, Pace::Once(_))
-                .then(|| Box::pin(sleep_until(Instant::now() + limit))),
-            end: pace.end(),
+            arrival: match pace {
+                Pace::Once(_) => Arrival::Once(Box::pin(sleep_until(Instant::now() + limit))),
+                Pace::Stream(stop) => Arrival::Stream(end(stop)),
+            },
             messages: grpc.then(Prefixed::default),
         }
     }
 
     const fn is_stream(&self) -> bool {
-        self.end.is_some()
+        matches!(self.arrival, Arrival::Stream(_))
     }
 
     /// Takes the room for more of the body, or refuses it. A message of gRPC is refused by the
     /// length it announces: its reader makes room for all of it at once.
     fn arrive(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        let is_stream = self.is_stream();
         let permit = &self.permit;
-        let is_stream = self.end.is_some();
         let check = |length| match is_stream {
             true => permit.check_stream_message_size(length),
             false => permit.check_message_size(length),
@@ -142,7 +137,7 @@ impl<B> Inbound<B> {
             Some(messages) => messages.follow(data, check)?,
             None => false,
         };
-        if !self.is_stream() {
+        if !is_stream {
             // A call has one message. What comes behind it counts as a part of it.
             let framing = if self.messages.is_some() { FRAME } else { 0 };
             let all = permit.held().saturating_add(data.len());
@@ -166,7 +161,9 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if ends(&mut self.end, context) {
+        if let Arrival::Stream(end) = &mut self.arrival
+            && end.as_mut().poll(context).is_ready()
+        {
             return Poll::Ready(Some(Err(stopping())));
         }
         match &self.messages {
@@ -182,8 +179,7 @@ where
             Some(_) => {}
         }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-            let late = self.late.as_mut();
-            let Some(late) = late else {
+            let Arrival::Once(late) = &mut self.arrival else {
                 return Poll::Pending;
             };
             ready!(late.as_mut().poll(context));
@@ -225,17 +221,32 @@ impl Unread {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self) -> u64 {
-        let mut tickets = self.tickets();
-        let ticket = tickets.next;
-        tickets.next += 1;
-        tickets.since.insert(ticket, Instant::now());
-        ticket
-    }
-
     /// Since when the oldest waits.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.tickets().since.values().next().copied()
+    }
+}
+
+/// Counts an answer among the unread ones.
+struct Ticket {
+    number: u64,
+    unread: Arc<Unread>,
+}
+
+impl Ticket {
+    fn draw(unread: Arc<Unread>) -> Self {
+        let mut tickets = unread.tickets();
+        let number = tickets.next;
+        tickets.next += 1;
+        tickets.since.insert(number, Instant::now());
+        drop(tickets);
+        Self { number, unread }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.unread.tickets().since.remove(&self.number);
     }
 }
 
@@ -247,15 +258,20 @@ impl Unread {
 /// and the place that it holds, stays until the client has made room for all of the answer.
 pub(super) struct Outbound {
     body: tonic::body::Body,
-    /// A stream has no ticket: its messages may come at any time.
-    ticket: Option<(u64, Arc<Unread>)>,
+    departure: Departure,
     /// The last byte of the chunk before.
     last: Option<Bytes>,
-    /// When it has to end, if it is of a stream.
-    end: Option<End>,
-    /// Nothing comes any more.
-    ended: bool,
     _permit: Option<Arc<Permit>>,
+}
+
+/// How long an answer's body goes on.
+enum Departure {
+    /// Until all of it is read.
+    Once { _unread: Ticket },
+    /// Messages go at any time, until then.
+    Stream(End),
+    /// A stream was ended: nothing comes any more.
+    Ended,
 }
 
 impl Outbound {
@@ -263,13 +279,13 @@ impl Outbound {
     pub(super) fn new(body: tonic::body::Body, permit: Option<Arc<Permit>>, pace: Pace) -> Self {
         Self {
             body,
-            end: pace.end(),
-            ticket: match pace {
-                Pace::Once(unread) => Some((unread.add(), unread)),
-                Pace::Stream(_) => None,
+            departure: match pace {
+                Pace::Once(unread) => Departure::Once {
+                    _unread: Ticket::draw(unread),
+                },
+                Pace::Stream(stop) => Departure::Stream(end(&stop)),
             },
             last: None,
-            ended: false,
             _permit: permit,
         }
     }
@@ -287,14 +303,6 @@ impl Outbound {
     }
 }
 
-impl Drop for Outbound {
-    fn drop(&mut self) {
-        if let Some((ticket, unread)) = &self.ticket {
-            unread.tickets().since.remove(ticket);
-        }
-    }
-}
-
 impl Body for Outbound {
     type Data = Bytes;
     type Error = Status;
@@ -303,26 +311,30 @@ impl Body for Outbound {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
         // Before a stream ends, so that its last message is whole.
         if let Some(last) = self.last.take() {
             return Poll::Ready(Some(Ok(Frame::data(last))));
         }
-        if ends(&mut self.end, context) {
-            self.ended = true;
-            let mut trailers = HeaderMap::new();
-            // A text of ours, which fits into a header.
-            let _ = stopping().add_header(&mut trailers);
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        match &mut self.departure {
+            Departure::Ended => return Poll::Ready(None),
+            Departure::Stream(end) => {
+                if end.as_mut().poll(context).is_ready() {
+                    self.departure = Departure::Ended;
+                    let mut trailers = HeaderMap::new();
+                    // A text of ours, which fits into a header.
+                    let _ = stopping().add_header(&mut trailers);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+            }
+            Departure::Once { .. } => {}
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(frame.map(|frame| Ok(self.without_last(frame?))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || (self.last.is_none() && self.body.is_end_stream())
+        matches!(self.departure, Departure::Ended)
+            || (self.last.is_none() && self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
