@@ -196,3 +196,39 @@ impl fmt::Display for Line {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case::base("router bgp 65001", Some((65001, None)))]
+    #[case::of_a_vrf("router bgp 4200000000 vrf blue", Some((4_200_000_000, Some("blue"))))]
+    #[case::no_as("router bgp 0", None)]
+    #[case::something_else("router ospf vrf blue", None)]
+    fn the_header_of_an_instance_reads_as_it_is_written(
+        #[case] header: &str,
+        #[case] expected: Option<(u32, Option<&str>)>,
+    ) {
+        let read = Instance::read(header);
+        assert_eq!(read.map(|it| (it.asn.get(), it.vrf)), expected);
+        let written = read.map(|it| it.to_string());
+        assert_eq!(written.as_deref(), read.map(|_| header));
+    }
+
+    #[test]
+    fn a_line_knows_what_it_is_about() {
+        let (blue, vni) = ("blue".parse().unwrap(), Vni::try_from(5000).unwrap());
+        let of_vrf = Line::l3vni(&blue, vni);
+        assert_eq!(of_vrf.to_string(), "zebra: vrf blue / vni 5000");
+        assert_eq!(of_vrf.as_l3vni(), Some(("blue", vni)));
+        assert_eq!((of_vrf.vrf(), of_vrf.l2vni()), (Some("blue"), None));
+        let path = ["router bgp 65001", EVPN, "vni 5000"];
+        let of_bridge = Line::new(Daemon::Bgpd, &path, "route-target import 65001:5000");
+        assert!(of_bridge.is_in_base() && !of_bridge.is_context());
+        assert_eq!((of_bridge.vrf(), of_bridge.l2vni()), (None, Some(vni)));
+        let contexts: Vec<_> = of_bridge.contexts().map(|it| it.text).collect();
+        assert_eq!(contexts, ["vni 5000", EVPN, "router bgp 65001"]);
+        assert!(of_bridge.contexts().all(|it| it.is_context()));
+    }
+}
