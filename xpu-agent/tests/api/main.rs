@@ -8,6 +8,7 @@
 )]
 
 mod calls;
+mod description;
 mod face;
 mod faces;
 mod gateway;

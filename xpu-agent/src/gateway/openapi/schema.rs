@@ -23,6 +23,9 @@ const REQUIRED: i32 = 2;
 const OUTPUT_ONLY: i32 = 3;
 const IDENTIFIER: i32 = 8;
 
+/// Both alphabets are read (RFC 4648, 4 and 5), with padding or without.
+const BASE64: &str = "^(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}(?:==)?|[A-Za-z0-9+/_-]{3}=?)?$";
+
 /// The schemas that were referred to.
 pub(super) struct Schemas<'a> {
     pool: &'a DescriptorPool,
@@ -93,6 +96,7 @@ impl<'a> Schemas<'a> {
             }
             if behavior.contains(&REQUIRED) && variant == Variant::Whole {
                 required.push(Value::from(field.json_name()));
+                given(&field, &mut schema);
             }
             properties.insert(field.json_name().to_owned(), schema);
         }
@@ -104,6 +108,10 @@ impl<'a> Schemas<'a> {
         });
         if !required.is_empty() {
             schema["required"] = required.into();
+        }
+        let together = exclusive(message);
+        if !together.is_empty() {
+            schema["not"] = json!({"anyOf": together});
         }
         schema
     }
@@ -139,7 +147,9 @@ impl<'a> Schemas<'a> {
                 json!({"type": "string", "pattern": "^-?[0-9]+$"})
             }
             Kind::Float | Kind::Double => json!({"type": "number"}),
-            Kind::Bytes => json!({"type": "string", "contentEncoding": "base64"}),
+            Kind::Bytes => {
+                json!({"type": "string", "contentEncoding": "base64", "pattern": BASE64})
+            }
             Kind::Enum(values) => self.names(&values),
             Kind::String | Kind::Message(_) => json!({"type": "string"}),
         }
@@ -175,4 +185,43 @@ impl<'a> Schemas<'a> {
         let numbers = value.as_list().into_iter().flatten();
         numbers.filter_map(|value| value.as_enum_number()).collect()
     }
+}
+
+/// What a required field has to be given as: where the message cannot tell its type's default
+/// from absence, that is absence (AIP-203).
+fn given(field: &FieldDescriptor, schema: &mut Value) {
+    if field.is_list() {
+        schema["minItems"] = 1.into();
+        return;
+    }
+    if field.is_map() || field.supports_presence() {
+        return;
+    }
+    match field.kind() {
+        Kind::String | Kind::Bytes => schema["minLength"] = 1.into(),
+        Kind::Uint32 | Kind::Fixed32 => schema["minimum"] = 1.into(),
+        Kind::Enum(values) => {
+            let default = values.default_value();
+            if let Some(names) = schema["enum"].as_array_mut() {
+                names.retain(|name| name != default.name());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The pairs of fields of which a message has one at most.
+fn exclusive(message: &MessageDescriptor) -> Vec<Value> {
+    let mut pairs = Vec::new();
+    for oneof in message.oneofs() {
+        let names: Vec<_> = oneof
+            .fields()
+            .map(|field| field.json_name().to_owned())
+            .collect();
+        for (index, name) in names.iter().enumerate() {
+            let others = names.iter().skip(index + 1);
+            pairs.extend(others.map(|other| json!({"required": [name, other]})));
+        }
+    }
+    pairs
 }
