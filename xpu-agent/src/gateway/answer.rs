@@ -6,7 +6,7 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
@@ -25,6 +25,8 @@ static ERRORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
 pub struct Refusal {
     http: StatusCode,
     status: Status,
+    /// What would be accepted.
+    accepted: Option<(HeaderName, HeaderValue)>,
 }
 
 impl From<Status> for Refusal {
@@ -32,14 +34,27 @@ impl From<Status> for Refusal {
         Self {
             http: http_status(&status),
             status,
+            accepted: None,
         }
     }
 }
 
 impl Refusal {
     fn new(http: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        let status = Status::new(code, message);
-        Self { http, status }
+        Self {
+            http,
+            status: Status::new(code, message),
+            accepted: None,
+        }
+    }
+
+    /// The body is of a kind that is not read; the header says which is (RFC 9110, 15.5.16).
+    fn unsupported(message: &str, name: HeaderName, value: &'static str) -> Self {
+        let (http, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument);
+        Self {
+            accepted: Some((name, HeaderValue::from_static(value))),
+            ..Self::new(http, code, message)
+        }
     }
 
     /// The request itself cannot be read.
@@ -63,10 +78,18 @@ impl Refusal {
     }
 
     pub(super) fn not_json() -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Code::InvalidArgument,
+        Self::unsupported(
             "the body must be JSON; send it with `Content-Type: application/json`",
+            header::ACCEPT,
+            "application/json",
+        )
+    }
+
+    pub(super) fn coded() -> Self {
+        Self::unsupported(
+            "the body must not be compressed; send it without `Content-Encoding`",
+            header::ACCEPT_ENCODING,
+            "identity",
         )
     }
 
@@ -84,7 +107,8 @@ impl IntoResponse for Refusal {
             "message": self.status.message(),
             "details": details(&self.status),
         });
-        (self.http, Json(body)).into_response()
+        let headers: HeaderMap = self.accepted.into_iter().collect();
+        (self.http, headers, Json(body)).into_response()
     }
 }
 

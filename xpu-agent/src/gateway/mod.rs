@@ -32,7 +32,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing,
 };
-use http::{HeaderMap, header::CONTENT_TYPE, request::Parts};
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    request::Parts,
+};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage};
 use tonic::{Status, service::Routes};
@@ -155,8 +160,15 @@ impl Target {
     }
 }
 
-/// The whole body, if it says that it is JSON and is not too long.
+/// The whole body, if it says that it is JSON and is not too long. What says of itself that it
+/// will be refused is not waited for.
 async fn read(parts: &Parts, body: axum::body::Body, most: usize) -> Result<Vec<u8>, Refusal> {
+    if !body.is_end_stream() && is_coded(&parts.headers) {
+        return Err(Refusal::coded());
+    }
+    if body.size_hint().lower() > 0 && !is_json(&parts.headers) {
+        return Err(Refusal::not_json());
+    }
     let collected = Limited::new(body, most).collect().await;
     let body = collected.map_err(|error| {
         if error.is::<LengthLimitError>() {
@@ -182,4 +194,9 @@ fn is_json(headers: &HeaderMap) -> bool {
         .and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn is_coded(headers: &HeaderMap) -> bool {
+    let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    !headers.get_all(CONTENT_ENCODING).iter().all(plain)
 }

@@ -195,24 +195,43 @@ async fn what_is_too_large_for_any_time_is_not_told_to_come_again() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn what_says_that_it_is_too_long_is_refused_before_it_comes() {
-    let rig = Rig::new("[access]\nloopback = \"admin\"\n[limits]\nmessage_bytes = 65536").await;
-    let origin = connection(&rig, None).pop().unwrap();
-    let address = origin.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "POST {VRFS} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
-         content-length: 65537\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = [0; 12];
-    let read = stream.read_exact(&mut answer);
-    tokio::time::timeout(Duration::from_secs(5), read)
+/// What is answered to a POST with these header lines, and this much of its body.
+async fn answered(rig: &Rig, headers: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(rig.http).await.unwrap();
+    let host = rig.http;
+    let request = format!("POST {VRFS} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1024];
+    let read = stream.read(&mut answer);
+    let length = tokio::time::timeout(Duration::from_secs(5), read)
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 413");
+    answer.truncate(length);
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn what_will_be_refused_is_refused_before_it_comes() {
+    let rig = Rig::new("[access]\nloopback = \"admin\"\n[limits]\nmessage_bytes = 65536").await;
+    for (headers, status) in [
+        (
+            "content-type: application/json\r\ncontent-length: 65537",
+            "HTTP/1.1 413",
+        ),
+        (
+            "content-type: text/plain\r\ncontent-length: 5\r\nexpect: 100-continue",
+            "HTTP/1.1 415",
+        ),
+        (
+            "content-type: application/json\r\ncontent-encoding: gzip\r\n\
+             transfer-encoding: chunked",
+            "HTTP/1.1 415",
+        ),
+    ] {
+        let answer = answered(&rig, headers, "").await;
+        assert!(answer.starts_with(status), "{headers}: {answer}");
+    }
     rig.stop().await;
 }
 

@@ -367,6 +367,15 @@ async fn other_content_types_and_long_bodies_are_refused() {
     let (status, answer) = send(&rig, form).await;
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert_eq!(refusal(&answer).code, Code::InvalidArgument);
+    for (coding, expected) in [("gzip", 415), ("identity, br", 415), ("Identity", 400)] {
+        let mut coded = request(Method::POST, "/v1/vrfs", "{}");
+        let value = coding.parse().unwrap();
+        coded.headers_mut().insert("content-encoding", value);
+        let response = rig.http.clone().oneshot(coded).await.unwrap();
+        assert_eq!(response.status(), expected, "{coding}");
+        let accepted = response.headers().get("accept-encoding");
+        assert_eq!(accepted.is_some_and(|it| it == "identity"), expected == 415);
+    }
     let most = LimitsConfig::default().message_bytes;
     let long = " ".repeat(most + 1);
     let (status, answer) = send(&rig, request(Method::POST, "/v1/vrfs", &long)).await;
