@@ -187,7 +187,7 @@ where
         };
         let frame = match frame {
             None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(error.into())))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(broken(error.into())))),
             Some(Ok(frame)) => frame,
         };
         if let Some(data) = frame.data_ref() {
@@ -203,6 +203,16 @@ where
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Why a body does not go on: what HTTP/2 says of it, or its framing is wrong, which is the
+/// client's mistake.
+fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Status {
+    Status::try_from_error(error).unwrap_or_else(|error| {
+        let cause = error.source().map(|cause| format!(": {cause}"));
+        let cause = cause.unwrap_or_default();
+        Status::invalid_argument(format!("the body cannot be read: {error}{cause}"))
+    })
 }
 
 /// The answers of one connection that are not yet read.

@@ -235,6 +235,26 @@ async fn what_will_be_refused_is_refused_before_it_comes() {
     rig.stop().await;
 }
 
+/// It is the client's mistake, so neither 5xx nor a code that makes it come again.
+#[tokio::test]
+async fn a_body_that_breaks_off_its_framing_is_the_clients_mistake() {
+    let rig = Rig::new("[access]\nloopback = \"admin\"").await;
+    let headers = "content-type: application/json\r\ntransfer-encoding: chunked";
+    for body in ["zz\r\n{}", "2\r\n{}}\r\n0\r\n\r\n"] {
+        let answer = answered(&rig, headers, body).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{body:?}: {answer}");
+        let (_, json) = answer.split_once("\r\n\r\n").unwrap();
+        let json: Value = serde_json::from_str(json).unwrap();
+        let message = json["message"].as_str().unwrap();
+        assert!(
+            json["code"] == Code::InvalidArgument as i32
+                && message.starts_with("the body cannot be read: "),
+            "{body:?}: {json}"
+        );
+    }
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn who_calls_too_often_is_told_when_to_come_again() {
     let rig = Rig::new("[limits]\ncalls_per_second = 1\ncalls_burst = 1").await;
