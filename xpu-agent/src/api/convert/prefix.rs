@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use xpu_model::IfAddr;
+use xpu_model::{IfAddr, addr::max_len};
 use xpu_proto::opinetcommon::v1alpha1::{IpAddress, IpAf, IpPrefix, ip_address::V4OrV6};
 
 use super::Violations;
@@ -11,7 +11,7 @@ impl Violations {
     /// An address with its length, from a field that must be there.
     pub(super) fn prefix(&mut self, field: &str, prefix: Option<&IpPrefix>) -> Option<IfAddr> {
         match prefix {
-            Some(prefix) => self.take(field, read(prefix)),
+            Some(prefix) => self.take(field, read(prefix).and_then(with_length)),
             None => {
                 self.add(field, "is required");
                 None
@@ -40,6 +40,18 @@ fn read(prefix: &IpPrefix) -> Result<IfAddr, String> {
         (None, _) => return Err("v4_addr or v6_addr is required".to_owned()),
     };
     IfAddr::new(ip, i64::from(prefix.len)).map_err(|error| error.to_string())
+}
+
+/// A length that is left out reads as 0. For an IPv4 address of that length the kernel makes no
+/// route to its subnet, for an IPv6 one a default route.
+fn with_length(address: IfAddr) -> Result<IfAddr, String> {
+    match address.len() {
+        0 => Err(format!(
+            "len is 0 or missing; give the prefix length, 1 to {}",
+            max_len(address.addr())
+        )),
+        _ => Ok(address),
+    }
 }
 
 pub(super) fn print(value: IfAddr) -> IpPrefix {

@@ -5,6 +5,8 @@ use serde_json::json;
 use super::{delete, hold, in_use, invalid, taken, update};
 use crate::{
     calls::{LOGICAL_BRIDGE, VRF},
+    face::Face,
+    rig::Rig,
     world::{bridge, bytes, create, prefix, vrf, with},
 };
 
@@ -94,6 +96,15 @@ async fn logical_bridges() {
 }
 
 #[tokio::test]
+async fn the_length_of_a_vtep_means_nothing() {
+    let rig = Rig::start().await;
+    let without = json!({"addr": {"v4Addr": 167_772_162}});
+    let spec = with(bridge(7, None), json!({"vtepIpPrefix": without}));
+    let call = create(LOGICAL_BRIDGE, "net-new", spec);
+    assert!(Face::Grpc.call(&rig, &call).await.is_ok());
+}
+
+#[tokio::test]
 async fn vrfs() {
     let new = |spec| create(VRF, "vrf-new", spec);
     let mut cases = vec![
@@ -114,6 +125,16 @@ async fn vrfs() {
                 "vrf.spec.loopback_ip_prefix",
                 "127.0.0.1 is unspecified, multicast, loopback or broadcast; an interface needs a \
                  unicast address",
+            )],
+        ),
+        invalid(
+            new(with(
+                vrf(None),
+                json!({"loopbackIpPrefix": prefix("fd00::1/0")}),
+            )),
+            &[(
+                "vrf.spec.loopback_ip_prefix",
+                "len is 0 or missing; give the prefix length, 1 to 128",
             )],
         ),
         taken(

@@ -168,6 +168,13 @@ async fn svis() {
             &[("svi.spec.gw_ip_prefix[1]", "addr is required")],
         ),
         invalid(
+            new(svi("vrf-red", "net-pink", &["10.2.0.1/0"])),
+            &[(
+                "svi.spec.gw_ip_prefix[0]",
+                "len is 0 or missing; give the prefix length, 1 to 32",
+            )],
+        ),
+        invalid(
             new(with(fine(), json!({"macAddress": bytes(&[0xff; 6])}))),
             &[(
                 "svi.spec.mac_address",
