@@ -11,6 +11,7 @@ PRODUCT := xpu-agent xpuctl xpu-cni
 PROGRAMS := $(addprefix $(TARGET)/$(PROFILE)/,$(PRODUCT))
 
 PYTHON_CLIENTS := target/conformance/python
+SCHEMATHESIS := target/conformance/schemathesis
 CLIENTS := cnitool drive kubestub manifest multus grpcurl
 
 # A test built with these runs inside the lab's machine; where there are processors and memory for
@@ -65,7 +66,7 @@ test-lab: build ## Run the tests that need the lab's machine, in it
 	$(IN_LAB_TESTS) --test lab_linux --test lab_selftest --test e2e -- $(T)
 
 .PHONY: conformance
-conformance: build conformance-tools ## Drive plugin and agent by clients that are not ours (needs Go and pip)
+conformance: build conformance-tools conformance-rest ## Drive plugin and agent by clients that are not ours (needs Go and pip)
 	$(IN_LAB_TESTS) --test conformance --test api_clients -- $(T)
 
 # The clients that are not ours; tests/conformance has their versions.
@@ -82,6 +83,17 @@ $(PYTHON_CLIENTS)/.done: tests/conformance/api/requirements.txt
 	rm -rf $(@D)
 	python3 -m pip install --quiet --no-deps --target $(@D) --requirement $< --python-version 3.13 \
 		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 --only-binary=:all:
+	touch $@
+
+# The HTTP face, held against its own description. Needs no lab.
+.PHONY: conformance-rest
+conformance-rest: $(SCHEMATHESIS)/.done
+	$(CARGO) build --profile $(PROFILE) -p xpu-tests --features api --bin bench-api
+	tests/conformance/rest/check $(TARGET)/$(PROFILE)/bench-api $(SCHEMATHESIS)
+
+$(SCHEMATHESIS)/.done: tests/conformance/rest/requirements.txt
+	rm -rf $(@D)
+	python3 -m pip install --quiet --no-deps --target $(@D) --requirement $< --only-binary=:all:
 	touch $@
 
 # Fuzz targets, each a file of src/bin. All that they link is instrumented, as the configuration in
