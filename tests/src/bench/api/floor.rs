@@ -7,10 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::FileExt,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
+    sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -20,27 +17,24 @@ use anyhow::{Context, Result, anyhow};
 /// A thread that does the same over and over, as any process may.
 #[derive(Debug)]
 pub struct Work {
-    stop: Arc<AtomicBool>,
-    rounds: Arc<AtomicU32>,
-    thread: JoinHandle<io::Result<()>>,
+    /// Dropped, it ends the thread.
+    stop: Sender<()>,
+    thread: JoinHandle<io::Result<u32>>,
 }
 
 impl Work {
-    fn start(mut round: impl FnMut() -> io::Result<()> + Send + 'static) -> Self {
-        let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
-        let (stopped, counted) = (stop.clone(), rounds.clone());
+    /// Does it once, and again when `every` is over since the last time.
+    fn start(every: Duration, mut round: impl FnMut() -> io::Result<()> + Send + 'static) -> Self {
+        let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || {
-            while !stopped.load(Relaxed) {
+            let mut rounds = 0;
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 round()?;
-                counted.fetch_add(1, Relaxed);
+                rounds += 1;
             }
-            Ok(())
+            Ok(rounds)
         });
-        Self {
-            stop,
-            rounds,
-            thread,
-        }
+        Self { stop, thread }
     }
 
     /// Ends it; how many rounds it was.
@@ -48,10 +42,9 @@ impl Work {
     /// # Errors
     /// Where one had failed.
     pub fn end(self) -> Result<u32> {
-        self.stop.store(true, Relaxed);
+        drop(self.stop);
         let ended = self.thread.join();
-        ended.map_err(|_| anyhow!("it panicked"))??;
-        Ok(self.rounds.load(Relaxed))
+        Ok(ended.map_err(|_| anyhow!("it panicked"))??)
     }
 }
 
@@ -64,29 +57,28 @@ pub fn durable_writes(path: &Path, every: Duration) -> Result<Work> {
     // Its blocks are there, so that a round is what a round of a database is.
     file.write_all_at(&[7; 4096], 0)?;
     file.sync_all()?;
-    Ok(Work::start(move || {
-        thread::sleep(every);
+    Ok(Work::start(every, move || {
         file.write_all_at(&[7; 4096], 0)?;
         file.sync_data()
     }))
 }
 
-/// Refuses every HTTP request after its head, and hangs up.
+/// Looks for HTTP requests once in a millisecond, and refuses each after its head.
 ///
 /// # Errors
 /// Where it can't listen on loopback.
 pub fn refuser() -> Result<(SocketAddr, Work)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    // So that it sees when to stop.
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let work = Work::start(move || match listener.accept() {
-        Ok((client, _)) => refuse(client),
-        Err(none) if none.kind() == io::ErrorKind::WouldBlock => {
-            thread::sleep(Duration::from_millis(1));
-            Ok(())
+    let work = Work::start(Duration::from_millis(1), move || {
+        loop {
+            match listener.accept() {
+                Ok((client, _)) => refuse(client)?,
+                Err(none) if none.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
-        Err(error) => Err(error),
     });
     Ok((address, work))
 }
