@@ -79,7 +79,7 @@ impl<S: Spec> Objects<S> {
         range.map(|(_, object)| object)
     }
 
-    /// Those that have it, by id.
+    /// Those that have it, tombstones included, by id.
     pub fn find<'a>(&'a self, by: &By) -> impl Iterator<Item = &'a Arc<Object<S>>> + use<'a, S> {
         let ids = self.index.get(by).into_iter().flatten();
         ids.filter_map(|id| self.get(id))

@@ -9,8 +9,8 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 use xpu_model::{
-    BridgePortSpec, Generation, Id, Intent, LogicalBridgeSpec, Mac, Object, PortMode, RuleError,
-    Spec, SviSpec, VlanId, Vni, VrfSpec, alloc::AllocationRules, intent::Outcome,
+    BridgePortSpec, Generation, Id, IfAddr, Intent, LogicalBridgeSpec, Mac, Object, PortMode,
+    RuleError, Spec, SviSpec, VlanId, Vni, VrfSpec, alloc::AllocationRules, intent::Outcome,
     objects::Difference,
 };
 
@@ -308,8 +308,18 @@ fn holds(intent: &Intent) -> Result<(), TestCaseError> {
             nets.insert(svi.spec.logical_bridge.clone()),
             "two Svis on one network"
         );
+        let others = intent.live::<SviSpec>();
+        let beside = others.filter(|it| it.id != svi.id && it.spec.vrf == svi.spec.vrf);
+        for (a, b) in beside.flat_map(|it| pairs(&it.spec, &svi.spec)) {
+            prop_assert!(!a.subnet().overlaps(b.subnet()), "{a} and {b} overlap");
+        }
     }
     Ok(())
+}
+
+fn pairs(one: &SviSpec, other: &SviSpec) -> Vec<(IfAddr, IfAddr)> {
+    let with = |a: &IfAddr| -> Vec<_> { other.gateways.iter().map(|b| (*a, *b)).collect() };
+    one.gateways.iter().flat_map(with).collect()
 }
 
 /// What a collection finds is what is in it, and what differs is what was written.
@@ -324,6 +334,11 @@ fn finds<S: Spec>(before: &Intent, now: &Intent) -> Result<(), TestCaseError> {
     for by in forgotten {
         let is_there = now.values().any(|it| it.spec.found_by().contains(&by));
         prop_assert_eq!(now.find(&by).next().is_some(), is_there);
+    }
+    for id in before.keys().chain(now.keys()) {
+        let after: Vec<_> = now.after(Some(id)).collect();
+        let later = now.values().filter(|object| object.id > *id);
+        prop_assert_eq!(after, later.collect::<Vec<_>>());
     }
     let dead: Vec<_> = now.values().filter(|object| object.deleting).collect();
     prop_assert_eq!(now.tombstones().collect::<Vec<_>>(), dead);
@@ -366,6 +381,30 @@ proptest! {
             finds::<BridgePortSpec>(&before, &intent)?;
             finds::<SviSpec>(&before, &intent)?;
         }
+    }
+
+    /// As many as make trees of several nodes, of which two states share most.
+    #[test]
+    fn many_are_found_as_few_are(
+        first in 0..300_u32,
+        changes in vec((0..320_u32, 0..4_u8), 0..40),
+    ) {
+        let named = |n: u32| id(&format!("net-{n}"));
+        let mut intent = Intent::default();
+        for n in 0..first {
+            intent.create(named(n), bridge(n + 1, None), &rules()).unwrap();
+        }
+        let before = intent.clone();
+        for (n, change) in changes {
+            // What is refused is the other test's.
+            let _ = match change {
+                0 | 1 => remove::<LogicalBridgeSpec>(&mut intent, &named(n), change == 1),
+                2 => put(&mut intent, named(n), bridge(n + 1, None)),
+                _ => put(&mut intent, named(n), bridge(n + 1, Some(n + 1))),
+            };
+        }
+        finds::<LogicalBridgeSpec>(&before, &intent)?;
+        finds::<LogicalBridgeSpec>(&intent, &before)?;
     }
 }
 

@@ -205,8 +205,8 @@ where
     }
 }
 
-/// Why a body does not go on: what HTTP/2 says of it, or its framing is wrong, which is the
-/// client's mistake.
+/// Why a body does not go on: what HTTP/2 says of it, or its framing is wrong, as where the
+/// connection ends in the middle of it; that is the client's mistake.
 fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Status {
     Status::try_from_error(error).unwrap_or_else(|error| {
         let cause = error.source().map(|cause| format!(": {cause}"));

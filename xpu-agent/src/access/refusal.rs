@@ -7,6 +7,8 @@
 //! | no rule for the method | `UNIMPLEMENTED` | `METHOD_UNKNOWN` |
 //! | a limit is reached | `RESOURCE_EXHAUSTED` | `LIMIT_REACHED`; `RetryInfo` where a retry helps |
 //! | the request did not come in time | `DEADLINE_EXCEEDED` | `REQUEST_TOO_SLOW` |
+//!
+//! A body whose framing is wrong is `INVALID_ARGUMENT`, said where it is read (`body.rs`).
 
 use std::{collections::HashMap, time::Duration};
 

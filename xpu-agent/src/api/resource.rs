@@ -29,7 +29,8 @@ pub trait Resource: Spec {
     /// Every violation, not the first alone; fields are paths in the resource: `spec.vni`.
     fn parse(spec: &Self::SpecMessage) -> Result<Self, Vec<FieldViolation>>;
 
-    /// The spec in its canonical form, which [`Self::parse`] reads as the same value.
+    /// The spec in its canonical form, which [`Self::parse`] reads as the same value. What an
+    /// earlier agent stored may be one that is refused today; a change of it has to mend that.
     fn print(&self) -> Self::SpecMessage;
 
     /// The resource as it is answered.

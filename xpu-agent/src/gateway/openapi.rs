@@ -82,13 +82,15 @@ fn operation(rule: &Rule, comments: &Comments, schemas: &mut Schemas<'_>) -> Val
         },
     });
     if let Some(field) = &rule.body {
-        let variant = if rule.verb.method == http::Method::PATCH {
+        // A PATCH may leave all of it out: it then changes nothing, or takes away what the mask names.
+        let is_patch = rule.verb.method == http::Method::PATCH;
+        let variant = if is_patch {
             Variant::Partial
         } else {
             Variant::Whole
         };
         operation["requestBody"] = json!({
-            "required": true,
+            "required": !is_patch,
             "content": {"application/json": {"schema": schemas.field(field, variant)}},
         });
     }

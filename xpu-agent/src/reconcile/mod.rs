@@ -152,7 +152,7 @@ impl<B: Backend> Reconciler<B> {
             tokio::select! {
                 changed = self.intent.changed() => {
                     changed.ok()?;
-                    if self.is_concerned() {
+                    if !self.follow() {
                         return Some(self.schedule.changed());
                     }
                 }
@@ -164,26 +164,26 @@ impl<B: Backend> Reconciler<B> {
         }
     }
 
-    /// Whether the newest intent asks anything of the backend. Where it does not, the last report
-    /// is made to say that it holds for it.
-    fn is_concerned(&mut self) -> bool {
+    /// Has the last report say that it holds for the newest intent, if that asks nothing of the
+    /// backend; else false, and a pass is needed.
+    fn follow(&mut self) -> bool {
         let next = self.intent.borrow_and_update().clone();
         if self.schedule.takes_any_change()
             || change::concerns(B::KINDS, &self.followed, &next, &self.reports.borrow())
         {
-            return true;
+            return false;
         }
-        if follow(&self.reports, next.generation) {
+        if holds_for(&self.reports, next.generation) {
             self.telemetry.followed(next.generation);
         }
         self.followed = next;
-        false
+        true
     }
 }
 
 /// Says that the last report holds for a generation that asks nothing of the backend; false if it
 /// says so already. In place: a report is as large as the intent.
-fn follow(reports: &watch::Sender<Arc<status::PassReport>>, generation: Generation) -> bool {
+fn holds_for(reports: &watch::Sender<Arc<status::PassReport>>, generation: Generation) -> bool {
     reports.send_if_modified(|report| {
         let is_news = report.generation < generation;
         if is_news {

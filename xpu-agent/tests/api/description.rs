@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use crate::{
     calls::KINDS,
-    face::{refusal, send},
+    face::{Face, refusal, send},
     rig::Rig,
+    world::everything,
 };
 
 /// The API's package.
@@ -123,6 +124,7 @@ async fn a_required_field_has_to_have_a_value() {
         assert_eq!(field(message, name)[keyword], expected, "{message}.{name}");
         // Of a PATCH's body nothing is required, and a field that may be absent may be empty.
         let partial = field(&format!("{message}.Partial"), name);
+        assert!(partial.is_object(), "{message}.{name}");
         assert_ne!(partial[keyword], expected, "{message}.{name}");
     }
     assert_eq!(field("SviSpec", "remoteAs")["minimum"], 0);
@@ -147,9 +149,30 @@ async fn alternatives_exclude_each_other() {
     // A pattern, since `contentEncoding` binds nobody (JSON Schema 2020-12, 8.1).
     assert_eq!(
         address["properties"]["v6Addr"]["pattern"],
-        "^(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}(?:==)?|[A-Za-z0-9+/_-]{3}=?)?$"
+        "^(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}={0,2}|[A-Za-z0-9+/_-]{3}=?)?$"
     );
     assert_eq!(schemas[format!("{PACKAGE}.VrfSpec")].get("not"), None);
+}
+
+#[tokio::test]
+async fn a_patch_may_have_no_body_and_a_post_must() {
+    let rig = Rig::start().await;
+    for call in everything() {
+        Face::Grpc.call(&rig, &call).await.unwrap();
+    }
+    let paths = &description(&rig).await["paths"];
+    for (method, path, described, expected) in [
+        ("patch", "/v1/vrfs/vrf-red", "/v1/vrfs/{id}", StatusCode::OK),
+        ("post", "/v1/vrfs", "/v1/vrfs", StatusCode::BAD_REQUEST),
+    ] {
+        let request = Request::builder()
+            .method(method.to_uppercase().as_str())
+            .uri(path);
+        let (status, answer) = send(&rig, request.body("".into()).unwrap()).await;
+        assert_eq!(status, expected, "{answer}");
+        let body = &paths[described][method]["requestBody"];
+        assert_eq!(body["required"], !status.is_success(), "{method}");
+    }
 }
 
 async fn refused(rig: &Rig, collection: &str, spec: &Value) {

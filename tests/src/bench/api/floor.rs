@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-/// A thread that does the same over and over, as any process may.
+/// A thread that does the same over and over, as any process of the machine may.
 #[derive(Debug)]
 pub struct Work {
     /// Dropped, it ends the thread.
@@ -23,12 +23,12 @@ pub struct Work {
 }
 
 impl Work {
-    /// Does it once, and again when `every` is over since the last time.
-    fn start(every: Duration, mut round: impl FnMut() -> io::Result<()> + Send + 'static) -> Self {
+    /// Does it over and over, with a `pause` before each time.
+    fn start(pause: Duration, mut round: impl FnMut() -> io::Result<()> + Send + 'static) -> Self {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || {
             let mut rounds = 0;
-            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 round()?;
                 rounds += 1;
             }
@@ -48,22 +48,22 @@ impl Work {
     }
 }
 
-/// Writes 4 KiB over again in a file and makes that durable, once in `every`.
+/// Writes 4 KiB over again in a file and makes that durable, with a `pause` before each time.
 ///
 /// # Errors
 /// Where there can't be such a file.
-pub fn durable_writes(path: &Path, every: Duration) -> Result<Work> {
+pub fn durable_writes(path: &Path, pause: Duration) -> Result<Work> {
     let file = File::create(path).with_context(|| format!("{}", path.display()))?;
     // Its blocks are there, so that a round is what a round of a database is.
     file.write_all_at(&[7; 4096], 0)?;
     file.sync_all()?;
-    Ok(Work::start(every, move || {
+    Ok(Work::start(pause, move || {
         file.write_all_at(&[7; 4096], 0)?;
         file.sync_data()
     }))
 }
 
-/// Looks for HTTP requests once in a millisecond, and refuses each after its head.
+/// Looks for HTTP requests after pauses of a millisecond, and refuses each after its head.
 ///
 /// # Errors
 /// Where it can't listen on loopback.

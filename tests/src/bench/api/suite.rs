@@ -155,13 +155,13 @@ async fn creating(server: &mut Server, bystander: &Bystander) -> Result<Row> {
     )))
 }
 
-/// Another process that makes as much durable as the store does for those that create.
+/// No server: a thread that makes as much durable as the store does for those that create.
 async fn writing(server: &mut Server, bystander: &Bystander) -> Result<Row> {
     // A round of theirs is two commits: the first is on its way when the others come.
-    const EVERY: Duration = Duration::from_millis(1);
+    const PAUSE: Duration = Duration::from_millis(1);
     let path = server.beside_store();
-    let writing = async || floor::durable_writes(&path, EVERY);
-    let metric = "durable writes of another process";
+    let writing = async || floor::durable_writes(&path, PAUSE);
+    let metric = "durable writes alone";
     measured(metric, server, bystander, writing).await
 }
 
@@ -225,13 +225,13 @@ async fn oversized(server: &mut Server, bystander: &Bystander, rows: &mut Vec<Ro
     Ok(())
 }
 
-/// Clients that send the same bodies to another process, which refuses them.
+/// No server: the same bodies to a socket whose owner refuses them.
 async fn refused(server: &mut Server, bystander: &Bystander, body: &Bytes) -> Result<Row> {
     let refused = async || {
         let (address, work) = floor::refuser()?;
         Ok((posting(address, body).await?, work))
     };
-    let metric = "HTTP bodies of 2 MiB to another process";
+    let metric = "HTTP bodies of 2 MiB to a bare socket";
     measured(metric, server, bystander, refused).await
 }
 

@@ -11,7 +11,7 @@ impl Violations {
     /// An address with its length, from a field that must be there.
     pub(super) fn prefix(&mut self, field: &str, prefix: Option<&IpPrefix>) -> Option<IfAddr> {
         match prefix {
-            Some(prefix) => self.take(field, read(prefix).and_then(with_length)),
+            Some(prefix) => self.take(field, own(prefix)),
             None => {
                 self.add(field, "is required");
                 None
@@ -25,9 +25,30 @@ impl Violations {
     }
 }
 
+/// An address with the length of its subnet. One that is left out reads as 0: for an IPv4 address of
+/// that length the kernel makes no route to its subnet, for an IPv6 one a default route.
+fn own(prefix: &IpPrefix) -> Result<IfAddr, String> {
+    let (ip, len) = (address(prefix)?, prefix.len);
+    let max = max_len(ip);
+    if len == 0 {
+        return Err(format!(
+            "len is 0 or missing; give the prefix length, 1 to {max}"
+        ));
+    }
+    if !(1..=i32::from(max)).contains(&len) {
+        return Err(format!("{ip}/{len}: the length must be from 1 to {max}"));
+    }
+    read(prefix)
+}
+
 fn read(prefix: &IpPrefix) -> Result<IfAddr, String> {
+    let ip = address(prefix)?;
+    IfAddr::new(ip, i64::from(prefix.len)).map_err(|error| error.to_string())
+}
+
+fn address(prefix: &IpPrefix) -> Result<IpAddr, String> {
     let address = prefix.addr.as_ref().ok_or("addr is required")?;
-    let ip = match (&address.v4_or_v6, address.af()) {
+    Ok(match (&address.v4_or_v6, address.af()) {
         (Some(V4OrV6::V4Addr(bits)), IpAf::Inet | IpAf::Unspecified) => {
             IpAddr::V4(Ipv4Addr::from_bits(*bits))
         }
@@ -38,20 +59,7 @@ fn read(prefix: &IpPrefix) -> Result<IfAddr, String> {
         }
         (Some(_), _) => return Err("af and the kind of address differ".to_owned()),
         (None, _) => return Err("v4_addr or v6_addr is required".to_owned()),
-    };
-    IfAddr::new(ip, i64::from(prefix.len)).map_err(|error| error.to_string())
-}
-
-/// A length that is left out reads as 0. For an IPv4 address of that length the kernel makes no
-/// route to its subnet, for an IPv6 one a default route.
-fn with_length(address: IfAddr) -> Result<IfAddr, String> {
-    match address.len() {
-        0 => Err(format!(
-            "len is 0 or missing; give the prefix length, 1 to {}",
-            max_len(address.addr())
-        )),
-        _ => Ok(address),
-    }
+    })
 }
 
 pub(super) fn print(value: IfAddr) -> IpPrefix {

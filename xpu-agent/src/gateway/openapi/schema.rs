@@ -23,8 +23,8 @@ const REQUIRED: i32 = 2;
 const OUTPUT_ONLY: i32 = 3;
 const IDENTIFIER: i32 = 8;
 
-/// Both alphabets are read (RFC 4648, 4 and 5), with padding or without.
-const BASE64: &str = "^(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}(?:==)?|[A-Za-z0-9+/_-]{3}=?)?$";
+/// Both alphabets are read (RFC 4648, 4 and 5), with all of the padding, a part, or none.
+const BASE64: &str = "^(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}={0,2}|[A-Za-z0-9+/_-]{3}=?)?$";
 
 /// The schemas that were referred to.
 pub(super) struct Schemas<'a> {

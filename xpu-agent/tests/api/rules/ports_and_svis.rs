@@ -1,11 +1,16 @@
 //! What a BridgePort and an Svi may be, and refer to.
 
-use serde_json::json;
+use std::convert::Infallible;
 
-use super::{ID_RULE, dangling, hold, invalid, taken};
+use serde_json::json;
+use xpu_agent::store::Missing;
+use xpu_model::{IfAddr, SviSpec};
+
+use super::{Face, ID_RULE, dangling, delete, get, hold, invalid, taken, update};
 use crate::{
     calls::{BRIDGE_PORT, SVI},
-    world::{access, bytes, create, mac, prefix, svi, trunk, with},
+    rig::Rig,
+    world::{access, bytes, create, everything, mac, prefix, svi, trunk, with},
 };
 
 #[tokio::test]
@@ -175,6 +180,13 @@ async fn svis() {
             )],
         ),
         invalid(
+            new(svi("vrf-red", "net-pink", &["10.2.0.1/33"])),
+            &[(
+                "svi.spec.gw_ip_prefix[0]",
+                "10.2.0.1/33: the length must be from 1 to 32",
+            )],
+        ),
+        invalid(
             new(with(fine(), json!({"macAddress": bytes(&[0xff; 6])}))),
             &[(
                 "svi.spec.mac_address",
@@ -192,4 +204,44 @@ async fn svis() {
         ),
     ])
     .await;
+}
+
+/// An earlier agent took a gateway without a length.
+#[tokio::test]
+async fn a_gateway_that_was_stored_without_a_length_can_be_mended_and_deleted() {
+    let rig = Rig::start().await;
+    for call in everything() {
+        Face::Grpc.call(&rig, &call).await.unwrap();
+    }
+    let edit = |spec: Option<&SviSpec>| {
+        let gateway: IfAddr = "10.1.0.1/0".parse().unwrap();
+        let gateways = vec![gateway].try_into().unwrap();
+        let spec = spec.unwrap().clone();
+        Ok::<_, Infallible>(SviSpec { gateways, ..spec })
+    };
+    let id = "svi-blue".parse().unwrap();
+    rig.store.update(id, Missing::Refuse, edit).await.unwrap();
+    let rig = rig.restart().await;
+
+    let stored = Face::Http.call(&rig, &get(SVI, "svi-blue")).await.unwrap();
+    assert_eq!(
+        stored["spec"]["gwIpPrefix"][0]["addr"]["v4Addr"],
+        0x0a01_0001
+    );
+    // A change of something else has to mend it, too.
+    let other = update(
+        SVI,
+        "svi-blue",
+        json!({"macAddress": mac(9)}),
+        "spec.macAddress",
+    );
+    let refusal = Face::Grpc.call(&rig, &other).await.unwrap_err();
+    assert_eq!(refusal.fields[0].0, "svi.spec.gw_ip_prefix[0]");
+    let gateways = json!({"gwIpPrefix": [prefix("10.1.0.1/24")]});
+    let mended = update(SVI, "svi-blue", gateways, "spec.gwIpPrefix");
+    Face::Grpc.call(&rig, &mended).await.unwrap();
+    Face::Grpc
+        .call(&rig, &delete(SVI, "svi-blue"))
+        .await
+        .unwrap();
 }
