@@ -150,13 +150,16 @@ impl Entry {
         let failed = |source| file_error("append to", &self.path, source);
         let mut file = match self.file.take() {
             Some(file) => file,
-            None => OpenOptions::new()
-                .append(true)
-                .open(&self.path)
-                .map_err(failed)?,
+            None => {
+                let file = OpenOptions::new().append(true).open(&self.path);
+                let file = file.map_err(failed)?;
+                // A writer that was killed, or a power cut, may have left one.
+                cut_half_line(&file, &self.path).map_err(failed)?;
+                file
+            }
         };
         if let Err(source) = file.write_all(line.as_bytes()) {
-            // What comes next is more than what went wrong here.
+            // If even that fails, the write's error is the one to tell.
             let _ = cut_half_line(&file, &self.path);
             return Err(failed(source));
         }
@@ -166,8 +169,8 @@ impl Entry {
     }
 }
 
-/// Takes what a full disk left of a line off the end of a record: the next line would be a part of
-/// it, and nobody would read either.
+/// Takes what a full disk or a killed writer left of a line off the end of a record: the next line
+/// would be a part of it, and nobody would read either.
 fn cut_half_line(file: &File, path: &Path) -> io::Result<()> {
     let text = fs::read(path)?;
     let end = text.iter().rposition(|byte| *byte == b'\n');
