@@ -167,7 +167,7 @@ impl Error {
                 // The IPAM plugin's own code says more than one of ours.
                 IpamError::Failed { code, .. } => *code,
                 IpamError::NotFound { .. } => 7,
-                IpamError::Deadline { .. } => 11,
+                IpamError::Deadline { .. } | IpamError::NoTime { .. } => 11,
                 IpamError::Run { .. } | IpamError::Answer { .. } => 103,
             },
             Self::Mismatch { .. } => 104,

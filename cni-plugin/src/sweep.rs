@@ -19,6 +19,7 @@ use crate::{
     env::{Attachment, Vars},
     error::{Error, chain},
     host::Host,
+    ipam,
     journal::{Backoff, Entry, Journal, Listing, NetNsRef, Record, Step, Subject},
     lock::lock,
     port::Key,
@@ -43,13 +44,20 @@ pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
     let answer_by = call.deadline;
     let mut call = Call {
         vars: &vars,
-        deadline: answer_by.min(Instant::now() + BUDGET),
+        deadline: begin_until(Instant::now(), answer_by),
         purpose: Purpose::InPassing,
         ..call
     };
     if let Err(error) = look(&mut call, answer_by, own.map(Key::of).as_ref()) {
         call.log.warn(format_args!("sweep: {}", chain(&error)));
     }
+}
+
+/// Until when records are begun by a call that must have answered at `answer_by`. None is begun that
+/// has no time for an IPAM plugin.
+fn begin_until(now: Instant, answer_by: Instant) -> Instant {
+    let last = answer_by.checked_sub(ipam::LEAST).unwrap_or(now);
+    last.min(now + BUDGET)
 }
 
 fn look(call: &mut Call<'_>, answer_by: Instant, own: Option<&Key>) -> Result<(), Error> {
@@ -106,7 +114,8 @@ fn finish_if_dead(
     let Some(Due { failures, ipam }) = due(journal, key, &entry) else {
         return Ok(());
     };
-    call.grace = patience(failures).min(answer_by.saturating_duration_since(Instant::now()));
+    let left = answer_by.saturating_duration_since(Instant::now());
+    call.grace = patience(failures, left);
     // Before the work: a record at which every call is killed must not keep the others from their
     // turn.
     journal.set_cursor(key)?;
@@ -170,11 +179,12 @@ fn due(journal: &Journal, key: &Key, entry: &Entry) -> Option<Due> {
 
 /// What an attachment that is begun in time may take. An IPAM plugin that hangs uses it up and is
 /// left alone for a while; one that is only slow has twice that the next time, and so on, until it
-/// gets through.
-fn patience(failures: u32) -> Duration {
+/// gets through; never more than is `left` of the call's time.
+fn patience(failures: u32, left: Duration) -> Duration {
     const FIRST: Duration = Duration::from_secs(2);
     const MOST: Duration = Duration::from_secs(10);
-    FIRST.saturating_mul(1 << failures.min(8)).min(MOST)
+    let patience = FIRST.saturating_mul(1 << failures.min(8)).min(MOST);
+    patience.min(left)
 }
 
 /// Finishes, as far as another pod needs it, the attachments that nobody else will and that are
@@ -284,6 +294,20 @@ mod tests {
             keys([5, 1, 3])
         );
         assert_eq!(after(&[], Some(&keys([4])[0])), []);
+    }
+
+    #[test]
+    fn no_record_is_begun_that_has_no_time_and_none_takes_more_than_is_left() {
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        for (left, begin) in [(0, 0), (200, 0), (300, 50), (350, 100), (9000, 100)] {
+            let until = begin_until(now, now + ms(left));
+            assert_eq!(until.saturating_duration_since(now), ms(begin), "{left}");
+        }
+        let waits = |left| [0, 1, 2, 3, 99].map(|failures| patience(failures, ms(left)));
+        assert_eq!(waits(60_000), [2, 4, 8, 10, 10].map(Duration::from_secs));
+        assert_eq!(waits(3000), [2, 3, 3, 3, 3].map(Duration::from_secs));
+        assert_eq!(waits(0), [Duration::ZERO; 5]);
     }
 
     #[test]

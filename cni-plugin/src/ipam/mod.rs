@@ -12,6 +12,7 @@ mod lease;
 mod process;
 
 pub use lease::{Lease, RouteText};
+pub use process::LEAST;
 use process::run;
 
 /// Why there are no addresses.
@@ -37,6 +38,12 @@ pub enum IpamError {
     /// It didn't end in time and was killed; code 11.
     #[error("the IPAM plugin {} did not end in time", program.display())]
     Deadline {
+        /// The executable.
+        program: PathBuf,
+    },
+    /// It wasn't run, since the time that is left is too short for one that is well; code 11.
+    #[error("no time was left for the IPAM plugin {}", program.display())]
+    NoTime {
         /// The executable.
         program: PathBuf,
     },

@@ -8,7 +8,7 @@ use std::{
         unix::process::CommandExt,
     },
     process::{Child, Command, ExitStatus, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -28,14 +28,21 @@ use super::{Delegate, IpamError, find};
 /// The most that is read of an answer; an honest one has some hundred bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 
+/// The time without which no plugin is started: one that is well would be killed for ours that is
+/// used up, and be taken for one that hangs.
+pub const LEAST: Duration = Duration::from_millis(250);
+
 /// Runs the executable with our environment and the network's configuration, and reads its answer.
 ///
 /// # Errors
-/// [`IpamError::NotFound`] and [`IpamError::Run`] when nothing was run; [`IpamError::Deadline`] when it
-/// was killed, and may have done its work or not; [`IpamError::Failed`] and [`IpamError::Answer`] when
-/// it says no, or nothing that can be read.
+/// [`IpamError::NotFound`], [`IpamError::NoTime`] and [`IpamError::Run`] when nothing was run;
+/// [`IpamError::Deadline`] when it was killed, and may have done its work or not;
+/// [`IpamError::Failed`] and [`IpamError::Answer`] when it says no, or nothing that can be read.
 pub fn run(call: &Delegate<'_>) -> Result<Vec<u8>, IpamError> {
     let program = find(call.name, call.path)?;
+    if call.deadline.saturating_duration_since(Instant::now()) < LEAST {
+        return Err(IpamError::NoTime { program });
+    }
     let failed = |source| IpamError::Run {
         program: program.clone(),
         source,

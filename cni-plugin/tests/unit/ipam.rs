@@ -1,5 +1,7 @@
 //! What IPAM plugins answer, and what is made of it.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -77,6 +79,30 @@ fn a_plugin_older_than_the_command_is_told_from_one_that_fails() {
     ));
     assert!(!is_older("GC", 4, &["CNI_PATH is missing"]));
     assert!(!is_older("GC", 5, &[library]));
+}
+
+/// What was never asked has not hung: a plugin that is well is not blamed for time that others used.
+#[test]
+fn a_plugin_is_not_started_where_no_time_is_left() {
+    let release_within = |left| {
+        release(&Delegate {
+            name: "true",
+            command: "DEL",
+            attachment: None,
+            path: "/bin",
+            args: None,
+            config: b"{}",
+            deadline: Instant::now() + left,
+        })
+    };
+    for left in [
+        Duration::ZERO,
+        LEAST.saturating_sub(Duration::from_millis(1)),
+    ] {
+        let told = release_within(left);
+        assert!(matches!(told, Err(IpamError::NoTime { .. })), "{told:?}");
+    }
+    release_within(Duration::from_secs(60)).unwrap();
 }
 
 proptest! {
