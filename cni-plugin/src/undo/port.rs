@@ -28,10 +28,10 @@ pub fn delete_or_keep(
         return journal.add_tombstone(&Tombstone::of(record));
     }
     let start = Instant::now();
-    let deadline = deadline.min(start + DELETE_PORTS_LIMIT);
+    let until = deadline.min(start + DELETE_PORTS_LIMIT);
     let deleted = call
-        .connect(&record.agent, record.peer(), deadline)
-        .and_then(|mut agent| agent.delete(&record.port.id, deadline));
+        .connect(&record.agent, record.peer(), until)
+        .and_then(|mut agent| agent.delete(&record.port.id, until));
     if let Err(error) = deleted {
         // The agent will be back; this attachment won't. Whatever it said, the port is
         // not known to be gone, so it isn't forgotten.
@@ -44,19 +44,19 @@ pub fn delete_or_keep(
         if drain::hung(&error, start) {
             drain::note_hung_agent(call, journal, &record.agent);
         }
-        delete_port_elsewhere(call, record);
+        delete_port_elsewhere(call, record, deadline);
     }
     Ok(())
 }
 
 /// Deletes a port at this call's agent, which may be the record's at another address. The record's
 /// own is asked all the same, later.
-fn delete_port_elsewhere(call: &Call<'_>, record: &Record) {
+fn delete_port_elsewhere(call: &Call<'_>, record: &Record, deadline: Instant) {
     let other = |peer: &&Peer| peer.addr().to_string() != record.agent;
     let Some(peer) = call.peer.as_ref().filter(other) else {
         return;
     };
-    let deadline = Instant::now() + OTHER_AGENT_LIMIT;
+    let deadline = deadline.min(Instant::now() + OTHER_AGENT_LIMIT);
     match delete_port_at(call, peer, &record.port.id, deadline) {
         Ok(()) => {}
         Err(error) => call.log.info(chain(&error)),
@@ -74,4 +74,41 @@ pub fn delete_port_at(
     deadline: Instant,
 ) -> Result<(), AgentError> {
     call.connect_to(agent, deadline)?.delete(id, deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::{
+        env::Vars,
+        host::Host,
+        log::{Level, Log},
+    };
+
+    /// A call answers in its time, whoever hangs.
+    #[test]
+    fn another_agent_that_hangs_takes_no_more_time_than_the_undo_has() {
+        let golden = include_str!("../../tests/golden/record-v1.jsonl");
+        let (record, _) = Record::parse(golden).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let _hangs = UnixListener::bind(&socket).unwrap();
+        let addr = format!("unix://{}", socket.display()).parse().unwrap();
+        let start = Instant::now();
+        let call = Call {
+            host: &Host::real(),
+            vars: &Vars::default(),
+            stdin: &[],
+            peer: Some(Peer::new(addr, None).unwrap()),
+            log: Log::new(Level::Error, None, String::new()),
+            deadline: start,
+            grace: Duration::ZERO,
+            purpose: Purpose::InPassing,
+        };
+        delete_port_elsewhere(&call, &record, start + Duration::from_millis(50));
+        let elapsed = start.elapsed();
+        assert!(elapsed < OTHER_AGENT_LIMIT, "{elapsed:?}");
+    }
 }
