@@ -294,11 +294,15 @@ impl Journal {
             .root
             .join("corrupt")
             .join(path.file_name().unwrap_or_default());
-        fs::rename(path, &aside).map_err(|source| file_error("set aside", path, source))?;
-        Err(JournalError::Corrupt {
-            path: aside,
-            detail,
-        })
+        match fs::rename(path, &aside) {
+            Ok(()) => Err(JournalError::Corrupt {
+                path: aside,
+                detail,
+            }),
+            // Another call was quicker.
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.exists() => Ok(None),
+            Err(source) => Err(file_error("set aside", path, source)),
+        }
     }
 
     /// The file of a record that was set aside since it can't be read.

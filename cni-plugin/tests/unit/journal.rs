@@ -160,6 +160,31 @@ fn a_record_of_garbage_is_told_once_and_set_aside() {
     ));
 }
 
+/// Two calls have read it at the same time.
+#[test]
+fn what_another_call_has_set_aside_is_there_no_more() {
+    let (dir, journal) = journal();
+    let path = dir
+        .path()
+        .join("state/attachments")
+        .join(record("a").key().as_str());
+    fs::write(&path, "{").unwrap();
+    let mut told = [(); 2].map(|()| journal.set_aside(&path, String::new()));
+    assert!(
+        matches!(told[0], Err(JournalError::Corrupt { .. })),
+        "{told:?}"
+    );
+    assert!(matches!(told[1], Ok(None)), "{told:?}");
+    // Where it can't be set aside it stays, and is told of.
+    fs::write(&path, "{").unwrap();
+    fs::remove_dir_all(dir.path().join("state/corrupt")).unwrap();
+    told[0] = journal.set_aside(&path, String::new());
+    assert!(
+        matches!(told[0], Err(JournalError::File { .. })),
+        "{told:?}"
+    );
+}
+
 /// After a downgrade: what the newer plugin must undo stays where that one finds it.
 #[test]
 fn what_a_newer_plugin_wrote_is_left_to_it() {
