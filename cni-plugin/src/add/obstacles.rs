@@ -81,6 +81,8 @@ fn finish_last_owner(
     } else {
         call.record(journal, &owner)?
     };
+    // That one's record may be a later one, of another VF, whose lock this call doesn't hold.
+    let entry = entry.filter(|entry| entry.record.vf.pci == config.device);
     let Some(entry) = entry else {
         return match journal.unreadable(&owner) {
             None => Ok(()),

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, VF, come_home, ip, name_of, run};
+use crate::harness::{Node, VF, come_home, end_silently, ip, name_of, run};
 
 /// The one record of the journal.
 fn record(node: &Node) -> PathBuf {
@@ -121,6 +121,28 @@ fn a_vf_whose_record_cannot_be_read_waits_for_an_operator() {
     node.call("ADD", "c2", &pod, &config).ok();
     node.call("DEL", "c2", &pod, &config).ok();
     node.assert_clean();
+}
+
+/// Nor does its owner's next record, of another VF, tell what this one was.
+#[test]
+fn a_claim_that_leads_to_a_record_of_another_vf_leads_to_none() {
+    let mut node = Node::new();
+    let (one, two, config) = (node.pod(), node.pod(), node.config(json!({})));
+    let other = node.config(json!({ "deviceID": node.make_vf(1) }));
+    node.call("ADD", "c1", &one, &config).ok();
+    fs::write(record(&node), "{").unwrap();
+    node.call("DEL", "c1", &one, &config).ok();
+    come_home(&node, &one, VF);
+    node.call("ADD", "c1", &one, &other).ok();
+    for ends_first in [false, true] {
+        if ends_first {
+            end_silently(&node, &one, "vf1");
+        }
+        let (code, msg) = node.call("ADD", "c2", &two, &config).error();
+        assert_eq!(code, 11, "{msg}");
+        assert!(msg.contains("last owner can't be read"), "{msg}");
+        assert_eq!(node.state("attachments").len(), 1);
+    }
 }
 
 #[test]
