@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{ConfigError, Raw, invalid, is_right_below, typed};
+use super::{ConfigError, Raw, invalid, is_right_below, text, typed};
 use crate::agent::{AgentAddr, Peer, TlsFiles};
 
 /// Where networks may name files of certificates; the host may name any.
@@ -53,20 +53,20 @@ impl Raw {
         };
         // The public plugin's key holds a bare host:port.
         let conn = |conn: String| parse(PUBLIC, format!("http://{conn}"));
-        let asked: Option<String> = self.net(KEY)?;
-        if let Some(pinned) = typed::<String>(&self.host, "", KEY)? {
+        let asked = text(&self.map, "", KEY)?;
+        if let Some(pinned) = text(&self.host, "", KEY)? {
             return match asked {
                 Some(asked) if asked != pinned => Err(is_pinned(KEY)),
                 _ => parse(KEY, pinned),
             };
         }
-        let asked = match (asked, self.net::<String>(PUBLIC)?) {
+        let asked = match (asked, text(&self.map, "", PUBLIC)?) {
             (Some(asked), _) => Some((KEY, parse(KEY, asked)?)),
             (None, Some(asked)) => Some((PUBLIC, conn(asked)?)),
             (None, None) => None,
         };
         // The public plugin's host file pins the agent as well.
-        let pinned: Option<String> = typed(&self.host, "", PUBLIC)?;
+        let pinned = text(&self.host, "", PUBLIC)?;
         match (asked, pinned.map(conn).transpose()?) {
             (Some((key, asked)), Some(pinned)) if asked != pinned => Err(is_pinned(key)),
             (_, Some(addr)) | (Some((_, addr)), None) => Ok(addr),

@@ -20,7 +20,7 @@ impl Raw {
         };
         // Whoever may have every bridge says so itself: a host-wide file opens them to no network
         // that forgot to name its own.
-        let trunk: Option<String> = self.net("trunk")?;
+        let trunk = text(&self.map, "", "trunk")?;
         let (one, many) = match named(&self.map)? {
             // The host's default counts only for a network that names no bridge itself.
             (None, None) if trunk.is_none() => named(&self.host)?,

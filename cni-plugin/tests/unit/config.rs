@@ -8,6 +8,7 @@ use xpu_linux::sync::vf_side::Carrier;
 use xpu_model::{Kind, ObjectKey};
 
 use super::*;
+use crate::agent::AgentAddr;
 
 fn raw(config: Value) -> Raw {
     Raw::read(config.to_string().as_bytes(), &[]).unwrap()
@@ -182,6 +183,25 @@ fn what_a_network_leaves_empty_the_hosts_file_fills() {
     // An empty default is none.
     let config = both(json!({}), json!({"mtu": 0, "trust": ""})).unwrap();
     assert_eq!((config.mtu, config.asked.trust), (None, None));
+    // Nor is an empty text an agent, or a way to say where the frames go.
+    let none = json!({"agent": "", "opi_evpn_bridge_conn": "", "trunk": ""});
+    let (own, public) = ("unix:///run/a.sock", "10.0.0.1:50151");
+    for (network, host, agent) in [
+        (&none, &json!({"agent": own}), own),
+        (
+            &none,
+            &json!({"opi_evpn_bridge_conn": public}),
+            "http://10.0.0.1:50151",
+        ),
+        (&json!({"agent": own}), &none, own),
+        (&none, &none, &AgentAddr::default().to_string()),
+    ] {
+        let mut network = network.clone();
+        network["logical_bridge"] = "blue".into();
+        let config = both(network, host.clone()).unwrap();
+        assert_eq!(config.common.agent.addr().to_string(), agent, "{host}");
+        assert!(matches!(config.attach, Attach::Access(_)));
+    }
 }
 
 #[test]
