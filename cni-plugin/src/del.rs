@@ -17,7 +17,8 @@ use crate::{
     version::Version,
 };
 
-/// The time an attachment without a journal may cost: there should be nothing to do.
+/// The time that the agent may take for an attachment without a journal: there should be nothing to
+/// do. IPAM has all of the call's.
 const UNRECORDED_LIMIT: Duration = Duration::from_secs(2);
 
 /// Does DEL.

@@ -32,11 +32,11 @@ pub use stay::strip;
 /// How a VF comes to its MAC, in the pod or at home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MacBy {
-    /// It is told, in the message that moves it.
+    /// It is told, in the message with its other settings, which moves it if it isn't there yet.
     Message,
     /// It takes the one that its PF has for it when it resets, which coming up or another MTU does.
     Reset,
-    /// It has it, or never will.
+    /// It has it, or never will, or it has no netdev to tell.
     Nobody,
 }
 

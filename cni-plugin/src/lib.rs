@@ -93,9 +93,10 @@ pub struct Call<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// A pod ends, which it must be able to: addresses count as released whose IPAM plugin is
-    /// nowhere. Whoever cleans up can do so later.
+    /// nowhere.
     PodsEnd,
-    /// A runtime asks for anything else.
+    /// A runtime asks for anything else. Such an IPAM plugin keeps the record, as in passing:
+    /// whoever cleans up can try again later.
     Other,
     /// Others are helped in passing: agents and IPAM plugins that hung not long ago are left alone.
     InPassing,

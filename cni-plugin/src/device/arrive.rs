@@ -47,8 +47,9 @@ pub struct Arrived {
     pub alt_names: Option<Vec<OsString>>,
 }
 
-/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message. Alternative names
-/// that the pod has already are taken from the VF; before that, `keep` notes all of them.
+/// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message, before which two
+/// others reset a VF that takes its MAC so. Alternative names that the pod has already are taken
+/// from the VF; before that, `keep` notes all of them.
 ///
 /// # Errors
 /// The kernel's refusal, or `keep`'s.
