@@ -11,10 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use xpu_linux::sysfs::{Parent, PciAddr};
 
-use crate::error::Error;
+use crate::{error::Error, host::read_small};
 
 /// `/var/run` is `/run` on every system, and Multus writes the former.
 const ALIAS: &str = "/var/run";
@@ -68,23 +68,38 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.tmp"))
 }
 
-/// Removes the file, and what a writer that was killed left of it; that there is none is success.
+/// Removes the file, and what a writer that was killed left of it; that there is none is success. A
+/// file about another device stays: the runtime may have given the path to another pod.
 ///
 /// # Errors
-/// [`Error::Io`] when one of both can't be removed.
-pub fn remove(path: &Path) -> Result<(), Error> {
+/// [`Error::Io`] when the file can't be read, or one of both can't be removed.
+pub fn remove(path: &Path, pci: &PciAddr) -> Result<(), Error> {
+    let failed = |action: &str, path: &Path, source| Error::Io {
+        what: format!("{action} the device-info file {}", path.display()),
+        source,
+    };
+    match read_small(path) {
+        Ok(text) if !is_about(&text, pci) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("read", path, error));
+        }
+        _ => {}
+    }
     for path in [path, &temporary(path)] {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::Io {
-                    what: format!("remove the device-info file {}", path.display()),
-                    source: error,
-                });
+                return Err(failed("remove", path, error));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+fn is_about(text: &str, pci: &PciAddr) -> bool {
+    serde_json::from_str::<Value>(text)
+        .is_ok_and(|document| document["pci"]["pci-address"] == pci.as_str())
 }
 
 #[cfg(test)]
@@ -133,8 +148,13 @@ mod tests {
             "pci": { "pci-address": "0000:af:06.0", "pf-pci-address": "0000:af:00.0" }
         });
         assert_eq!(read, expected);
-        remove(&path).unwrap();
-        remove(&path).unwrap();
+        for other in ["0000:af:06.1", "0000:af:00.0"] {
+            remove(&path, &other.parse().unwrap()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        fs::write(temporary(&path), "{").unwrap();
+        remove(&path, &pci).unwrap();
+        remove(&path, &pci).unwrap();
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
     }
 }

@@ -223,11 +223,17 @@ impl<'a> Undoing<'a> {
     }
 
     fn remove_device_info(&mut self) {
+        let record = &self.entry.record;
+        // A record that is kept for its addresses is undone again and again. Meanwhile the VF's next
+        // pod may have been given the path as well.
+        let owner = self.journal.owner(&record.vf.pci);
+        let is_anothers = owner.is_some_and(|owner| owner != record.key());
         if self.entry.has_begun(Step::DeviceInfo)
-            && let Some(path) = &self.entry.record.device_info
+            && !is_anothers
+            && let Some(path) = &record.device_info
         {
             self.call.host.checkpoint("undo: device-info");
-            if let Err(error) = deviceinfo::remove(path) {
+            if let Err(error) = deviceinfo::remove(path, &record.vf.pci) {
                 self.undone.fail("device info", error);
             }
         }

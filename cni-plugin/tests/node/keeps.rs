@@ -36,6 +36,36 @@ fn a_device_info_file_that_is_there_stays() {
     node.assert_clean();
 }
 
+/// What is undone again, since its addresses are kept, takes no later pod's file along.
+#[test]
+fn a_device_info_file_of_the_paths_next_pod_stays() {
+    let mut node = Node::new();
+    let (one, two, pci) = (node.pod(), node.pod(), node.make_vf(1));
+    let info = node.root.path().join("devinfo/red_net1");
+    let with = |mut more: Value| {
+        more["runtimeConfig"] = json!({ "CNIDeviceInfoFile": info });
+        node.config(more)
+    };
+    let config = with(json!({"ipam": {"type": "fake-ipam"}}));
+    node.call("ADD", "c1", &one, &config).ok();
+    let away = node.root.path().join("ipam.error.DEL");
+    fs::write(&away, r#"{"code": 100, "msg": "the store is away"}"#).unwrap();
+    node.call("DEL", "c1", &one, &config).error();
+    assert!(!info.exists());
+    // The same VF, then another one while nobody has the first.
+    for next in [with(json!({})), with(json!({ "deviceID": pci }))] {
+        node.call("ADD", "c2", &two, &next).ok();
+        let text = fs::read_to_string(&info).unwrap();
+        node.call("DEL", "c1", &one, &config).error();
+        assert_eq!(fs::read_to_string(&info).unwrap(), text);
+        node.call("DEL", "c2", &two, &next).ok();
+        assert!(!info.exists());
+    }
+    fs::remove_file(away).unwrap();
+    node.call("DEL", "c1", &one, &config).ok();
+    node.assert_clean();
+}
+
 /// A path comes with the network's configuration, whose author is not root.
 #[test]
 fn a_device_info_file_anywhere_else_is_refused_before_anything_happens() {
