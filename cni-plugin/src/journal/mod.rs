@@ -175,7 +175,10 @@ fn cut_half_line(file: &File, path: &Path) -> io::Result<()> {
     let text = fs::read(path)?;
     let end = text.iter().rposition(|byte| *byte == b'\n');
     let whole = end.map_or(0, |end| end + 1);
-    file.set_len(u64::try_from(whole).unwrap_or(u64::MAX))
+    if whole < text.len() {
+        file.set_len(u64::try_from(whole).unwrap_or(u64::MAX))?;
+    }
+    Ok(())
 }
 
 impl Journal {
