@@ -226,11 +226,13 @@ impl<'a> Undoing<'a> {
         let record = &self.entry.record;
         // A record that is kept for its addresses is undone again and again. Meanwhile the VF's next
         // pod may have been given the path as well.
-        let owner = self.journal.owner(&record.vf.pci);
-        let is_anothers = owner.is_some_and(|owner| owner != record.key());
+        let is_anothers = || {
+            let owner = self.journal.owner(&record.vf.pci);
+            owner.is_some_and(|owner| owner != record.key())
+        };
         if self.entry.has_begun(Step::DeviceInfo)
-            && !is_anothers
             && let Some(path) = &record.device_info
+            && !is_anothers()
         {
             self.call.host.checkpoint("undo: device-info");
             if let Err(error) = deviceinfo::remove(path, &record.vf.pci) {
