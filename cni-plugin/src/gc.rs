@@ -24,7 +24,7 @@ use crate::{
     env::Attachment,
     error::{Error, chain},
     ipam::{self, Delegate},
-    journal::{Entry, Journal},
+    journal::{Backoff, Entry, Journal, Subject},
     port::{Attach, Key},
     sandbox::Sandbox,
     undo::{Extent, undo},
@@ -57,7 +57,13 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
         attach: &attach,
     };
     let mut failures = Vec::new();
-    for key in journal.keys()? {
+    let mut keys = journal.keys()?;
+    // One at which an IPAM plugin hangs uses up the time that is left. It comes last the next time,
+    // or the others would never have their turn.
+    keys.sort_by_cached_key(|key| {
+        journal.backoff(Subject::Attachment(key)) != Backoff::Due { failures: 0 }
+    });
+    for key in keys {
         if !listed.contains(&key)
             && let Err(error) = network.remove(&key)
         {
@@ -192,7 +198,12 @@ impl Network<'_> {
         // A VF that is still on its way home is the sweep's.
         match undone.failures.into_iter().next() {
             None => Ok(()),
-            Some(first) => Err(first.left_of(name)),
+            Some(first) => {
+                if let Err(error) = journal.note_failure(Subject::Attachment(key)) {
+                    call.log.warn(chain(&error));
+                }
+                Err(first.left_of(name))
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     harness::{Answer, MAC, Node, PCI, VF, name_of, run},
 };
 use serde_json::{Value, json};
+use xpu_cni::{env::Attachment, port::Key};
 
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -278,6 +279,37 @@ fn gc_goes_on_past_failures_and_tells_the_first() {
     node.assert_clean();
     ipam_fails(&node, "GC", 4, "unknown CNI_COMMAND: GC");
     of_network(&node, "GC", &gc).ok();
+}
+
+/// It may take all the time that there is, and would at each GC.
+#[test]
+fn gc_comes_last_to_what_it_could_not_remove() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let config = node.config(ipam());
+    node.call("ADD", "c1", &one, &config).ok();
+    let other = with(&config, "deviceID", &node.make_vf(1).into());
+    node.call("ADD", "c2", &two, &other).ok();
+    ipam_fails(&node, "DEL", 99, "the store is read-only");
+    let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
+    let order = || {
+        let before = node.ipam_log().len();
+        of_network(&node, "GC", &gc).error();
+        let asked = node.ipam_log().split_off(before);
+        let asked = asked.iter().filter_map(|line| line.strip_prefix("DEL "));
+        let containers = asked.filter_map(|line| line.strip_suffix(" net1"));
+        containers.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = order();
+    assert_eq!((first.len(), node.state("backoff").len()), (2, 2));
+    // As if that one had not been tried yet.
+    let key = Key::of(&Attachment {
+        container_id: first[1].clone(),
+        ifname: "net1".parse().unwrap(),
+        netns: None,
+    });
+    fs::remove_file(node.root.path().join("state/backoff").join(key.as_str())).unwrap();
+    assert_eq!(order(), [first[1].as_str(), &first[0]]);
 }
 
 /// What that record holds only the newer plugin knows, so IPAM is told nothing; the rest goes.
