@@ -5,7 +5,10 @@ use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, path::PathBuf};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use xpu_model::{Generation, Intent, Object, ObjectKey, Spec};
 
-use super::record::{self, RecordError};
+use super::{
+    record::{self, RecordError},
+    thread::let_others_go_first,
+};
 
 /// Objects by canonical name.
 const OBJECTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("objects");
@@ -173,6 +176,7 @@ impl Database {
                 meta.insert(GENERATION, generation.0.to_be_bytes().as_slice())?;
             }
         }
+        let_others_go_first();
         // redb's default durability: on disk when commit() returns.
         transaction.commit()?;
         Ok(())
