@@ -251,8 +251,8 @@ fn gc_knows_a_trunk_by_its_bridges_in_any_order() {
     node.assert_clean();
 }
 
-#[test]
-fn gc_goes_on_past_failures_and_tells_the_first() {
+/// Two attachments whose addresses IPAM does not free, and a GC that is told of none.
+fn two_that_ipam_keeps() -> (Node, Value) {
     let mut node = Node::new();
     let (one, two) = (node.pod(), node.pod());
     let config = node.config(ipam());
@@ -261,6 +261,12 @@ fn gc_goes_on_past_failures_and_tells_the_first() {
     node.call("ADD", "c2", &two, &other).ok();
     ipam_fails(&node, "DEL", 99, "the store is read-only");
     let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
+    (node, gc)
+}
+
+#[test]
+fn gc_goes_on_past_failures_and_tells_the_first() {
+    let (node, gc) = two_that_ipam_keeps();
     let answer = of_network(&node, "GC", &gc);
     let (code, msg) = answer.error();
     assert_eq!(code, 99, "the plugin's own");
@@ -284,14 +290,7 @@ fn gc_goes_on_past_failures_and_tells_the_first() {
 /// It may take all the time that there is, and would at each GC.
 #[test]
 fn gc_comes_last_to_what_it_could_not_remove() {
-    let mut node = Node::new();
-    let (one, two) = (node.pod(), node.pod());
-    let config = node.config(ipam());
-    node.call("ADD", "c1", &one, &config).ok();
-    let other = with(&config, "deviceID", &node.make_vf(1).into());
-    node.call("ADD", "c2", &two, &other).ok();
-    ipam_fails(&node, "DEL", 99, "the store is read-only");
-    let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
+    let (node, gc) = two_that_ipam_keeps();
     let order = || {
         let before = node.ipam_log().len();
         of_network(&node, "GC", &gc).error();

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     FrrFacts,
-    linux::{Family, ForeignRule, Inputs, LinkKind, Outcome, Step, plan, report},
+    linux::{Family, ForeignRule, Inputs, LinkKind, LinuxPlan, Outcome, Step, plan, report},
 };
 
 mod forwarding;
@@ -90,6 +90,16 @@ fn with_port() -> Kernel {
     kernel
 }
 
+/// A pass of a node without FRR.
+fn pass(kernel: &mut Kernel, intent: &Intent) -> LinuxPlan {
+    let inputs = Inputs {
+        intent,
+        node: &node(),
+        frr: &FrrFacts::Unmanaged,
+    };
+    kernel.pass(&inputs).unwrap()
+}
+
 fn words(steps: &[Step]) -> Vec<String> {
     steps.iter().map(|step| step.action.to_string()).collect()
 }
@@ -144,23 +154,11 @@ fn a_node_without_objects_has_its_bridges() {
 
 #[test]
 fn a_tenant_comes_in_order_and_goes_in_reverse() {
-    let (mut intent, node, frr) = (tenant(), node(), FrrFacts::Unmanaged);
+    let mut intent = tenant();
     let mut kernel = with_port();
     let nobody = Intent::default();
-    kernel
-        .pass(&Inputs {
-            intent: &nobody,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
-    let plan = kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    pass(&mut kernel, &nobody);
+    let plan = pass(&mut kernel, &intent);
     assert_eq!(
         words(&plan.steps),
         [
@@ -205,13 +203,7 @@ fn a_tenant_comes_in_order_and_goes_in_reverse() {
     intent.delete::<BridgePortSpec>(&id("port1")).unwrap();
     intent.delete::<VrfSpec>(&id("blue")).unwrap();
     intent.delete::<LogicalBridgeSpec>(&id("net-a")).unwrap();
-    let plan = kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    let plan = pass(&mut kernel, &intent);
     assert_eq!(
         words(&plan.steps),
         [
@@ -245,23 +237,10 @@ fn thousands_of_networks_are_a_handful_of_actions() {
             .create(id(&format!("net-{n}")), net, &rules())
             .unwrap();
     }
-    let (node, frr) = (node(), FrrFacts::Unmanaged);
     let mut kernel = Kernel::default();
     let nobody = Intent::default();
-    kernel
-        .pass(&Inputs {
-            intent: &nobody,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
-    let plan = kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    pass(&mut kernel, &nobody);
+    let plan = pass(&mut kernel, &intent);
     assert_eq!(
         words(&plan.steps),
         [
@@ -339,7 +318,7 @@ fn a_failure_is_told_to_whom_it_concerns_until_it_is_mended() {
         .steps
         .into_iter()
         .partition(|step| step.action.to_string().contains("10.0.10.1/24"));
-    let working = crate::linux::LinuxPlan {
+    let working = LinuxPlan {
         steps: working,
         ..Default::default()
     };
@@ -373,7 +352,7 @@ fn a_failure_is_told_to_whom_it_concerns_until_it_is_mended() {
 
 #[test]
 fn gateways_of_a_moved_svi_keep_their_ipv6_addresses() {
-    let (mut intent, node, frr) = (tenant(), node(), FrrFacts::Unmanaged);
+    let mut intent = tenant();
     let red = VrfSpec {
         vni: None,
         loopback: "10.255.0.2/32".parse().unwrap(),
@@ -381,24 +360,12 @@ fn gateways_of_a_moved_svi_keep_their_ipv6_addresses() {
     };
     intent.create(id("redd"), red, &rules()).unwrap();
     let mut kernel = with_port();
-    kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    pass(&mut kernel, &intent);
     let before = kernel.addresses("svi-10");
     let mut svi = intent.get::<SviSpec>(&id("gate-a")).unwrap().spec.clone();
     svi.vrf = id("redd");
     intent.update(id("gate-a"), svi, &rules()).unwrap();
-    let plan = kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    let plan = pass(&mut kernel, &intent);
     assert_eq!(
         words(&plan.steps),
         [

@@ -1,16 +1,6 @@
 //! What FRR has to look at again.
 
 use super::*;
-use crate::linux::LinuxPlan;
-
-fn pass(kernel: &mut Kernel, intent: &Intent) -> LinuxPlan {
-    let inputs = Inputs {
-        intent,
-        node: &node(),
-        frr: &FrrFacts::Unmanaged,
-    };
-    kernel.pass(&inputs).unwrap()
-}
 
 #[test]
 fn a_port_that_comes_or_goes_is_no_news_to_frr_and_all_else_is() {

@@ -6,28 +6,16 @@ use super::*;
 
 #[test]
 fn a_vni_is_remapped_by_taking_it_first() {
-    let (mut intent, node, frr) = (tenant(), node(), FrrFacts::Unmanaged);
+    let mut intent = tenant();
     let mut kernel = with_port();
-    kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    pass(&mut kernel, &intent);
     let net = LogicalBridgeSpec {
         vlan: 10.try_into().unwrap(),
         vni: Some(2020.try_into().unwrap()),
         vtep: None,
     };
     intent.update(id("net-a"), net, &rules()).unwrap();
-    let plan = kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    let plan = pass(&mut kernel, &intent);
     assert_eq!(
         words(&plan.steps),
         [
@@ -41,28 +29,16 @@ fn a_vni_is_remapped_by_taking_it_first() {
 
 #[test]
 fn the_sentinel_moves_out_of_the_way_before_it_is_taken() {
-    let (mut intent, node, frr) = (Intent::default(), node(), FrrFacts::Unmanaged);
+    let mut intent = Intent::default();
     let mut kernel = Kernel::default();
-    kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    pass(&mut kernel, &intent);
     let net = LogicalBridgeSpec {
         vlan: 4094.try_into().unwrap(),
         vni: Some(1010.try_into().unwrap()),
         vtep: None,
     };
     intent.create(id("net-a"), net, &rules()).unwrap();
-    let plan = kernel
-        .pass(&Inputs {
-            intent: &intent,
-            node: &node,
-            frr: &frr,
-        })
-        .unwrap();
+    let plan = pass(&mut kernel, &intent);
     assert_eq!(
         words(&plan.steps),
         [
