@@ -17,9 +17,17 @@ pub struct Mac([u8; 6]);
 /// Why bytes or text are no [`Mac`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MacError {
-    /// Neither six bytes nor `aa:bb:cc:dd:ee:ff`.
+    /// Text, and not `aa:bb:cc:dd:ee:ff`.
     #[error("`{0}` is no MAC address; write six bytes as aa:bb:cc:dd:ee:ff")]
     Malformed(String),
+    /// Neither six bytes nor as many as the text has.
+    #[error("`{head}` ({count} bytes) is no MAC address; send its six bytes")]
+    Size {
+        /// The first of them, escaped.
+        head: String,
+        /// How many there are.
+        count: usize,
+    },
     /// 00:00:00:00:00:00.
     #[error("the MAC address is all zero; give the interface's own address")]
     Zero,
@@ -54,9 +62,10 @@ impl Mac {
             Ok(text) if bytes.len() == 17 => text.parse(),
             _ => {
                 let head = bytes.iter().take(17).copied().collect::<Vec<_>>();
-                let head = head.escape_ascii();
-                let count = bytes.len();
-                Err(MacError::Malformed(format!("{head} ({count} bytes)")))
+                Err(MacError::Size {
+                    head: head.escape_ascii().to_string(),
+                    count: bytes.len(),
+                })
             }
         }
     }
@@ -138,7 +147,7 @@ mod tests {
     #[rstest::rstest]
     #[case(b"\0\0\0\0\0\0", MacError::Zero)]
     #[case(b"\x01\0\x5e\0\0\x01", MacError::Multicast("01:00:5e:00:00:01".into()))]
-    #[case(b"\x02\0\0\0\0", MacError::Malformed("\\x02\\x00\\x00\\x00\\x00 (5 bytes)".into()))]
+    #[case(b"\x02\0\0\0\0", MacError::Size { head: "\\x02\\x00\\x00\\x00\\x00".into(), count: 5 })]
     #[case(b"02:00:00:00:00:+1", MacError::Malformed("02:00:00:00:00:+1".into()))]
     fn refusals(#[case] wire: &[u8], #[case] error: MacError) {
         assert_eq!(Mac::from_wire(wire), Err(error));

@@ -23,6 +23,7 @@ pub mod openapi;
 mod request;
 mod rule;
 mod template;
+mod value;
 
 use std::sync::Arc;
 
@@ -188,12 +189,13 @@ async fn read(parts: &Parts, body: axum::body::Body, most: usize) -> Result<Vec<
     Ok(body)
 }
 
+/// Whether a body says that it is JSON, each time that it says what it is.
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = value.and_then(|value| value.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    let is = |value: &http::HeaderValue| {
+        let essence = value.to_str().ok().and_then(|text| text.split(';').next());
+        essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    };
+    headers.contains_key(CONTENT_TYPE) && headers.get_all(CONTENT_TYPE).iter().all(is)
 }
 
 fn is_coded(headers: &HeaderMap) -> bool {

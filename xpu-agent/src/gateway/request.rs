@@ -5,7 +5,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, error::Category};
 use serde_path_to_error::{Path, Segment};
 
-use super::{answer::Refusal, fields, json, rule::Rule};
+use super::{answer::Refusal, fields, json, rule::Rule, value};
 
 /// Makes the message of what the rule takes from where ([`Rule::message`]).
 pub(super) fn message(
@@ -72,11 +72,10 @@ fn parameters(
         if rule.body.as_ref() == Some(first) || bound.contains(&canonical) {
             return Err(unknown());
         }
-        let value = value(last, &text).ok_or_else(|| {
-            Refusal::field(
-                &canonical,
-                format!("`{}` is no value for it", text.escape_debug()),
-            )
+        let value = parameter(last, &text).ok_or_else(|| {
+            let text = Value::from(&*text);
+            let problem = value::problem(Some(last), &text, &"it is no query parameter");
+            Refusal::field(&canonical, problem)
         })?;
         let again = seen.contains(&canonical);
         let fits = if last.is_list() {
@@ -105,7 +104,7 @@ fn push(root: &mut Map<String, Value>, path: &[FieldDescriptor], value: Value) -
 }
 
 /// A parameter's text as JSON; none if the field's type has no such value, or no text form.
-fn value(field: &FieldDescriptor, text: &str) -> Option<Value> {
+fn parameter(field: &FieldDescriptor, text: &str) -> Option<Value> {
     match field.kind() {
         Kind::Bool => text.parse().ok().map(Value::Bool),
         Kind::Enum(_) => Some(
@@ -140,14 +139,20 @@ fn mask(text: &str) -> String {
 fn read(input: MessageDescriptor, root: Map<String, Value>) -> Result<DynamicMessage, Refusal> {
     let mut track = serde_path_to_error::Track::new();
     let json = Value::Object(root);
-    let deserializer = serde_path_to_error::Deserializer::new(json, &mut track);
-    DynamicMessage::deserialize(input.clone(), deserializer)
-        .map_err(|error| Refusal::field(&field_path(&input, &track.path()), error))
+    let deserializer = serde_path_to_error::Deserializer::new(&json, &mut track);
+    DynamicMessage::deserialize(input.clone(), deserializer).map_err(|error| {
+        let path = track.path();
+        let (text, field) = field_at(&input, &path);
+        let problem = value::problem(field.as_ref(), value::at(&json, &path), &error);
+        Refusal::field(&text, problem)
+    })
 }
 
-/// The path to a wrong value in the request, with the `.proto` file's names.
-fn field_path(input: &MessageDescriptor, path: &Path) -> String {
+/// The path to a wrong value in the request, with the `.proto` file's names, and the field that it
+/// ends at, if it is one.
+fn field_at(input: &MessageDescriptor, path: &Path) -> (String, Option<FieldDescriptor>) {
     let mut at = Some(input.clone());
+    let mut last = None;
     let mut text = String::new();
     for segment in path {
         match segment {
@@ -158,10 +163,11 @@ fn field_path(input: &MessageDescriptor, path: &Path) -> String {
                     text.push('.');
                 }
                 text.push_str(field.as_ref().map_or(key, |field| field.name()));
-                at = field.and_then(|field| field.kind().as_message().cloned());
+                at = (field.as_ref()).and_then(|field| field.kind().as_message().cloned());
+                last = field;
             }
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
-    text
+    (text, last)
 }

@@ -29,7 +29,10 @@ async fn bridge_ports() {
         invalid(with_mac(&[]), &[(field, "is required: 6 bytes, unicast")]),
         invalid(
             with_mac(&[0; 6]),
-            &[(field, "the MAC address is all zero; give the interface's own address")],
+            &[(
+                field,
+                "the MAC address is all zero; give the interface's own address",
+            )],
         ),
         invalid(
             with_mac(&[1, 0, 0x5e, 0, 0, 1]),
@@ -43,7 +46,7 @@ async fn bridge_ports() {
             with_mac(&[2; 5]),
             &[(
                 field,
-                r"`\x02\x02\x02\x02\x02 (5 bytes)` is no MAC address; write six bytes as aa:bb:cc:dd:ee:ff",
+                r"`\x02\x02\x02\x02\x02` (5 bytes) is no MAC address; send its six bytes",
             )],
         ),
         invalid(
@@ -53,12 +56,30 @@ async fn bridge_ports() {
                 "`02-00-00-00-00-01` is no MAC address; write six bytes as aa:bb:cc:dd:ee:ff",
             )],
         ),
-        taken(new(access(1, "net-blue")), field, mac_1, "bridgePorts/port-1"),
-        taken(new(trunk(1, &["net-pink", "net-blue"])), field, mac_1, "bridgePorts/port-1"),
+        taken(
+            new(access(1, "net-blue")),
+            field,
+            mac_1,
+            "bridgePorts/port-1",
+        ),
+        taken(
+            new(trunk(1, &["net-pink", "net-blue"])),
+            field,
+            mac_1,
+            "bridgePorts/port-1",
+        ),
         // A transparent trunk is in every LogicalBridge.
         taken(new(trunk(1, &[])), field, mac_1, "bridgePorts/port-1"),
-        dangling(new(access(2, "net-none")), bridges, "logicalBridges/net-none"),
-        dangling(new(trunk(2, &["net-blue", "net-none"])), bridges, "logicalBridges/net-none"),
+        dangling(
+            new(access(2, "net-none")),
+            bridges,
+            "logicalBridges/net-none",
+        ),
+        dangling(
+            new(trunk(2, &["net-blue", "net-none"])),
+            bridges,
+            "logicalBridges/net-none",
+        ),
         invalid(
             new(access(2, "svis/net-blue")),
             &[(
@@ -72,11 +93,17 @@ async fn bridge_ports() {
             &[(bridges, "an access port has exactly one, not 0")],
         ),
         invalid(
-            new(with(access(2, "net-blue"), json!({"logicalBridges": ["net-blue", "net-pink"]}))),
+            new(with(
+                access(2, "net-blue"),
+                json!({"logicalBridges": ["net-blue", "net-pink"]}),
+            )),
             &[(bridges, "an access port has exactly one, not 2")],
         ),
         invalid(
-            new(with(access(2, "net-blue"), json!({"logicalBridges": vec!["net-blue"; 4095]}))),
+            new(with(
+                access(2, "net-blue"),
+                json!({"logicalBridges": vec!["net-blue"; 4095]}),
+            )),
             &[(bridges, "has 4095 entries; give at most 4094")],
         ),
         invalid(
