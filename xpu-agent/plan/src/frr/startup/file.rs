@@ -108,9 +108,12 @@ impl File {
             let depth = indent(&self.lines[*header]) + 1;
             // Behind the lines that stand directly in the context, before contexts within.
             let rest = &self.lines[header + 1..];
-            let is_direct =
-                |line: &&String| !is_remark(line) && indent(line) == depth && !opens(line);
-            let direct = rest.iter().take_while(is_direct).count();
+            let followers = rest.iter().skip(1).map(Some).chain([None]);
+            let is_direct = |(line, next): &(&String, Option<&String>)| {
+                let is_context = opens(line) || next.is_some_and(|next| indent(next) > depth);
+                !is_remark(line) && indent(line) == depth && !is_context
+            };
+            let direct = rest.iter().zip(followers).take_while(is_direct).count();
             let line = format!("{}{text}", " ".repeat(depth));
             new.push((header + 1 + direct, line));
         }
@@ -182,7 +185,7 @@ fn indent(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// Whether the line opens a context within another.
+/// Whether the line opens a context within another, though it be empty.
 fn opens(line: &str) -> bool {
     let text = line.trim();
     ["address-family ", "vni ", "vrf-policy ", "segment-routing "]

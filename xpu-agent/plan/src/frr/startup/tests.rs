@@ -72,6 +72,20 @@ fn our_lines_go_where_they_belong_and_theirs_stay() {
     assert_eq!(again, merged, "nothing is left to do");
 }
 
+/// FRR has contexts in a BGP instance that the agent knows nothing of (`bmp targets`).
+#[test]
+fn our_lines_do_not_come_between_a_line_of_theirs_and_what_is_below_it() {
+    let (node, intent) = (node(true), xpu_model::Intent::default());
+    let targets =
+        " bmp targets rack\n  bmp connect 192.0.2.9 port 5000 min-retry 100 max-retry 200\n exit\n";
+    let theirs = format!("router bgp 65001\n bgp router-id 10.255.0.1\n{targets}exit\n");
+    let merged = merge(&given(&intent, &node), &running(), &theirs);
+    assert!(merged.contains(targets), "{merged}");
+    assert!(merged.contains(" neighbor 10.254.1.1 remote-as external\n"));
+    let again = merge(&given(&intent, &node), &running(), &merged);
+    assert_eq!(again, merged, "nothing is left to do");
+}
+
 #[rstest::rstest]
 fn what_is_gone_leaves_the_file_as_it_was(
     #[values("65001", "0.65001", "65001 as-notation dot")] asn: &str,
