@@ -8,7 +8,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LAB := $(abspath $(TARGET)/$(PROFILE)/lab)
 
 PRODUCT := xpu-agent xpuctl xpu-cni
-PROGRAMS := $(addprefix $(TARGET)/$(PROFILE)/,$(PRODUCT))
+# The lab has the plugin as it is installed: what libc does in a static program is its own.
+PROGRAMS := $(addprefix $(TARGET)/$(PROFILE)/,xpu-agent xpuctl) $(TARGET)/cni/xpu-cni
 
 PYTHON_CLIENTS := target/conformance/python
 SCHEMATHESIS := target/conformance/schemathesis
@@ -123,7 +124,7 @@ lint: ## Check format, lints (warnings are errors) and who may import whom
 		| $(CARGO) run --quiet --profile $(PROFILE) -p xpu-tests --bin import-rule
 
 .PHONY: build
-build: lab-tools ## Build the product's programs and put them into the lab's PATH
+build: lab-tools cni ## Build the product's programs and put them into the lab's PATH
 	$(CARGO) build --profile $(PROFILE) $(addprefix -p ,$(PRODUCT)) --bins
 	$(LAB) push $(PROGRAMS)
 

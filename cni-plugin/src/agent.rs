@@ -23,6 +23,7 @@ use xpu_proto::evpn_gw::v1alpha1::{
     DeleteBridgePortRequest, bridge_port_service_client::BridgePortServiceClient,
 };
 
+mod names;
 mod peer;
 mod seen;
 mod tls;
@@ -148,6 +149,15 @@ impl Agent {
         };
         let tls = peer.tls().map(Tls::read).transpose();
         let tls = tls.map_err(|error| unusable(&error))?;
+        let unreachable = |reason: String| AgentError::Unreachable {
+            addr: addr.clone(),
+            reason,
+        };
+        if addr.has_name() && !names::by_hosts_and_dns() {
+            let reason = "libc can't be told to look its name up by /etc/hosts and DNS alone; give \
+                          its IP address";
+            return Err(unreachable(reason.to_owned()));
+        }
         let runtime = Runtime::new().map_err(|error| unusable(&error))?;
         let endpoint = Endpoint::from_shared(addr.to_string()).map_err(|error| unusable(&error))?;
         let endpoint = endpoint.connect_timeout(TCP_LIMIT);

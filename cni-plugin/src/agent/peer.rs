@@ -1,6 +1,6 @@
 //! Where an agent is, and what proves each side to the other.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,22 @@ pub enum AgentAddr {
     Tcp(String),
     /// `host:port`, by TLS with certificates on both sides.
     Tls(String),
+}
+
+impl AgentAddr {
+    /// Whether a name has to be looked up to find it.
+    #[must_use]
+    pub fn has_name(&self) -> bool {
+        let (Self::Tcp(authority) | Self::Tls(authority)) = self else {
+            return false;
+        };
+        let host = authority.rsplit_once(':').map_or("", |(host, _)| host);
+        // As a URI has an IPv6 address.
+        let v6 = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        v6.unwrap_or(host).parse::<IpAddr>().is_err()
+    }
 }
 
 impl Default for AgentAddr {

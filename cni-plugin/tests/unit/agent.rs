@@ -93,6 +93,22 @@ fn addresses_read_back() {
     }
 }
 
+#[test]
+fn only_a_name_has_to_be_looked_up() {
+    for (text, has_name) in [
+        ("unix:///run/a.sock", false),
+        ("http://127.0.0.1:50151", false),
+        ("https://[fd00::1]:50151", false),
+        ("https://xpu.example:50151", true),
+        ("http://localhost:50151", true),
+        // Libc takes this for an address, by way of a look-up.
+        ("http://127.1:50151", true),
+    ] {
+        let addr: AgentAddr = text.parse().unwrap();
+        assert_eq!(addr.has_name(), has_name, "{text}");
+    }
+}
+
 /// As the C library's look-up of a name, which nothing ends but an answer.
 #[test]
 fn what_waits_for_servers_of_names_keeps_no_call() {

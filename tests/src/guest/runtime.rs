@@ -134,6 +134,14 @@ impl Attachment {
         answer(verb, &self.output(&[PLUGIN], verb)?)
     }
 
+    /// The same, run by a program that takes the plugin's name as its last argument.
+    ///
+    /// # Errors
+    /// As of [`Self::run`].
+    pub fn run_under(&self, wrapper: &[&str], verb: &str) -> Result<Answer> {
+        answer(verb, &self.output(&[wrapper, &[PLUGIN]].concat(), verb)?)
+    }
+
     /// Any verb of the testbed's build on this machine, with one of its variables set.
     ///
     /// # Errors

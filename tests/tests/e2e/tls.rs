@@ -85,10 +85,10 @@ fn xpuctl(who: &str, line: &str) -> Result<(bool, String)> {
     ))
 }
 
-fn keys(who: &str) -> Value {
+fn keys(who: &str, endpoint: &str) -> Value {
     json!({
         "logical_bridge": "net-blue",
-        "agent": ENDPOINT,
+        "agent": endpoint,
         "tls": {
             "ca": format!("{FILES}/ca.crt"),
             "cert": format!("{FILES}/{who}.crt"),
@@ -97,10 +97,10 @@ fn keys(who: &str) -> Value {
     })
 }
 
-#[test]
-fn clients_on_the_host_work_by_the_documents_certificates() -> Result<()> {
+/// A lab whose agent is at [`ENDPOINT`], with the LogicalBridge `net-blue`.
+fn lab_by_tls() -> Result<(Leavings, Lab)> {
     let topology = Topology::clean()?;
-    let _leave_nothing = Leavings;
+    let leavings = Leavings;
     let config = format!("{}\n{}", Agent::lab_config()?, follow_the_document()?);
     management_link(&topology)?;
     let env = [("XPU_AGENT_API__TCP", "0.0.0.0:50151")];
@@ -111,12 +111,17 @@ fn clients_on_the_host_work_by_the_documents_certificates() -> Result<()> {
         agent: Some(agent),
         topology,
     };
-
     let (done, said) = xpuctl("ops", "create logical-bridge net-blue --vlan 100")?;
     ensure!(done, "{said}");
+    Ok((leavings, lab))
+}
+
+#[test]
+fn clients_on_the_host_work_by_the_documents_certificates() -> Result<()> {
+    let (_leave_nothing, lab) = lab_by_tls()?;
     let vf = &lab.vfs[0];
     let pod = Pod::create("tls")?;
-    let attachment = Attachment::new(&pod, vf, keys("host-1"));
+    let attachment = Attachment::new(&pod, vf, keys("host-1", ENDPOINT));
     let result = attachment.add()?;
     ensure!(
         result["interfaces"][0]["mac"] == vf.mac.as_str(),
@@ -137,12 +142,55 @@ fn clients_on_the_host_work_by_the_documents_certificates() -> Result<()> {
     ensure!(ports.is_empty(), "{ports}");
 
     // The agent's own certificate is for a server: nobody's as a client.
-    let stranger = Attachment::new(&pod, vf, keys("agent")).run("ADD")?;
+    let stranger = Attachment::new(&pod, vf, keys("agent", ENDPOINT)).run("ADD")?;
     ensure!(!stranger.ok, "{}", stranger.json);
     is_home(vf)?;
     let (done, said) = xpuctl("agent", "list logical-bridge")?;
     ensure!(!done, "{said}");
     Ok(())
+}
+
+/// Hosts name modules of libc's in `nsswitch.conf`, as Fedora does. To a static program they are of
+/// another libc than its own, so it may load none.
+#[test]
+fn an_agent_is_found_by_its_name_whatever_else_the_host_looks_names_up_by() -> Result<()> {
+    const FOLDER: &str = "/run/lab/etc";
+    let (_leave_nothing, lab) = lab_by_tls()?;
+    fs::create_dir_all(FOLDER)?;
+    for (name, text) in [
+        // Each with a library of its own in the guest; asked before DNS, and after it.
+        ("nsswitch.conf", "hosts: compat files hesiod dns compat\n"),
+        ("hosts", "192.0.2.1 xpu1.lab.example\n"),
+        // Nobody listens there.
+        ("resolv.conf", "nameserver 127.0.0.1\n"),
+    ] {
+        fs::write(Path::new(FOLDER).join(name), text)?;
+    }
+    let over_etc = format!("mount -t overlay -o lowerdir={FOLDER}:/etc etc /etc && exec \"$@\"");
+    let on_such_a_host = ["unshare", "--mount", "sh", "-c", &over_etc, "sh"];
+    let seen = command::run_words(
+        &[
+            &on_such_a_host[..],
+            &["getent", "hosts", "xpu1.lab.example"],
+        ]
+        .concat(),
+    )?;
+    ensure!(seen.contains(AGENT), "{seen}");
+
+    let vf = &lab.vfs[0];
+    let pod = Pod::create("name")?;
+    let with = |name| Attachment::new(&pod, vf, keys("host-1", &format!("https://{name}:50151")));
+    let unknown = with("xpu2.lab.example").run_under(&on_such_a_host, "ADD")?;
+    ensure!(
+        unknown.json["code"] == 11 && unknown.json["msg"].to_string().contains("xpu2.lab.example"),
+        "{unknown:?}"
+    );
+    is_home(vf)?;
+    for verb in ["STATUS", "ADD", "DEL"] {
+        let answer = with("xpu1.lab.example").run_under(&on_such_a_host, verb)?;
+        ensure!(answer.ok, "{verb}: {answer:?}");
+    }
+    is_home(vf)
 }
 
 /// Takes away what the document makes.
