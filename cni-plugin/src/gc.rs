@@ -105,10 +105,12 @@ fn listed(config: &Value) -> Result<(HashSet<Key>, Vec<Value>), ConfigError> {
         container_id: String,
         ifname: String,
     }
-    let given = LISTS
-        .iter()
-        .find_map(|key| Some((*key, config.get(key).filter(|list| !list.is_null())?)));
-    let Some((key, list)) = given else {
+    let given = LISTS.map(|key| config.get(key).map(|list| (key, list)));
+    let mut given = given.into_iter().flatten();
+    let first = given.next();
+    let is_list = |(_, list): &(_, &Value)| !list.is_null();
+    // Null is a list too: runtimes in Go have that where the network has no pod.
+    let Some((key, list)) = first.filter(is_list).or(given.find(is_list)).or(first) else {
         return Err(ConfigError::Invalid {
             key: LISTS[0].to_owned(),
             reason: "is required for GC: without it every attachment would go".to_owned(),
@@ -118,15 +120,16 @@ fn listed(config: &Value) -> Result<(HashSet<Key>, Vec<Value>), ConfigError> {
         key: key.to_owned(),
         reason: error.to_string(),
     };
-    let keys = Vec::<Listed>::deserialize(list).map_err(invalid)?;
+    let keys = Option::<Vec<Listed>>::deserialize(list).map_err(invalid)?;
     // No attachment of ours has a name that no interface can have.
-    let keys = keys.into_iter().filter_map(
+    let keys = keys.into_iter().flatten().filter_map(
         |Listed {
              container_id,
              ifname,
          }| key_of(container_id, &ifname),
     );
-    Ok((keys.collect(), Vec::deserialize(list).map_err(invalid)?))
+    let list = Option::<Vec<Value>>::deserialize(list).map_err(invalid)?;
+    Ok((keys.collect(), list.unwrap_or_default()))
 }
 
 fn key_of(container_id: String, ifname: &str) -> Option<Key> {
@@ -225,7 +228,20 @@ mod tests {
         assert_eq!(first, [key_of("c1".to_owned(), "net1").unwrap()]);
         assert_eq!(read(&json!({old: one})).unwrap(), first);
         assert_eq!(read(&json!({new: null, old: one})).unwrap(), first);
+        assert_eq!(read(&json!({new: one, old: null})).unwrap(), first);
         assert_eq!(read(&json!({new: []})).unwrap(), []);
+    }
+
+    #[test]
+    fn a_list_that_is_null_has_no_attachment_in_it() {
+        let [new, old] = LISTS;
+        for config in [
+            json!({new: null, old: null}),
+            json!({ new: null }),
+            json!({ old: null }),
+        ] {
+            assert_eq!(read(&config).unwrap(), [], "{config}");
+        }
     }
 
     #[test]
@@ -233,7 +249,7 @@ mod tests {
         let [new, old] = LISTS;
         for (config, key) in [
             (json!({}), new),
-            (json!({ new: null }), new),
+            (json!({new: {}, old: null}), new),
             (json!({new: {}}), new),
             (json!({old: "c1"}), old),
             (json!({new: [{"containerID": "c1"}], old: []}), new),

@@ -186,7 +186,6 @@ fn gc_removes_what_is_not_listed_of_its_network_alone() {
     // Without a list that can be read nothing goes, not even at IPAM.
     for (key, list) in [
         ("none", json!([])),
-        ("cni.dev/valid-attachments", json!(null)),
         ("cni.dev/valid-attachments", json!("c0")),
         ("cni.dev/attachments", json!([{"containerID": "c0"}])),
     ] {
@@ -205,7 +204,8 @@ fn gc_removes_what_is_not_listed_of_its_network_alone() {
     assert_eq!(Node::link(&node.host, VF)["address"], MAC, "home again");
     assert_eq!(Node::link(name_of(&pods[0]), "net1"), Value::Null);
     assert_eq!(node.ipam_log()[5..], ["DEL c0 net1", "GC  "]);
-    gc("cni.dev/valid-attachments", json!([])).ok();
+    // As a runtime in Go sends the list of a network without pods.
+    gc("cni.dev/valid-attachments", json!(null)).ok();
     // IPAM knows only names, so the other network of this one's is protected; by both keys.
     let stdin = fs::read_to_string(node.root.path().join("ipam.stdin")).unwrap();
     let stdin: Value = serde_json::from_str(&stdin).unwrap();

@@ -11,8 +11,8 @@ import (
 
 type verb func(context.Context, *session, *report) error
 
-// Verbs are the runtime's moves. GC comes in two: one names this attachment as valid, the other
-// names none.
+// Verbs are the runtime's moves. GC comes in four: one names this attachment as valid, the others
+// name none, each in another way.
 var verbs = map[string]verb{
 	"version": func(ctx context.Context, s *session, r *report) error {
 		info, err := s.cni.GetVersionInfo(ctx, s.network.Plugins[0].Network.Type)
@@ -52,6 +52,11 @@ var verbs = map[string]verb{
 		return s.cni.GCNetworkList(ctx, s.network, &libcni.GCArgs{
 			ValidAttachments: []types.GCAttachment{},
 		})
+	},
+	// The same as a runtime has it that begins with no slice and appends: CRI-O, for a network without
+	// pods.
+	"gc-none": func(ctx context.Context, s *session, _ *report) error {
+		return s.cni.GCNetworkList(ctx, s.network, &libcni.GCArgs{})
 	},
 	// What `cnitool gc` does: libcni leaves the list of valid attachments out.
 	"gc-blind": func(ctx context.Context, s *session, _ *report) error {

@@ -177,7 +177,8 @@ fn status_and_gc_bear_with_an_ipam_that_knows_neither() -> Result<()> {
     Ok(())
 }
 
-/// GC keeps what is valid and removes the rest; without a list it refuses and removes nothing.
+/// GC keeps what is valid and removes the rest, if that is all there is; without a list it refuses
+/// and removes nothing.
 #[test]
 fn gc_removes_what_is_not_valid_and_never_guesses() -> Result<()> {
     let node = Node::start()?;
@@ -205,6 +206,12 @@ fn gc_removes_what_is_not_valid_and_never_guesses() -> Result<()> {
     interface(pod.netns(), INTERFACE)?;
     let reports = client.verbs_with("gc-drop,del", &options)?;
     ensure!(reports.iter().all(|it| it["ok"] == true), "{reports:?}");
+    nothing_left(vf)?;
+
+    client.succeeds("add")?;
+    interface(pod.netns(), INTERFACE)?;
+    let reports = client.verbs_with("gc-none", &options)?;
+    ensure!(reports[0]["ok"] == true, "{}", reports[0]);
     nothing_left(vf)
 }
 
