@@ -1,17 +1,17 @@
 //! `xpu-cni install`: puts the program where the runtime looks for plugins.
-//!
-//! Every file is written beside its place and renamed: a runtime that executes the plugin at that
-//! moment gets the old one or the new one, never half of one ("text file busy" neither).
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
 use serde_json::{Map, Value, json};
+
+mod place;
+
+use place::{link, replace};
 
 use crate::agent::{AgentAddr, Peer, TlsFiles};
 
@@ -186,207 +186,6 @@ fn plan(words: impl Iterator<Item = OsString>) -> Result<Plan, InstallError> {
     Ok(Plan { bin, conf })
 }
 
-/// A name beside `path` that no other installer uses at the same time.
-fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
-}
-
-fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = beside(path);
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&temporary)?;
-        // Whatever the umask: a runtime need not be who installs.
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    let done = write();
-    if done.is_err() {
-        // What was begun is of no use; the first error is the one that counts.
-        let _gone = fs::remove_file(&temporary);
-    }
-    done
-}
-
-fn link(path: &Path, target: &str) -> io::Result<()> {
-    let temporary = beside(path);
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    symlink(target, &temporary)?;
-    fs::rename(&temporary, path)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-
-    fn words(line: &str) -> impl Iterator<Item = OsString> {
-        let words: Vec<_> = line.split(' ').map(OsString::from).collect();
-        words.into_iter()
-    }
-
-    #[test]
-    fn a_command_line_is_read_or_told() {
-        let read = plan(words("--bin-dir /opt --conf-dir /etc --agent unix:///a")).unwrap();
-        assert_eq!(read.bin, Path::new("/opt"));
-        assert_eq!(read.conf.unwrap().1.addr().to_string(), "unix:///a");
-        let read = plan(words("--bin-dir /opt --conf-dir /etc")).unwrap();
-        let addr = read.conf.unwrap().1.addr().to_string();
-        assert_eq!(addr, "unix:///run/xpu-agent/agent.sock");
-        let line = "--bin-dir /opt --conf-dir /etc --agent https://h:1 --ca /a --cert /b --key /c";
-        let tls = plan(words(line)).unwrap().conf.unwrap().1;
-        assert_eq!(tls.tls().unwrap().key, Path::new("/c"));
-        for (line, told) in [
-            (
-                "--conf-dir /etc --agent unix:///a",
-                "`--bin-dir` is missing",
-            ),
-            ("--bin-dir", "needs a value"),
-            (
-                "--bin-dir /opt --agent unix:///a",
-                "`--conf-dir`, which is missing",
-            ),
-            (
-                "--bin-dir /opt --ca /a --cert /b --key /c",
-                "`--conf-dir`, which is missing",
-            ),
-            (
-                "--bin-dir /opt --conf-dir /e --ca /a --cert /b --key /c",
-                "only for https://",
-            ),
-            ("--bin-dir /opt --ca /a", "go together"),
-            (
-                "--bin-dir /opt --conf-dir /e --agent https://h:1",
-                "required for https://h:1",
-            ),
-            ("--bin-dir /opt --what", "`--what` is unknown"),
-            (
-                "--bin-dir /opt --conf-dir /e --agent x",
-                "`x` is no address",
-            ),
-        ] {
-            let error = plan(words(line)).unwrap_err().to_string();
-            assert!(error.contains(told), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn programs_and_file_are_replaced_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let (bin, conf) = (dir.path().join("bin"), dir.path().join("conf"));
-        fs::create_dir(&bin).unwrap();
-        fs::write(bin.join("xpu-cni"), "an older one").unwrap();
-        let line = format!(
-            "--bin-dir {} --conf-dir {} --agent unix:///run/a.sock",
-            bin.display(),
-            conf.display()
-        );
-        for _again in 0..2 {
-            assert_eq!(run(words(&line)).unwrap().len(), 3);
-        }
-        let own = fs::read("/proc/self/exe").unwrap();
-        assert_eq!(fs::read(bin.join("evpn-gw")).unwrap(), own);
-        let mode = fs::metadata(bin.join("xpu-cni")).unwrap().permissions();
-        assert_eq!(mode.mode() & 0o777, 0o755);
-        let text = fs::read_to_string(conf.join(CONFIG)).unwrap();
-        assert!(text.contains("unix:///run/a.sock"), "{text}");
-        let names = fs::read_dir(&bin).unwrap().count();
-        assert_eq!(names, 2, "no temporary file is left");
-    }
-
-    fn install(dir: &Path, rest: &str) -> Result<Vec<PathBuf>, InstallError> {
-        let (bin, conf) = (dir.join("bin"), dir.join("conf"));
-        fs::create_dir_all(&bin).unwrap();
-        run(words(&format!(
-            "--bin-dir {} --conf-dir {}{rest}",
-            bin.display(),
-            conf.display()
-        )))
-    }
-
-    #[test]
-    fn what_an_operator_added_to_the_file_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("conf").join(CONFIG);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let theirs = json!({"logFile": "/var/log/cni.log", "mtu": 9000, "pci_to_mac_path": "/m"});
-        fs::write(&path, theirs.to_string()).unwrap();
-        let with = |ours: Value| {
-            let mut all = theirs.as_object().unwrap().clone();
-            all.extend(ours.as_object().unwrap().clone());
-            Value::Object(all)
-        };
-        let read = || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap();
-
-        let tls = " --agent https://h:1 --ca /a --cert /b --key /c";
-        install(dir.path(), tls).unwrap();
-        let files = json!({"ca": "/a", "cert": "/b", "key": "/c"});
-        let pinned = with(json!({"agent": "https://h:1", "tls": files}));
-        assert_eq!(read(), pinned);
-        // The certificates go with the agent that needed them.
-        install(dir.path(), "").unwrap();
-        let pinned = with(json!({"agent": "unix:///run/xpu-agent/agent.sock"}));
-        assert_eq!(read(), pinned);
-    }
-
-    #[test]
-    fn a_file_that_is_no_json_is_named_and_nothing_is_written() {
-        for text in ["{\"logFile\": ", "[]", ""] {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("conf").join(CONFIG);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            let error = install(dir.path(), "").unwrap_err();
-            let told = error.to_string();
-            assert!(told.contains(&path.display().to_string()), "{told}");
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-            let programs = fs::read_dir(dir.path().join("bin")).unwrap().count();
-            assert_eq!(programs, 0, "{text:?}");
-        }
-    }
-
-    /// A runtime starts the plugin whenever it likes.
-    #[test]
-    fn who_reads_meanwhile_reads_a_whole_program() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("xpu-cni");
-        let programs = [vec![b'a'; 1 << 20], vec![b'b'; 3 << 20]];
-        replace(&path, &programs[0], 0o755).unwrap();
-        let is_done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                let mut seen = [0; 2];
-                while !is_done.load(Ordering::Relaxed) {
-                    let read = fs::read(&path).unwrap();
-                    let which = programs.iter().position(|program| *program == read);
-                    seen[which.unwrap_or_else(|| panic!("{} bytes", read.len()))] += 1;
-                }
-                seen
-            });
-            for round in 1..=40 {
-                replace(&path, &programs[round % 2], 0o755).unwrap();
-            }
-            is_done.store(true, Ordering::Relaxed);
-            let seen = reader.join().unwrap();
-            assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
-        });
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_told() {
-        let error = run(words("--bin-dir /nonexistent/bin")).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/bin"), "{error}");
-    }
-}
+#[path = "../tests/unit/install.rs"]
+mod tests;
