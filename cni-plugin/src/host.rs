@@ -13,6 +13,14 @@ use std::{
 
 use xpu_linux::{sysfs::Sysfs, vf};
 
+/// The host-wide configuration files, of which the first that exists counts: ours, and those of the
+/// public plugin.
+pub(crate) const CONFIG_FILES: [&str; 3] = [
+    "/etc/cni/net.d/xpu-cni.d/xpu-cni.conf",
+    "/etc/kubernetes/cni/net.d/evpn-gw.d/evpn-gw.conf",
+    "/etc/cni/net.d/evpn-gw.d/evpn-gw.conf",
+];
+
 /// The machine as the plugin sees it.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -40,13 +48,7 @@ impl Host {
         Self {
             sysfs: Sysfs::at("/sys"),
             state: "/var/lib/cni/xpu-cni".into(),
-            config_files: [
-                "/etc/cni/net.d/xpu-cni.d/xpu-cni.conf",
-                "/etc/kubernetes/cni/net.d/evpn-gw.d/evpn-gw.conf",
-                "/etc/cni/net.d/evpn-gw.d/evpn-gw.conf",
-            ]
-            .map(PathBuf::from)
-            .to_vec(),
+            config_files: CONFIG_FILES.map(PathBuf::from).to_vec(),
             device_info: "/run/k8s.cni.cncf.io/devinfo/cni".into(),
             proof: vf::by_parent,
             boot: "/proc/sys/kernel/random/boot_id".into(),

@@ -1,4 +1,5 @@
-//! `xpu-cni install`: puts the program where the runtime looks for plugins.
+//! `xpu-cni install`: puts the program where the runtime looks for plugins, and the host-wide file
+//! where the plugin looks for it.
 
 use std::{
     ffi::OsString,
@@ -13,19 +14,29 @@ mod place;
 
 use place::{link, replace};
 
-use crate::agent::{AgentAddr, Peer, TlsFiles};
+use crate::{
+    agent::{AgentAddr, Peer, TlsFiles},
+    host::CONFIG_FILES,
+};
 
 /// The name that networks have in `type`, and that of the public plugin, for its networks.
 pub(crate) const NAMES: [&str; 2] = ["xpu-cni", "evpn-gw"];
 
-/// Below the folder of network configurations: the host-wide file.
+/// The one folder of network configurations below which the plugin looks for its host-wide file,
+/// from the node's root.
+const FOLDER: &str = "etc/cni/net.d";
+
+/// Below it: the host-wide file.
 const CONFIG: &str = "xpu-cni.d/xpu-cni.conf";
 
-const USAGE: &str = "usage: xpu-cni install --bin-dir DIR [--conf-dir DIR [--agent ADDRESS [--ca FILE --cert FILE --key FILE]]]
+const USAGE: &str = "usage: xpu-cni install --bin-dir DIR [--conf-dir DIR [--mounted-elsewhere] [--agent ADDRESS [--ca FILE --cert FILE --key FILE]]]
 
   --bin-dir DIR     where the runtime looks for plugins, as /opt/cni/bin
-  --conf-dir DIR    where network configurations are, as /etc/cni/net.d; the host-wide
-                    file below it is made to pin the agent, and keeps its other keys
+  --conf-dir DIR    the node's /etc/cni/net.d, as /host/etc/cni/net.d where it is mounted there;
+                    the host-wide file below it is made to pin the agent, and keeps its other
+                    keys. The plugin reads it there alone, wherever the runtime has its networks
+  --mounted-elsewhere
+                    DIR is the node's /etc/cni/net.d, though it doesn't end so
   --agent ADDRESS   the agent of this host, as https://10.0.0.1:50151; without it
                     unix:///run/xpu-agent/agent.sock
   --ca, --cert, --key FILE
@@ -73,11 +84,20 @@ struct Plan {
     conf: Option<(PathBuf, Peer)>,
 }
 
-/// Installs by the words behind `install`; gives what was written.
+/// What was installed.
+#[derive(Debug, Default)]
+pub struct Installed {
+    /// The files that were written.
+    pub written: Vec<PathBuf>,
+    /// A host-wide file that isn't read, and the one that was written and counts before it.
+    pub shadowed: Option<(PathBuf, PathBuf)>,
+}
+
+/// Installs by the words behind `install`.
 ///
 /// # Errors
 /// [`InstallError`] for words that go together with nothing, and for a file that can't be written.
-pub fn run(words: impl Iterator<Item = OsString>) -> Result<Vec<PathBuf>, InstallError> {
+pub fn run(words: impl Iterator<Item = OsString>) -> Result<Installed, InstallError> {
     let Plan { bin, conf } = plan(words)?;
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -92,11 +112,12 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<Vec<PathBuf>, Instal
     let conf = conf
         .map(|(folder, agent)| {
             let path = folder.join(CONFIG);
-            pinned(&path, &agent).map(|text| (path, text))
+            pinned(&path, &agent).map(|text| (folder, path, text))
         })
         .transpose()?;
 
-    let mut written = Vec::new();
+    let mut installed = Installed::default();
+    let written = &mut installed.written;
     let [name, alias] = NAMES;
     let path = bin.join(name);
     replace(&path, &program, 0o755).map_err(failed(&path))?;
@@ -104,13 +125,33 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<Vec<PathBuf>, Instal
     let path = bin.join(alias);
     link(&path, name).map_err(failed(&path))?;
     written.push(path);
-    if let Some((path, text)) = conf {
-        let folder = path.parent().unwrap_or(&path);
-        fs::create_dir_all(folder).map_err(failed(folder))?;
+    if let Some((folder, path, text)) = conf {
+        let below = path.parent().unwrap_or(&path);
+        fs::create_dir_all(below).map_err(failed(below))?;
         replace(&path, text.as_bytes(), 0o644).map_err(failed(&path))?;
-        written.push(path);
+        written.push(path.clone());
+        installed.shadowed = next_of(&folder).map(|other| (other, path));
     }
-    Ok(written)
+    Ok(installed)
+}
+
+/// The host-wide file that would count if ours weren't there.
+fn next_of(folder: &Path) -> Option<PathBuf> {
+    let root = folder
+        .ancestors()
+        .nth(Path::new(FOLDER).iter().count())
+        .filter(|_| folder.ends_with(FOLDER));
+    let others = CONFIG_FILES.iter().filter_map(|file| {
+        let file = Path::new(file).strip_prefix("/").ok()?;
+        match file.strip_prefix(FOLDER) {
+            Ok(below) => Some(folder.join(below)),
+            Err(_) => Some(root?.join(file)),
+        }
+    });
+    let ours = folder.join(CONFIG);
+    others
+        .into_iter()
+        .find(|path| *path != ours && path.exists())
 }
 
 /// The host-wide file with the agent pinned. Its other keys are the operator's and stay: an
@@ -142,6 +183,7 @@ fn plan(words: impl Iterator<Item = OsString>) -> Result<Plan, InstallError> {
     let usage = |text: String| InstallError::Usage(text);
     let (mut bin, mut conf, mut agent) = (None, None, None);
     let (mut ca, mut cert, mut key) = (None, None, None);
+    let mut is_elsewhere = false;
     let mut words = words;
     while let Some(word) = words.next() {
         let slot = match word.to_str() {
@@ -151,6 +193,10 @@ fn plan(words: impl Iterator<Item = OsString>) -> Result<Plan, InstallError> {
             Some("--ca") => &mut ca,
             Some("--cert") => &mut cert,
             Some("--key") => &mut key,
+            Some("--mounted-elsewhere") => {
+                is_elsewhere = true;
+                continue;
+            }
             _ => return Err(usage(format!("`{}` is unknown", word.display()))),
         };
         let value = words.next().filter(|value| !value.is_empty());
@@ -167,18 +213,27 @@ fn plan(words: impl Iterator<Item = OsString>) -> Result<Plan, InstallError> {
         _ => return Err(usage("`--ca`, `--cert` and `--key` go together".to_owned())),
     };
     let conf = match (conf, agent) {
-        (None, None) if tls.is_none() => None,
+        (None, None) if tls.is_none() && !is_elsewhere => None,
         (Some(conf), agent) => {
+            let conf = PathBuf::from(conf);
+            if !is_elsewhere && !conf.ends_with(FOLDER) {
+                return Err(usage(format!(
+                    "`--conf-dir` {} doesn't end in {FOLDER}: the plugin would not read the \
+                     host-wide file there, wherever the runtime has its networks. Give the node's \
+                     /{FOLDER}; if this is it, add `--mounted-elsewhere`",
+                    conf.display()
+                )));
+            }
             let parse = |agent: OsString| agent.to_string_lossy().parse::<AgentAddr>();
             let addr = agent.map(parse).transpose().map_err(usage)?;
             let addr = addr.unwrap_or_default();
             let agent = Peer::new(addr, tls);
             let agent = agent.map_err(|why| usage(format!("`--ca`, `--cert`, `--key`: {why}")))?;
-            Some((conf.into(), agent))
+            Some((conf, agent))
         }
         (None, _) => {
             let message =
-                "`--agent` and its files are written below `--conf-dir`, which is missing";
+                "what is said of the agent is written below `--conf-dir`, which is missing";
             return Err(usage(message.to_owned()));
         }
     };

@@ -4,7 +4,11 @@
 
 use std::{env, process::ExitCode};
 
-use xpu_cni::{error::chain, host::Host, install};
+use xpu_cni::{
+    error::chain,
+    host::Host,
+    install::{self, Installed},
+};
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> libc::c_int {
@@ -18,9 +22,17 @@ fn run() -> ExitCode {
         return xpu_cni::main(&Host::real());
     }
     match install::run(words) {
-        Ok(written) => {
+        Ok(Installed { written, shadowed }) => {
             for path in written {
                 eprintln!("installed {}", path.display());
+            }
+            if let Some((other, ours)) = shadowed {
+                eprintln!(
+                    "xpu-cni: warning: {} counts before {}, which is read no more; put what is \
+                     wanted of that, as `pci_to_mac_path`, into the first",
+                    ours.display(),
+                    other.display()
+                );
             }
             ExitCode::SUCCESS
         }
