@@ -1,6 +1,10 @@
 //! The NetworkAttachmentDefinitions of `netconf-examples/`, as they are written there.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -8,7 +12,7 @@ use xpu_tests::guest::{
     operator::{self, create},
     ping,
     pod::Pod,
-    runtime::{Attachment, is_home},
+    runtime::{Attachment, CNI_PATH, is_home},
     wait::wait_until,
 };
 
@@ -37,9 +41,37 @@ fn definitions() -> Result<Vec<(String, Value)>> {
     Ok(found)
 }
 
+/// In the place of an IPAM plugin that needs a cluster: it reads that one's keys, and has host-local
+/// give an address of their range.
+const WHEREABOUTS: &str = r#"#!/bin/sh
+jq -c '.ipam |= {type: "host-local", routes, ranges: [[
+    {subnet: .range, rangeStart: .range_start, rangeEnd: .range_end, gateway}]]}' |
+    /usr/lib/cni/host-local
+"#;
+
+/// A program where IPAM plugins are; dropping it takes it away.
+struct Program(PathBuf);
+
+impl Program {
+    fn new(name: &str, text: &str) -> Result<Self> {
+        let program = Self(Path::new(CNI_PATH).join(name));
+        fs::write(&program.0, text)?;
+        fs::set_permissions(&program.0, Permissions::from_mode(0o755))?;
+        Ok(program)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // The guest forgets it at its end at the latest.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 #[test]
 fn every_example_attaches_and_its_addresses_work() -> Result<()> {
     let lab = Lab::start()?;
+    let _whereabouts = Program::new("whereabouts", WHEREABOUTS)?;
     create("logical-bridge net-blue --vlan 100 --vni 10100")?;
     create("logical-bridge net-green --vlan 200")?;
     create("vrf vrf-red --loopback 10.255.1.1/32 --vni 5001")?;
@@ -50,12 +82,15 @@ fn every_example_attaches_and_its_addresses_work() -> Result<()> {
     ))?;
     let vf = &lab.vfs[0];
     let definitions = definitions()?;
-    ensure!(definitions.len() >= 6, "{definitions:?}");
+    ensure!(definitions.len() >= 7, "{definitions:?}");
     for (file, config) in definitions {
         let pod = Pod::create("example")?;
+        let asks_for_addresses = config.get("ipam").is_some();
         let attachment = Attachment::new(&pod, vf, json!({})).with(config);
         let result = attachment.add().with_context(|| file.clone())?;
         let addresses = result["ips"].to_string();
+        let has_addresses = !result["ips"].is_null();
+        ensure!(has_addresses == asks_for_addresses, "{file}: {result}");
         for gateway in GATEWAYS {
             let network = &gateway[..gateway.len() - 1];
             if addresses.contains(network) {
