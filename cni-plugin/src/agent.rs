@@ -77,8 +77,8 @@ pub enum AgentError {
         /// The agent's words.
         message: String,
     },
-    /// The address, or a file that goes with it, can't be used; code 7.
-    #[error("the agent's address {addr} can't be used: {reason}")]
+    /// The address, or a file of the certificates, can't be used; code 7.
+    #[error("the agent {addr} can't be spoken to as configured: {reason}")]
     Unusable {
         /// The address.
         addr: String,
@@ -110,6 +110,11 @@ impl Runtime {
     }
 }
 
+/// Nothing of the configuration's: files, memory or threads have run out.
+fn no_runtime(error: &std::io::Error) -> String {
+    format!("nothing is left to wait for its answer with: {error}")
+}
+
 impl Drop for Runtime {
     fn drop(&mut self) {
         // SAFETY: taken here alone, and nobody has this value after `drop`.
@@ -133,10 +138,10 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError::Unusable`] when a file of the certificates can't be used,
-    /// [`AgentError::Unreachable`] at once when nobody listens, or one side doesn't trust the
-    /// other, and after a second when no TCP connection comes about, since nobody answers who
-    /// hasn't by then. [`AgentError::Deadline`] when the rest, the look-up of the name and TLS,
-    /// isn't done by the deadline.
+    /// [`AgentError::Unreachable`] at once when nobody listens, one side doesn't trust the other, or
+    /// this process may open no more files, and after a second when no TCP connection comes about,
+    /// since nobody answers who hasn't by then. [`AgentError::Deadline`] when the rest, the look-up
+    /// of the name and TLS, isn't done by the deadline.
     pub fn connect(
         peer: &Peer,
         traceparent: Option<&str>,
@@ -158,7 +163,7 @@ impl Agent {
                           its IP address";
             return Err(unreachable(reason.to_owned()));
         }
-        let runtime = Runtime::new().map_err(|error| unusable(&error))?;
+        let runtime = Runtime::new().map_err(|error| unreachable(no_runtime(&error)))?;
         let endpoint = Endpoint::from_shared(addr.to_string()).map_err(|error| unusable(&error))?;
         let endpoint = endpoint.connect_timeout(TCP_LIMIT);
         let ended = tls.as_ref().map(Tls::ended);

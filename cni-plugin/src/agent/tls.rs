@@ -47,10 +47,18 @@ pub enum TlsError {
         what: String,
     },
     /// Certificate and key don't go together, or are of a kind that isn't known.
-    #[error("`tls.cert` and `tls.key`")]
-    Identity(#[source] rustls::Error),
+    #[error("`tls.cert` {} and `tls.key` {} can't be used together", cert.display(), key.display())]
+    Identity {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's.
+        key: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
     /// The compiled-in cryptography has no TLS 1.3.
-    #[error("TLS 1.3")]
+    #[error("this program can't do TLS 1.3")]
     Version(#[source] rustls::Error),
 }
 
@@ -104,14 +112,18 @@ impl Tls {
                 .map_err(|error| file("tls.ca", ca, format!("holds a bad one: {error}")))?;
         }
         let chain = certificates("tls.cert", cert)?;
-        let key = PrivateKeyDer::from_pem_file(key)
+        let private = PrivateKeyDer::from_pem_file(key)
             .map_err(|error| file("tls.key", key, words(&error, "key")))?;
         let mut config = ClientConfig::builder_with_provider(ring::default_provider().into())
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Version)?
             .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(TlsError::Identity)?;
+            .with_client_auth_cert(chain, private)
+            .map_err(|source| TlsError::Identity {
+                cert: cert.clone(),
+                key: key.clone(),
+                source,
+            })?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Self {
             config: Arc::new(config),

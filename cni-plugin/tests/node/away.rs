@@ -2,8 +2,10 @@
 //! a call fails fast and clearly, or succeeds with a tombstone, and nothing is left in the end.
 
 use std::{
+    io::Write,
     os::unix::net::UnixListener,
     path::Path,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -23,6 +25,32 @@ fn black_hole(node: &Node) -> &'static str {
     ip("link set drain up");
     ip("neigh add 192.0.2.9 lladdr 02:00:00:00:00:99 dev hole nud permanent");
     "http://192.0.2.9:50151"
+}
+
+/// Nothing is wrong with the agent's address then, and the next call may have what it needs.
+#[test]
+fn a_call_that_may_open_no_more_files_says_so() {
+    let node = Node::new();
+    let mut plugin = Command::new("sh")
+        .args(["-c", "ulimit -n 4 && exec \"$0\""])
+        .arg(env!("CARGO_BIN_EXE_xpu-cni-testbed"))
+        .env("CNI_COMMAND", "STATUS")
+        .env("CNI_PATH", node.root.path().join("bin"))
+        .env("XPU_TESTBED_ROOT", node.root.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let config = node.config(json!({})).to_string();
+    let mut stdin = plugin.stdin.take().unwrap();
+    stdin.write_all(config.as_bytes()).unwrap();
+    drop(stdin);
+    let output = plugin.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = answer["msg"].as_str().unwrap();
+    assert_eq!(answer["code"], 50, "{told}");
+    assert!(told.contains("can't be reached: nothing is left"), "{told}");
+    assert!(told.contains("Too many open files"), "{told}");
 }
 
 #[test]

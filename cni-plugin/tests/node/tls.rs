@@ -387,7 +387,8 @@ fn a_file_that_cannot_be_used_is_told_by_its_key() {
         fs::write(&path, good).unwrap();
     }
     fs::write(files.0.join("key.pem"), ca.client().key).unwrap();
-    refused("another's key", &["tls.cert", "tls.key"]);
+    let words = ["`tls.cert`", "`tls.key`", "key.pem can't be used together"];
+    refused("another's key", &words);
     // No key's bytes go anywhere.
     fs::write(files.0.join("ca.pem"), ca.client().key).unwrap();
     refused("a key as a CA", &["`tls.ca`", "holds no certificate"]);
