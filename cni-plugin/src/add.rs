@@ -103,8 +103,7 @@ fn attach(
     let _vf = lock(&journal.vf_lock(device), call.deadline)?;
     clear_the_way(call, journal, &key, config, pod)?;
     if pod.index_of(&attachment.ifname).is_some() {
-        let message = format!("the pod has an interface {} already", attachment.ifname);
-        return Err(Error::Device(message).into());
+        return Err(device::name_taken(&attachment.ifname).into());
     }
     let mut home = Rtnl::open()?;
     let found = device::inspect(call.host, &mut home, device, &config.asked, &config.macs)?;

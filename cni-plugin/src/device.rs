@@ -25,7 +25,7 @@ mod arrive;
 mod home;
 mod stay;
 
-pub use arrive::{Arrived, Wanted, move_in};
+pub use arrive::{Arrived, Wanted, move_in, name_taken};
 pub use home::{WasInPod, await_return, send_home};
 pub use stay::strip;
 
@@ -239,6 +239,11 @@ fn by_way_of_down<'a>(change: &Change<'a>) -> [Change<'a>; 2] {
     };
     let up = change.up.or(Some(true));
     [down, Change { up, ..*change }]
+}
+
+/// Whether a refusal says that a device isn't there (any more).
+fn is_gone(error: &RtnlError) -> bool {
+    error.errno() == Some(Errno::ENODEV)
 }
 
 /// An MTU that differs by one.

@@ -226,7 +226,7 @@ impl Attach<'_> {
             };
             self.entry.begin_with(Step::Move, learned)
         };
-        let vf = (&netdev, index);
+        let vf = (&self.config.device, &netdev, index);
         let mut arrived = device::move_in(self.call.host, &mut self.home, pod, vf, &wanted, keep)?;
         self.alt_names = arrived.alt_names.take();
         self.call.host.checkpoint("moved");

@@ -3,13 +3,16 @@
 use std::{ffi::OsString, os::fd::AsFd};
 
 use nix::errno::Errno;
-use xpu_linux::sync::{
-    Rtnl, RtnlError, ioctl,
-    link::{Change, SetFlags, alt_names, drop_alt_name},
+use xpu_linux::{
+    sync::{
+        Rtnl, RtnlError, ioctl,
+        link::{Change, SetFlags},
+    },
+    sysfs::PciAddr,
 };
 use xpu_model::{IfIndex, IfName, Mac, Mtu};
 
-use super::{MacBy, change_in_place, other_mtu, taken_by};
+use super::{MacBy, change_in_place, other_mtu};
 use crate::{
     error::Error,
     host::Host,
@@ -17,6 +20,10 @@ use crate::{
     pf,
     sandbox::{Sandbox, is_taken},
 };
+
+mod taken;
+
+use taken::try_again;
 
 /// What the pod's interface is to be.
 #[derive(Debug)]
@@ -48,8 +55,9 @@ pub struct Arrived {
 }
 
 /// Moves the VF into the pod, renamed, with MTU and MAC, and up: one message, before which two
-/// others reset a VF that takes its MAC so. Alternative names that the pod has already are taken
-/// from the VF; before that, `keep` notes all of them.
+/// others reset a VF that takes its MAC so. Alternative names of the VF that are in the way, since the
+/// pod has them already or the interface is to be called so, are taken from it; before that, `keep`
+/// notes all of them.
 ///
 /// # Errors
 /// The kernel's refusal, or `keep`'s.
@@ -57,7 +65,7 @@ pub fn move_in(
     host: &Host,
     home: &mut Rtnl,
     pod: &mut Sandbox,
-    (netdev, index): (&Netdev, IfIndex),
+    (pci, netdev, index): (&PciAddr, &Netdev, IfIndex),
     wanted: &Wanted<'_>,
     keep: impl FnOnce(Vec<OsString>) -> Result<(), JournalError>,
 ) -> Result<Arrived, Error> {
@@ -71,8 +79,7 @@ pub fn move_in(
     if *mac_by == MacBy::Reset {
         reset_to_pf_mac(host, home, netdev, *mac)?;
     }
-    let change = Change {
-        netns: Some(pod.ns.as_fd()),
+    let renames = Change {
         name: Some(*name),
         mac: (*mac_by == MacBy::Message).then_some(*mac),
         mtu: *mtu,
@@ -82,23 +89,20 @@ pub fn move_in(
         plain: true,
         ..Change::of(index)
     };
+    let moves = Change {
+        netns: Some(pod.ns.as_fd()),
+        ..renames
+    };
     let what = format!("move {} into the pod as {name}", netdev.name);
-    let request = change.request(what.clone());
     // A move takes it down; there is none if the pod is the host.
     let is_up = || netdev.up && pod.is_own();
-    let mut moved = change_in_place(&change, what, is_up, |all| home.apply(all));
+    let mut moved = change_in_place(&moves, what.clone(), is_up, |all| home.apply(all));
     let mut known = None;
     if moved.as_ref().is_err_and(is_taken) {
-        // A device moves with all its names, or not at all if one of them is taken.
-        let names = alt_names(home, index)?;
-        let taken = taken_by(&pod.rtnl, &names);
-        if !taken.is_empty() {
-            host.checkpoint("names");
-            keep(names.clone())?;
-            host.checkpoint("names");
-            known = Some(names);
-            let drops = taken.iter().map(|name| drop_alt_name(index, name));
-            moved = home.apply(&drops.chain([request]).collect::<Vec<_>>());
+        let (vf, change) = ((pci, &netdev.name), (&renames, what));
+        if let Some(again) = try_again(host, home, pod, vf, change, keep)? {
+            moved = again.moved;
+            known = Some(again.names);
         }
     }
     moved.map_err(|error| refused(home, pod, netdev, wanted, error))?;
@@ -190,6 +194,10 @@ fn refused(
     wanted: &Wanted<'_>,
     error: RtnlError,
 ) -> Error {
+    // Made since the pod was looked at.
+    if is_taken(&error) && pod.index_of(wanted.name).is_some() {
+        return name_taken(wanted.name);
+    }
     let is_home = ioctl::index(home, &netdev.name).is_ok();
     let names = [wanted.name, &netdev.name];
     let name = names.into_iter().find(|name| pod.index_of(name).is_some());
@@ -208,6 +216,12 @@ fn refused(
         }
         _ => error.into(),
     }
+}
+
+/// That the pod has an interface of the name that the VF is to have.
+#[must_use]
+pub fn name_taken(name: &IfName) -> Error {
+    Error::Device(format!("the pod has an interface {name} already"))
 }
 
 /// Whether it is the VF's driver that takes no other MAC, and not its state that keeps it from it,

@@ -10,13 +10,13 @@
 //! | reset | the rest, up, another MTU | by nobody | by nobody |
 //! | nobody | MTU and state as they were | home, with a remark if the MAC is another | failed |
 //!
-//! What was accepted in the pod is looked at once more at home. A name that is taken there is taken
-//! from the VF, or gives way to a fallback name, and the round is repeated. Any other refusal ends
-//! it.
+//! What was accepted in the pod is looked at once more at home. If a name is taken there, the VF is
+//! looked for again, since the kernel moves before it renames; the name goes from the VF where it is
+//! an alternative one of its own, or gives way to a fallback name, and the round is repeated. Any
+//! other refusal ends it.
 
 use std::{ffi::OsString, mem, os::fd::AsFd};
 
-use nix::errno::Errno;
 use xpu_linux::{
     netns::NetNs,
     sync::{
@@ -28,7 +28,7 @@ use xpu_linux::{
 };
 use xpu_model::{IfIndex, IfName};
 
-use super::{MacBy, change_in_place};
+use super::{MacBy, change_in_place, is_gone, taken_by};
 use crate::{
     error::{Error, chain},
     host::Host,
@@ -173,14 +173,18 @@ impl WayHome<'_> {
             let answer = self.send(&located, &current, &change, &name)?;
             let errno = answer.as_ref().map_err(RtnlError::errno).copied();
             match (next(sent, errno), answer) {
-                (Next::Done, _) => return Ok(()),
+                (Next::Done, _) => {
+                    self.remarks.extend(has_fallback(&name, self.origin));
+                    return Ok(());
+                }
                 (Next::KeepsMac, _) => {
                     self.remarks.push(keeps_mac(&name, &current, self.origin));
+                    self.remarks.extend(has_fallback(&name, self.origin));
                     return Ok(());
                 }
                 (Next::Again(by), _) => mac_by = by,
                 (Next::Rename, Err(error)) => {
-                    if !self.drop_taken_names(&located)? {
+                    if !self.drop_names_in_its_way(&name)? {
                         // Home under a wrong name serves better than not at all; its next
                         // owner finds it by its PCI address.
                         let has = (!in_pod).then_some(current.name.as_str());
@@ -335,11 +339,27 @@ impl WayHome<'_> {
         Ok(verdicts.pop().unwrap_or(Ok(())))
     }
 
-    /// Takes those alternative names from a VF in the pod that devices at home have: a device moves
-    /// with all its names, or not at all if one of them is taken. Gives whether there were any.
-    fn drop_taken_names(&mut self, located: &Located) -> Result<bool, Error> {
-        match (located, &mut self.pod) {
-            (Located::Pod(link, _), Some(pod)) => names::drop_taken(self.home, pod, link),
+    /// Takes those alternative names from a VF for which it can't go home as `name`: in the pod those
+    /// that devices at home have, since a device moves with all its names or not at all; at home that
+    /// one itself. Gives whether there may have been any.
+    fn drop_names_in_its_way(&mut self, name: &IfName) -> Result<bool, Error> {
+        match (self.locate()?, &mut self.pod) {
+            (Some(Located::Pod(link, _)), Some(pod)) => {
+                let taken = taken_by(self.home, &link.alt_names);
+                names::drop_all(&mut pod.rtnl, link.index, &taken)?;
+                Ok(!taken.is_empty())
+            }
+            (Some(Located::Home(current)), _) if names::is_further(self.home, &current, name) => {
+                self.host.checkpoint("undo: own name");
+                let own = [OsString::from(name.as_str())];
+                names::drop_all(self.home, current.index, &own)?;
+                if let Some(names) = &mut self.alt_names {
+                    names.retain(|name| !own.contains(name));
+                }
+                Ok(true)
+            }
+            // The next round sees that it is gone.
+            (None, _) => Ok(true),
             _ => Ok(false),
         }
     }
@@ -380,11 +400,6 @@ fn side<'a>(pod: &'a mut Sandbox, home: &'a NetNs, looks_inside: bool) -> PodSid
     }
 }
 
-/// Whether a refusal says that a device isn't there (any more).
-fn is_gone(error: &RtnlError) -> bool {
-    error.errno() == Some(Errno::ENODEV)
-}
-
 fn keeps_mac(name: &IfName, current: &Current, origin: &Netdev) -> String {
     let has = match current.mac {
         Some(mac) => mac.to_string(),
@@ -392,6 +407,17 @@ fn keeps_mac(name: &IfName, current: &Current, origin: &Netdev) -> String {
     };
     let had = origin.mac;
     format!("{name} is home, but keeps the MAC {has} instead of {had}")
+}
+
+/// What it means that a VF has another name at home than it had, if so.
+fn has_fallback(name: &IfName, origin: &Netdev) -> Option<String> {
+    let had = &origin.name;
+    (name != had).then(|| {
+        format!(
+            "{name} is home by that name, since another device has its own, {had}; once {had} is \
+             free: `ip link set {name} name {had}`"
+        )
+    })
 }
 
 #[cfg(test)]

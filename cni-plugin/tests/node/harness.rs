@@ -193,13 +193,17 @@ impl Node {
 
     /// Makes sysfs forget the VF's netdev, as the real one does when it has moved away.
     pub fn hide_netdev(&self) {
-        let net = self
-            .root
-            .path()
-            .join("sys/bus/pci/devices")
-            .join(PCI)
-            .join("net");
-        fs::remove_dir(net.join(VF)).unwrap();
+        fs::remove_dir(self.netdev()).unwrap();
+    }
+
+    /// Makes sysfs know it again.
+    pub fn show_netdev(&self) {
+        fs::create_dir(self.netdev()).unwrap();
+    }
+
+    fn netdev(&self) -> PathBuf {
+        let devices = self.root.path().join("sys/bus/pci/devices");
+        devices.join(PCI).join("net").join(VF)
     }
 
     /// Gives the VF to a driver that makes no netdev of it.

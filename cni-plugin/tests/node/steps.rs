@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Node, VF, name_of, run},
+    harness::{Node, VF, end_silently, ip, name_of, run},
     programs::list_mac,
 };
 
@@ -19,14 +19,29 @@ enum Way {
     Late,
     /// The VF has alternative names, one of which the pod has as well.
     Named,
+    /// The VF has alternative names, one of which is the interface's in the pod.
+    Renamed,
     /// The VF is a userspace driver's.
     Program,
 }
 
 impl Way {
-    const ALL: [Self; 4] = [Self::Early, Self::Late, Self::Named, Self::Program];
+    const ALL: [Self; 5] = [
+        Self::Early,
+        Self::Late,
+        Self::Named,
+        Self::Renamed,
+        Self::Program,
+    ];
+
     /// The VF's alternative names.
-    const NAMES: [&str; 2] = ["eth0", "rack7"];
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Early | Self::Late | Self::Program => &[],
+            Self::Named => &["eth0", "rack7"],
+            Self::Renamed => &["net1", "rack7"],
+        }
+    }
 
     /// A node, a pod, and the network's configuration.
     fn node(self) -> (Node, PathBuf, Value) {
@@ -47,8 +62,9 @@ impl Way {
                 more["mtu"] = 0.into();
                 more["mac"] = Value::Null;
             }
+            Self::Renamed => self.name(&node, "add"),
             Self::Named => {
-                Self::names(&node, "add");
+                self.name(&node, "add");
                 let line = ["-n", name_of(&pod), "link", "add", "eth0", "type", "bridge"];
                 run("ip", &line);
             }
@@ -59,24 +75,25 @@ impl Way {
         (node, pod, config)
     }
 
-    fn names(node: &Node, verb: &str) {
+    fn name(self, node: &Node, verb: &str) {
+        if self.names().is_empty() {
+            return;
+        }
         let line = ["-n", &node.host, "link", "property", verb, "dev", VF];
-        let names = Self::NAMES.map(|name| ["altname", name]);
-        run("ip", &[line.as_slice(), names.as_flattened()].concat());
+        let names = self.names().iter().flat_map(|name| ["altname", name]);
+        run("ip", &Vec::from_iter(line.into_iter().chain(names)));
     }
 
     /// The VF has its alternative names, and beside them all is clean.
     fn assert_clean(self, node: &Node) {
-        if !matches!(self, Self::Named) {
-            return node.assert_clean();
-        }
         let vf = Node::link(&node.host, VF);
         let names = vf["altnames"].as_array().cloned().unwrap_or_default();
         let has = |name: &&str| names.contains(&json!(name));
-        assert!(names.len() == 2 && Self::NAMES.iter().all(has), "{vf}");
-        Self::names(node, "del");
+        let all = self.names();
+        assert!(names.len() == all.len() && all.iter().all(has), "{vf}");
+        self.name(node, "del");
         node.assert_clean();
-        Self::names(node, "add");
+        self.name(node, "add");
     }
 }
 
@@ -104,9 +121,9 @@ fn kill_at_each(
 
 #[test]
 fn an_add_killed_anywhere_is_undone_by_del() {
-    // The record, the claim, five steps twice, the move's end; and where alternative names are
-    // kept. Without a move it is the record, the claim and four steps.
-    let points = [13, 13, 15, 10];
+    // The record, the claim, five steps twice, the move's end; where alternative names are kept, and
+    // where one was taken in the pod. Without a move it is the record, the claim and four steps.
+    let points = [13, 13, 15, 16, 10];
     for (way, points) in Way::ALL.into_iter().zip(points) {
         let (node, pod, config) = way.node();
         let killed = kill_at_each(
@@ -171,7 +188,7 @@ fn a_del_killed_anywhere_is_finished_by_the_next() {
         // The mark, VF, device-info, port, claim, IPAM, record; and where its alternative names come
         // back.
         let expected = match way {
-            Way::Named => 8,
+            Way::Named | Way::Renamed => 8,
             Way::Early | Way::Late => 7,
             Way::Program => 6,
         };
@@ -180,12 +197,43 @@ fn a_del_killed_anywhere_is_finished_by_the_next() {
     }
 }
 
+/// A VF that came home by itself, with its own name for a further one.
+#[test]
+fn a_del_killed_anywhere_leaves_no_vf_without_its_name() {
+    let mut node = Node::new();
+    let config = node.config(json!({}));
+    for point in 1..100 {
+        let pod = node.pod();
+        node.call("ADD", "c1", &pod, &config).ok();
+        end_silently(&node, &pod, "dev7");
+        ip(
+            &node.host,
+            &format!("link property add dev dev7 altname {VF}"),
+        );
+        node.hide_netdev();
+        let at = point.to_string();
+        let env = [("XPU_TESTBED_KILL_AT", at.as_str())];
+        let answer = node.call_with("DEL", "c1", &pod, &config.to_string(), &env);
+        if answer.code.is_some() {
+            answer.ok();
+            node.assert_clean();
+            // The mark, the VF, its further name, the VF, port, claim, record.
+            assert_eq!(point - 1, 7);
+            return;
+        }
+        node.call("DEL", "c1", &pod, &config).ok();
+        node.assert_clean();
+        node.show_netdev();
+    }
+    panic!("DEL never got through");
+}
+
 /// Multus sends a DEL once, and a node that falls over none: whatever call comes next, of whatever
 /// pod, brings home what a killed one left of a pod that is gone.
 #[test]
 fn an_add_or_del_killed_anywhere_is_finished_by_any_later_call_without_del() {
     // What works on the interface of a pod that is gone has its own rules.
-    let ways = [Way::Early, Way::Named, Way::Program];
+    let ways = [Way::Early, Way::Named, Way::Renamed, Way::Program];
     let kills = ways.map(|way| [(way, "ADD"), (way, "DEL")]);
     for (way, command) in kills.into_iter().flatten() {
         for point in 1..100 {

@@ -1,5 +1,6 @@
 //! Going home, as pure plans.
 
+use nix::errno::Errno;
 use xpu_linux::sync::{ioctl, link::SetFlags};
 
 use super::{

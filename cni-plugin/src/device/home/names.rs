@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 
+use nix::errno::Errno;
 use xpu_linux::sync::{
-    LinkFacts, Rtnl, ioctl,
+    LinkFacts, Rtnl, RtnlError, ioctl,
     link::{add_alt_name, drop_alt_name},
 };
 use xpu_model::{IfIndex, IfName};
 
-use crate::{device::taken_by, error::Error, host::Host, journal::Netdev, sandbox::Sandbox};
+use super::locate::Current;
+use crate::{error::Error, host::Host, journal::Netdev};
 
 /// What a VF's name begins with whose own name at home was taken meanwhile.
 pub const FALLBACK: &str = "xvf";
@@ -42,20 +44,26 @@ pub fn foreign_names<'a>(
     names.filter(move |name| own.is_some_and(|own| !own.contains(name)))
 }
 
-/// Takes those alternative names from a link in the pod that devices at home have. Gives whether
-/// there were any.
+/// Whether a name is an alternative one of a device at home.
+pub fn is_further(home: &Rtnl, current: &Current, name: &IfName) -> bool {
+    let has = ioctl::index(home, name);
+    current.name != name.as_str() && has.is_ok_and(|index| index == current.index)
+}
+
+/// Takes alternative names from a link. One that it hasn't any more is no failure.
 ///
 /// # Errors
-/// The kernel's first refusal.
-pub fn drop_taken(home: &Rtnl, pod: &mut Sandbox, link: &LinkFacts) -> Result<bool, Error> {
-    let taken = taken_by(home, &link.alt_names);
-    if taken.is_empty() {
-        return Ok(false);
-    }
-    let drops = taken.iter().map(|name| drop_alt_name(link.index, name));
-    let drops: Vec<_> = drops.collect();
-    pod.rtnl.apply(&drops)?;
-    Ok(true)
+/// The kernel's first refusal; all that it allows is done.
+pub fn drop_all(rtnl: &mut Rtnl, index: IfIndex, names: &[OsString]) -> Result<(), RtnlError> {
+    let drops = names.iter().map(|name| drop_alt_name(index, name));
+    let verdicts = rtnl.apply_each(&Vec::from_iter(drops))?;
+    // The link is elsewhere, nobody has the name, or another device.
+    let is_gone = |error: &RtnlError| {
+        let errno = error.errno();
+        errno.is_some_and(|errno| matches!(errno, Errno::ENODEV | Errno::ENOENT | Errno::EINVAL))
+    };
+    let mut refusals = verdicts.into_iter().filter_map(Result::err);
+    refusals.find(|error| !is_gone(error)).map_or(Ok(()), Err)
 }
 
 /// Makes of the alternative names that a VF `has` at home exactly those that it had.
