@@ -93,13 +93,7 @@ pub fn run(call: &Delegate<'_>) -> Result<Vec<u8>, IpamError> {
         .stderr(Stdio::inherit())
         .spawn()
         .map_err(failed)?;
-    let ended = read_answer(&mut child, call.deadline).and_then(|answer| {
-        let status = match answer {
-            Some(_) => wait(&mut child, call.deadline)?,
-            None => None,
-        };
-        Ok(answer.zip(status))
-    });
+    let ended = answer_of(&mut child, call.deadline);
     let (answer, status) = match ended {
         Ok(Some(ended)) => ended,
         Ok(None) => {
@@ -127,22 +121,50 @@ fn memory_file(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads stdout to its end; `None` when that doesn't come by the deadline.
-fn read_answer(child: &mut Child, deadline: Instant) -> io::Result<Option<Vec<u8>>> {
+/// Waits for the end of a process and reads what it has written; `None` when its end doesn't come by
+/// the deadline.
+fn answer_of(child: &mut Child, deadline: Instant) -> io::Result<Option<(Vec<u8>, ExitStatus)>> {
+    let process = pidfd(child)?;
+    let Some(answer) = read_answer(child, &process, deadline)? else {
+        return Ok(None);
+    };
+    let status = wait(child, &process, deadline)?;
+    Ok(status.map(|status| (answer, status)))
+}
+
+/// Reads stdout to its end, or to what is there when the process ends: another that it has started
+/// may hold it open. `None` when neither comes by the deadline.
+fn read_answer(
+    child: &mut Child,
+    process: &OwnedFd,
+    deadline: Instant,
+) -> io::Result<Option<Vec<u8>>> {
     let Some(mut stdout) = child.stdout.take() else {
         return Ok(Some(Vec::new()));
     };
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
+    let mut ended = false;
     loop {
-        match poll(
-            &mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)],
-            left(deadline),
-        ) {
-            Ok(0) => return Ok(None),
+        let written = PollFd::new(stdout.as_fd(), PollFlags::POLLIN);
+        let ends = PollFd::new(process.as_fd(), PollFlags::POLLIN);
+        let mut both = [written, ends];
+        let found = if ended {
+            poll(&mut both[..1], PollTimeout::ZERO)
+        } else {
+            poll(&mut both, left(deadline))
+        };
+        match found {
+            Ok(0) => return Ok(ended.then_some(answer)),
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
             Ok(_) => {}
+        }
+        let [written, _] = both;
+        if !written.any().unwrap_or(true) {
+            // All that it wrote is there now, but may not have been when that was looked at.
+            ended = true;
+            continue;
         }
         let read = stdout.read(&mut chunk)?;
         if read == 0 {
@@ -160,12 +182,11 @@ fn read_answer(child: &mut Child, deadline: Instant) -> io::Result<Option<Vec<u8
 
 /// Waits for the end of a process that has closed its stdout, which need not be the same; `None`
 /// when that doesn't come by the deadline.
-fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, process: &OwnedFd, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     // Most are done by now.
     if let Some(status) = child.try_wait()? {
         return Ok(Some(status));
     }
-    let process = pidfd(child)?;
     loop {
         match poll(
             &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],

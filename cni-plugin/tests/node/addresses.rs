@@ -2,6 +2,8 @@
 //! the interface.
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
     process::Command,
     time::{Duration, Instant},
 };
@@ -95,6 +97,34 @@ fn an_ipam_plugin_older_than_the_network_serves_it() {
         4,
         "each asked as 1.1.0, then as 1.0.0"
     );
+}
+
+/// A plugin that leaves a process behind, as a shell script does with `&`, has given its answer.
+#[test]
+fn an_ipam_plugin_that_leaves_a_process_with_its_stdout_is_not_waited_for() {
+    let mut node = Node::new();
+    let (pod, config) = (
+        node.pod(),
+        node.config(json!({"ipam": {"type": "leaves-one"}})),
+    );
+    let root = node.root.path().display();
+    let script = format!(
+        "#!/bin/sh\nsleep 300 2> /dev/null &\necho $! >> {root}/left\nexec {root}/bin/fake-ipam\n"
+    );
+    let program = node.root.path().join("bin/leaves-one");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    let start = Instant::now();
+    let add = node.call("ADD", "c1", &pod, &config);
+    let del = node.call("DEL", "c1", &pod, &config);
+    let elapsed = start.elapsed();
+    let left = fs::read_to_string(node.root.path().join("left")).unwrap();
+    run("kill", &left.lines().collect::<Vec<_>>());
+    assert_eq!(left.lines().count(), 2);
+    assert_eq!(add.ok()["ips"][0]["address"], "10.1.2.3/24");
+    del.ok();
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    node.assert_clean();
 }
 
 /// A pod whose wire is dead gets its addresses all the same, after a wait that ends.

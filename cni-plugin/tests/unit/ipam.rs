@@ -105,6 +105,48 @@ fn a_plugin_is_not_started_where_no_time_is_left() {
     release_within(Duration::from_secs(60)).unwrap();
 }
 
+/// What a plugin answers that is this script. A shell reads one where others read a configuration.
+fn answer_of(script: &str, within: Duration) -> Result<Vec<u8>, IpamError> {
+    run(&Delegate {
+        name: "sh",
+        command: "ADD",
+        attachment: None,
+        path: "/bin",
+        args: None,
+        config: script.as_bytes(),
+        deadline: Instant::now() + within,
+    })
+}
+
+/// What it has started holds its stdout open; here until that isn't read any more.
+#[test]
+fn a_plugin_is_done_when_it_ends_whoever_has_its_stdout() {
+    const WRITES: &str = "while sleep 0.05; do echo; done 2> /dev/null &";
+    let within = Duration::from_secs(60);
+    let start = Instant::now();
+    // More than a pipe holds, so that some of it is read after the rest.
+    let script = format!("{WRITES} head -c 200000 /dev/zero | tr '\\0' x; echo end");
+    let answer = answer_of(&script, within).unwrap();
+    let text = String::from_utf8(answer).unwrap();
+    assert_eq!(text.matches('x').count(), 200_000);
+    assert!(text.contains("end\n"));
+    let told = answer_of(&format!("{WRITES} echo no; exit 3"), within).unwrap_err();
+    assert!(matches!(told, IpamError::Answer { .. }), "{told:?}");
+    assert!(start.elapsed() < within / 2, "{:?}", start.elapsed());
+}
+
+/// All that is waited for is an end, and all that is read has one.
+#[test]
+fn a_plugin_that_goes_on_is_ended() {
+    let told = answer_of("exec sleep 60 > /dev/null", Duration::from_secs(1)).unwrap_err();
+    assert!(matches!(told, IpamError::Deadline { .. }), "{told:?}");
+    let told = answer_of("exec sleep 60", Duration::from_secs(1)).unwrap_err();
+    assert!(matches!(told, IpamError::Deadline { .. }), "{told:?}");
+    let told = answer_of("exec yes", Duration::from_secs(60)).unwrap_err();
+    let told = crate::error::chain(&told);
+    assert!(told.contains("its answer does not end"), "{told}");
+}
+
 proptest! {
     #[test]
     fn no_answer_panics(answer in proptest::collection::vec(any::<u8>(), 0..200)) {
