@@ -150,8 +150,10 @@ pub fn tell(call: &Delegate<'_>) -> Result<(), IpamError> {
             code, msg, details, ..
         }) if is_older(call.command, code, &[&msg, &details]) => Ok(()),
         // Others refuse it with whatever they check first, for example that a container id is
-        // missing.
-        Err(IpamError::Failed { .. }) if says_it_is_older(call) => Ok(()),
+        // missing, or say how they are used, and not as JSON.
+        Err(IpamError::Failed { .. } | IpamError::Answer { .. }) if says_it_is_older(call) => {
+            Ok(())
+        }
         other => other.map(drop),
     }
 }

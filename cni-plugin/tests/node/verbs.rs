@@ -1,6 +1,6 @@
 //! STATUS and GC on a node of namespaces, and what is common to the verbs.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use crate::{
     agent::FakeAgent,
@@ -112,6 +112,34 @@ fn status_is_50_while_agent_or_ipam_do_not_serve() {
             .0,
         7
     );
+}
+
+/// A script that has never heard of STATUS and GC, and says so in its own way.
+#[test]
+fn an_ipam_plugin_that_says_how_it_is_used_is_older_by_its_versions() {
+    let node = Node::new();
+    let config = node.config(json!({"ipam": {"type": "old-script"}}));
+    let program = node.root.path().join("bin/old-script");
+    let calls = |versions: &str| {
+        let script = format!(
+            "#!/bin/sh\nif [ $CNI_COMMAND = VERSION ]; then echo '{versions}'; exit 0; fi\n\
+             echo 'usage: ADD|DEL|CHECK|VERSION' >&2; exit 1\n"
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
+        [("STATUS", &config), ("GC", &gc)].map(|(verb, config)| of_network(&node, verb, config))
+    };
+    for answer in calls(r#"{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}"#) {
+        answer.ok();
+    }
+    // One that has them has failed.
+    let told = calls(r#"{"cniVersion": "1.1.0", "supportedVersions": ["1.0.0", "1.1.0"]}"#);
+    let codes = told.map(|answer| answer.error().0);
+    assert_eq!(codes, [50, 103]);
+    let told = calls("usage: ADD|DEL|CHECK");
+    let codes = told.map(|answer| answer.error().0);
+    assert_eq!(codes, [50, 103]);
 }
 
 #[test]
