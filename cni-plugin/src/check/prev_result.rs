@@ -8,7 +8,11 @@ use xpu_linux::sync::address::Route;
 use xpu_model::{IfAddr, IfName, Mac};
 
 use super::mismatch;
-use crate::{config::ConfigError, error::Error, ipam::RouteText};
+use crate::{
+    config::ConfigError,
+    error::Error,
+    ipam::{RouteText, nullable},
+};
 
 /// What ADD answered of our interface, and all routes, since those name none.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,11 +35,11 @@ pub struct PrevResult {
 
 #[derive(Deserialize)]
 struct Document {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     interfaces: Vec<Interface>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     ips: Vec<Ip>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     routes: Vec<RouteText>,
 }
 
@@ -171,6 +175,17 @@ mod tests {
             told.unwrap().alone,
             "one of the host has no route of the pod"
         );
+    }
+
+    /// As programs write a list that they never made.
+    #[test]
+    fn what_is_null_is_left_out() {
+        let net1 = json!([{"name": "net1", "sandbox": "/a"}]);
+        let with = json!({"interfaces": net1, "ips": null, "routes": null, "dns": null});
+        let without = json!({ "interfaces": net1 });
+        assert_eq!(read(&with).unwrap(), read(&without).unwrap());
+        let told = read(&json!({"interfaces": null, "ips": null})).unwrap_err();
+        assert_eq!(told.code(), 104, "{told}");
     }
 
     #[test]

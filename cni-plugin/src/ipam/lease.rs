@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use xpu_linux::sync::address::Route;
 use xpu_model::{IfAddr, Prefix};
@@ -28,9 +28,9 @@ impl Lease {
     pub fn read(answer: &[u8]) -> Result<Self, IpamError> {
         #[derive(Deserialize)]
         struct Document {
-            #[serde(default)]
+            #[serde(default, deserialize_with = "nullable")]
             ips: Vec<Ip>,
-            #[serde(default)]
+            #[serde(default, deserialize_with = "nullable")]
             routes: Vec<RouteText>,
             dns: Option<Value>,
         }
@@ -83,6 +83,18 @@ impl Lease {
         }
         Ok(lease)
     }
+}
+
+/// A value for which `null` stands like none, as in a list that a program never made.
+///
+/// # Errors
+/// That of the value's own type.
+pub fn nullable<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// A route as results have it (CNI specification, section 5, "Success").

@@ -11,7 +11,7 @@ use crate::{Call, env::Attachment, version::Version};
 mod lease;
 mod process;
 
-pub use lease::{Lease, RouteText};
+pub use lease::{Lease, RouteText, nullable};
 pub use process::LEAST;
 use process::run;
 

@@ -23,7 +23,7 @@ use nix::{
 };
 use serde::Deserialize;
 
-use super::{Delegate, IpamError, find};
+use super::{Delegate, IpamError, find, nullable};
 
 /// The most that is read of an answer; an honest one has some hundred bytes.
 const MAX_ANSWER: u64 = 1 << 20;
@@ -228,9 +228,9 @@ pub fn refusal(name: &str, status: &str, answer: &[u8]) -> IpamError {
     #[derive(Deserialize)]
     struct Document {
         code: u32,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "nullable")]
         msg: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "nullable")]
         details: String,
     }
     let name = name.to_owned();

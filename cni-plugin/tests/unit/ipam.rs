@@ -37,6 +37,22 @@ fn a_route_takes_the_gateway_of_its_own_family() {
     assert_eq!(lease.routes[1].via, None);
 }
 
+/// As programs write a list that they never made.
+#[test]
+fn what_is_null_is_left_out() {
+    let lease = read(json!({
+        "interfaces": null, "routes": null, "dns": null,
+        "ips": [{"address": "10.1.2.3/24", "gateway": null, "interface": null}],
+    }));
+    let plain = read(json!({"ips": [{"address": "10.1.2.3/24"}]}));
+    assert_eq!(lease.unwrap(), plain.unwrap());
+    let told = read(json!({"ips": null})).unwrap_err();
+    assert!(told.to_string().contains("gives no address"), "{told}");
+    let error = br#"{"code": 11, "msg": "full", "details": null}"#;
+    let told = refusal("host-local", "exit 1", error);
+    assert!(matches!(told, IpamError::Failed { code: 11, .. }), "{told}");
+}
+
 #[test]
 fn answers_that_give_nothing_usable_are_refused() {
     for answer in [
