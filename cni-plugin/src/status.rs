@@ -1,5 +1,6 @@
 //! STATUS: whether an ADD could be served now, and whether pods that are attached have
-//! their network. Changes nothing but what is to be deleted anyway: ports of tombstones.
+//! their network. Changes nothing but what is to be deleted anyway: ports of tombstones, and a file
+//! of its own making.
 
 use crate::{
     Call, Failure,
@@ -22,9 +23,20 @@ use crate::{
 pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> {
     let common = raw.common(version)?;
     let (mut suffering, mut broken) = (Vec::new(), Vec::new());
-    match ports(call, &common) {
-        Ok(wrong) => suffering.extend(wrong.into_iter().map(Error::PodsSuffer)),
-        Err(error) => broken.push(error),
+    let journal = match Journal::open(&call.host.state) {
+        Ok(journal) => Some(journal),
+        Err(error) => {
+            broken.push(error.into());
+            None
+        }
+    };
+    if let Some(journal) = &journal {
+        match ports(call, journal, &common) {
+            Ok(wrong) => suffering.extend(wrong.into_iter().map(Error::PodsSuffer)),
+            Err(error) => broken.push(error),
+        }
+        // What can be read needn't be what an ADD could add to.
+        broken.extend(journal.try_to_write().err().map(Error::from));
     }
     if let Some(name) = &common.ipam {
         let status = call.delegate(name, "STATUS", None);
@@ -35,27 +47,26 @@ pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> 
         .map(|error| Error::NotReady(chain(error)))
         .collect::<Vec<_>>();
     // Runtimes ask often, also on nodes where no pod comes or goes any more.
-    if let Ok(journal) = Journal::open(&call.host.state) {
-        drain::in_passing(call, &journal);
+    if let Some(journal) = &journal {
+        drain::in_passing(call, journal);
     }
     // 51 says all that 50 does, and more.
     Failure::first_of(suffering.into_iter().chain(broken))
 }
 
 /// What is wrong with the ports that this node's pods have at the network's agent.
-fn ports(call: &Call<'_>, common: &Common) -> Result<Vec<String>, Error> {
-    let journal = Journal::open(&call.host.state)?;
+fn ports(call: &Call<'_>, journal: &Journal, common: &Common) -> Result<Vec<String>, Error> {
     let mut agent = call.connect_to(&common.agent, call.deadline)?;
     let seen = agent.list(call.deadline)?;
     let addr = common.agent.addr().to_string();
     let mut all = Vec::new();
     for key in journal.keys()? {
-        let Some(entry) = living(call, &journal, &key, &addr)? else {
+        let Some(entry) = living(call, journal, &key, &addr)? else {
             continue;
         };
         let id = &entry.record.port.id;
         if wrong(&entry, seen.iter().find(|port| port.id == *id)).is_some() {
-            all.extend(second_look(call, &journal, &key, &addr, &mut agent)?);
+            all.extend(second_look(call, journal, &key, &addr, &mut agent)?);
         }
     }
     Ok(all)

@@ -4,6 +4,7 @@
 //! ```text
 //! attachments/<key>   one record: a first line that never changes, then one line for each
 //!                     step as it begins
+//! attachments/trial.tmp  for the moment in which STATUS finds out whether records can be written
 //! vf/<pci>            a symbolic link to the record that owns the VF
 //! lock                an empty file, whose bytes are locked
 //! tombstones/<key>-<agent>  a port that is still to be deleted, with a hash of its agent's address
@@ -23,6 +24,7 @@ mod backoff;
 mod listing;
 mod record;
 mod tombstone;
+mod trial;
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -10,7 +10,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, VF, come_home, end_silently, ip, name_of, run};
+use crate::{
+    harness::{Node, VF, come_home, end_silently, ip, name_of, run},
+    verbs::of_network,
+};
 
 /// The one record of the journal.
 fn record(node: &Node) -> PathBuf {
@@ -298,6 +301,35 @@ fn a_full_disk_begins_nothing_and_forgets_nothing() {
     node.agent.serve();
     node.call("DEL", "c1", &pod, &config).ok();
     node.assert_clean();
+}
+
+/// No ADD could write its record, so no pod should be sent here.
+#[test]
+fn status_is_50_where_no_record_can_be_written() {
+    let mut node = Node::new();
+    let (pod, config) = (node.pod(), node.config(json!({})));
+    node.call("ADD", "c1", &pod, &config).ok();
+    let records = node.state("attachments");
+    let full = Full::state(&node);
+    let path = full.0.to_str().unwrap();
+    let status = || of_network(&node, "STATUS", &config);
+    let fails = |errno: &str| {
+        let (code, msg) = status().error();
+        assert_eq!(code, 50, "{msg}");
+        let told = format!("can't write {path}/attachments/trial.tmp: {errno}");
+        assert!(msg.starts_with(&told), "{msg}");
+        assert_eq!(node.state("attachments"), records);
+    };
+    fails("No space left on device");
+    full.empty();
+    status().ok();
+    run("mount", &["-o", "remount,ro", path]);
+    fails("Read-only file system");
+    run("mount", &["-o", "remount,rw", path]);
+    // What a killed one has left.
+    fs::write(full.0.join("attachments/trial.tmp"), "").unwrap();
+    status().ok();
+    assert_eq!(node.state("attachments"), records);
 }
 
 #[test]
