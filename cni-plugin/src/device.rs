@@ -26,7 +26,7 @@ mod home;
 mod stay;
 
 pub use arrive::{Arrived, Wanted, move_in, name_taken};
-pub use home::{WasInPod, await_return, send_home};
+pub use home::{Away, WasInPod, await_return, send_home};
 pub use stay::strip;
 
 /// How a VF comes to its MAC, in the pod or at home.

@@ -2,12 +2,17 @@
 //! the codes (CNI specification 1.1.0, section 5, "Error").
 
 use serde_json::{Value, json};
-use xpu_linux::{netns::NetNsError, sync::RtnlError, sysfs::SysfsError};
+use xpu_linux::{
+    netns::NetNsError,
+    sync::RtnlError,
+    sysfs::{PciAddr, SysfsError},
+};
 pub use xpu_model::cause::chain;
 
 use crate::{
-    agent::AgentError, config::ConfigError, env::Command, env::EnvError, ipam::IpamError,
-    journal::JournalError, lock::LockError, version::Version, version::VersionError,
+    agent::AgentError, config::ConfigError, device::Away, env::Command, env::EnvError,
+    ipam::IpamError, journal::JournalError, lock::LockError, version::Version,
+    version::VersionError,
 };
 
 /// Why a call failed.
@@ -77,6 +82,14 @@ pub enum Error {
     /// Somebody else is at work on the device, or holds it.
     #[error("{0}")]
     Busy(String),
+    /// The VF isn't home, by what its pod does or for want of time.
+    #[error("the VF {pci} {why}")]
+    NotHome {
+        /// The VF.
+        pci: PciAddr,
+        /// What keeps it.
+        why: Away,
+    },
     /// A part of an attachment that couldn't be undone. It has its cause's code, and its words
     /// among its own.
     #[error("{part}: {}{}", chain(&**cause), of(owner.as_deref()))]
@@ -150,6 +163,7 @@ impl Error {
             // What keeps changing while it is listed may stand still the next time.
             Self::Lock(LockError::Held { .. })
             | Self::Busy(_)
+            | Self::NotHome { .. }
             | Self::Rtnl(RtnlError::Unsteady { .. }) => 11,
             Self::Agent(error) => match error {
                 AgentError::Unreachable { .. }
@@ -287,6 +301,26 @@ mod tests {
         assert_eq!((mismatch.code(), chain(&mismatch)), (104, told.to_owned()));
         assert_eq!(Error::NotReady(String::new()).code(), 50);
         assert_eq!(Error::PodsSuffer(String::new()).code(), 51);
+    }
+
+    #[test]
+    fn a_vf_that_is_not_home_is_tried_again() {
+        for (why, told) in [
+            (Away::OnItsWay, "has not come back"),
+            (
+                Away::Crowded {
+                    count: 65,
+                    most: 64,
+                },
+                "has 65 of",
+            ),
+        ] {
+            let pci = "0000:af:06.0".parse().unwrap();
+            let error = Error::NotHome { pci, why };
+            assert_eq!(error.code(), 11);
+            let told = format!("the VF 0000:af:06.0 {told}");
+            assert!(chain(&error).starts_with(&told), "{error}");
+        }
     }
 
     #[test]

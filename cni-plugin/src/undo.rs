@@ -288,7 +288,7 @@ impl<'a> Undoing<'a> {
 fn is_awaited(error: &Error) -> bool {
     matches!(
         error,
-        Error::Busy(_) | Error::Rtnl(RtnlError::Unsteady { .. })
+        Error::NotHome { .. } | Error::Rtnl(RtnlError::Unsteady { .. })
     )
 }
 
@@ -304,12 +304,17 @@ pub fn is_this_boot(host: &Host, entry: &Entry) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Away;
 
     #[test]
     fn a_pod_cannot_keep_itself_from_ending() {
         let what = "list the links".to_owned();
         assert!(is_awaited(&RtnlError::Unsteady { what }.into()));
-        assert!(is_awaited(&Error::Busy(String::new())));
+        let pci = "0000:af:06.0".parse().unwrap();
+        let why = Away::Elsewhere;
+        assert!(is_awaited(&Error::NotHome { pci, why }));
+        // Somebody else at work is no matter of the VF's return.
+        assert!(!is_awaited(&Error::Busy(String::new())));
         let what = "list the links".to_owned();
         let source = std::io::Error::other("no memory");
         assert!(!is_awaited(&RtnlError::Transport { what, source }.into()));

@@ -36,12 +36,14 @@ use crate::{
     sandbox::Sandbox,
 };
 
+mod away;
 pub(super) mod locate;
 mod names;
 mod plan;
 mod programs;
 mod uppers;
 
+pub use away::Away;
 use locate::{Current, Located, locate};
 use plan::{Next, Sent, next, plan_home};
 
@@ -69,7 +71,7 @@ pub enum WasInPod {
 /// Waits until a VF whose pod's namespace is gone is home again.
 ///
 /// # Errors
-/// [`Error::Busy`] when that takes too long; the kernel's refusals.
+/// [`Error::NotHome`] when that takes too long; the kernel's refusals.
 pub fn await_return(host: &Host, home: &mut Rtnl, pci: &PciAddr) -> Result<(), Error> {
     locate(host, home, None, pci).map(drop)
 }
@@ -78,7 +80,7 @@ pub fn await_return(host: &Host, home: &mut Rtnl, pci: &PciAddr) -> Result<(), E
 /// kept it from that.
 ///
 /// # Errors
-/// [`Error::Busy`] when its namespace is gone but it hasn't come back yet, its netdev is nowhere, or
+/// [`Error::NotHome`] when its namespace is gone but it hasn't come back yet, its netdev is nowhere, or
 /// others change it as often as it is put right; the kernel's refusals.
 pub fn send_home(
     host: &Host,
@@ -199,10 +201,12 @@ impl WayHome<'_> {
                 (Next::Rename | Next::LookForMac | Next::Fail, Ok(())) => {}
             }
         }
-        let pci = self.pci;
-        Err(Error::Busy(format!(
-            "the VF {pci} is changed by others as often as it is put right"
-        )))
+        Err(self.away(Away::Changed))
+    }
+
+    fn away(&self, why: Away) -> Error {
+        let pci = self.pci.clone();
+        Error::NotHome { pci, why }
     }
 
     fn locate(&mut self) -> Result<Option<Located>, Error> {
@@ -243,7 +247,7 @@ impl WayHome<'_> {
         };
         let uppers = vf::uppers_behind(side(pod, self.ns, true), index)?;
         let verdicts = pod.rtnl.apply_each(&uppers::delete(&uppers))?;
-        uppers::check_all(&uppers)?;
+        uppers::check_all(&uppers).map_err(|why| self.away(why))?;
         let mut refusals = verdicts.iter().filter_map(|verdict| verdict.as_ref().err());
         let is_refused = refusals.any(|error| !is_gone(error));
         // Each look finds what the one before has left.
@@ -254,10 +258,7 @@ impl WayHome<'_> {
         }
         self.frees -= 1;
         if self.frees == 0 && !is_refused {
-            let pci = self.pci;
-            return Err(Error::Busy(format!(
-                "the pod puts devices on its VF {pci} as often as they are deleted"
-            )));
+            return Err(self.away(Away::Laden));
         }
         Ok(true)
     }
@@ -320,10 +321,10 @@ impl WayHome<'_> {
             return Ok(Ok(()));
         };
         let deletes = uppers::delete(uppers);
-        if let Err(error) = uppers::check_all(uppers) {
+        if let Err(why) = uppers::check_all(uppers) {
             // Some of them go, so each call comes further.
             pod.rtnl.apply_each(&deletes)?;
-            return Err(error);
+            return Err(self.away(why));
         }
         let takes = link::without_xdp(link);
         // A name that the pod gave it would stand in the way of its next owner.

@@ -17,7 +17,7 @@ use crate::{
 /// Puts the PF's settings back and brings the VF home, as far as either was begun.
 ///
 /// # Errors
-/// [`Error::Busy`] when the VF isn't back from a namespace that is gone; what else keeps the VF from its
+/// [`Error::NotHome`] when the VF isn't back from a namespace that is gone; what else keeps the VF from its
 /// next owner. Whatever can be done is done.
 pub fn bring_home(
     call: &Call<'_>,

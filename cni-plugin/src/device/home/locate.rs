@@ -9,6 +9,7 @@ use xpu_linux::{
 };
 use xpu_model::{IfIndex, IfName, Mac};
 
+use super::Away;
 use crate::{device::has_no_netdev, error::Error, host::Host};
 
 /// How long a VF's return from a dead namespace is waited for.
@@ -82,7 +83,7 @@ impl Located {
 /// is waited for.
 ///
 /// # Errors
-/// [`Error::Busy`] when it is neither here nor there, or hasn't come back in time; [`Error::Io`] with
+/// [`Error::NotHome`] when it is neither here nor there, or hasn't come back in time; [`Error::Io`] with
 /// `ENODEV` when it went between two looks; the kernel's refusals.
 pub fn locate(
     host: &Host,
@@ -110,6 +111,10 @@ pub fn locate(
             return Ok(Some(Located::Pod(Box::new(link), uppers)));
         }
     }
+    let away = |why| Error::NotHome {
+        pci: pci.clone(),
+        why,
+    };
     let at_home = |link: &LinkFacts| Located::Home(link.into());
     // sysfs shows the namespace it was mounted in, which needn't be ours.
     if let Some(link) = vf::find(&host.sysfs, home, pci, host.proof)? {
@@ -120,18 +125,13 @@ pub fn locate(
     }
     let Some(events) = &mut returns else {
         // A pod that may make namespaces must not keep itself from ending by that.
-        return Err(Error::Busy(format!(
-            "the VF {pci} has no netdev, neither in the pod nor on the host; it may be in another \
-             namespace, with whose end it comes home"
-        )));
+        return Err(away(Away::Elsewhere));
     };
     let until = Instant::now() + RETURN_WAIT;
     let back = events.wait(until, |link| (host.proof)(&host.sysfs, link, pci))?;
     match back {
         Some(link) => Ok(Some(at_home(&link))),
-        None => Err(Error::Busy(format!(
-            "the VF {pci} has not come back from its pod's namespace yet"
-        ))),
+        None => Err(away(Away::OnItsWay)),
     }
 }
 

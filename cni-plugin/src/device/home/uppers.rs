@@ -11,8 +11,8 @@ use xpu_linux::{
     vf::Uppers,
 };
 
-use super::is_gone;
-use crate::error::{Error, chain};
+use super::{Away, is_gone};
+use crate::error::chain;
 
 /// How many devices in further namespaces are deleted by one call of the plugin. Each costs a wait
 /// under the node's one RTNL.
@@ -39,21 +39,15 @@ pub fn delete(uppers: &Uppers) -> Vec<Request> {
 /// Checks that [`delete`] deletes all that there are.
 ///
 /// # Errors
-/// [`Error::Busy`] where there are more, or there was no time to look for them. The VF waits for
-/// that, but not its pod, with whose end they go at the latest.
-pub fn check_all(uppers: &Uppers) -> Result<(), Error> {
+/// Where there are more, or there was no time to look for them. The VF waits for that, but not its
+/// pod, with whose end they go at the latest.
+pub fn check_all(uppers: &Uppers) -> Result<(), Away> {
     let count = uppers.nested.devices.len();
     if count > MOST {
-        return Err(Error::Busy(format!(
-            "the pod has {count} devices on its VF in further namespaces; {MOST} are deleted by \
-             each call"
-        )));
+        return Err(Away::Crowded { count, most: MOST });
     }
     if uppers.nested.is_late {
-        return Err(Error::Busy(
-            "looking for devices on the VF in network namespaces inside the pod's takes too long"
-                .to_owned(),
-        ));
+        return Err(Away::Unsearched);
     }
     Ok(())
 }
