@@ -23,11 +23,14 @@ use crate::{
 
 mod arrive;
 mod home;
+mod netdev;
 mod stay;
 
 pub use arrive::{Arrived, Wanted, move_in, name_taken};
 pub use home::{Away, WasInPod, await_return, send_home};
 pub use stay::strip;
+
+use netdev::read_netdev;
 
 /// How a VF comes to its MAC, in the pod or at home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +107,7 @@ pub fn inspect(
     }
     let netdev = here
         .as_ref()
-        .map(|(name, _)| netdev(host, home, pci, name))
+        .map(|(name, index)| kept(host, home, pci, name, *index))
         .transpose()?;
     // Asking a PF takes RTNL: only for what only a PF knows.
     let wants = *asked != Asked::default() || netdev.is_none();
@@ -158,26 +161,32 @@ fn is_userspace(driver: &str) -> bool {
     driver.contains("vfio") || driver.starts_with("uio") || driver == "igb_uio"
 }
 
-fn netdev(host: &Host, home: &Rtnl, pci: &PciAddr, name: &IfName) -> Result<Netdev, Error> {
-    let vanished = |source| Error::Io {
+/// A VF's netdev at home, as it is kept.
+fn kept(
+    host: &Host,
+    home: &Rtnl,
+    pci: &PciAddr,
+    name: &IfName,
+    index: IfIndex,
+) -> Result<Netdev, Error> {
+    let current = read_netdev(host, home, name, index).map_err(|source| Error::Io {
         what: format!("read the VF {pci} ({name})"),
         source,
-    };
-    let mac = ioctl::mac(home, name).map_err(vanished)?;
-    let mac =
-        mac.ok_or_else(|| Error::Device(format!("the VF {pci} ({name}) has no MAC address")))?;
-    let mtu = ioctl::mtu(home, name).map_err(vanished)?;
-    let mtu = Mtu::try_from(mtu).map_err(|error| Error::Device(format!("{name}: {error}")))?;
-    let (up, flags) = ioctl::up_and_flags(home, name).map_err(vanished)?;
+    })?;
+    let mac = current
+        .mac
+        .ok_or_else(|| Error::Device(format!("the VF {pci} ({name}) has no MAC address")))?;
+    let mtu =
+        Mtu::try_from(current.mtu).map_err(|error| Error::Device(format!("{name}: {error}")))?;
     Ok(Netdev {
         name: name.clone(),
         mac,
         mtu,
-        up,
-        flags: Some(flags.bits()),
-        txqlen: ioctl::txqlen(home, name).ok(),
-        group: host.sysfs.group(name),
-        alias: host.sysfs.alias(name),
+        up: current.up,
+        flags: Some(current.flags.bits()),
+        txqlen: current.txqlen,
+        group: current.group,
+        alias: current.alias,
         alt_names: None,
     })
 }

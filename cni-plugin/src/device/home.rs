@@ -28,7 +28,7 @@ use xpu_linux::{
 };
 use xpu_model::{IfIndex, IfName};
 
-use super::{MacBy, change_in_place, is_gone, taken_by};
+use super::{MacBy, change_in_place, is_gone, netdev::Current, taken_by};
 use crate::{
     error::{Error, chain},
     host::Host,
@@ -44,7 +44,7 @@ mod programs;
 mod uppers;
 
 pub use away::Away;
-use locate::{Current, Located, locate};
+use locate::{Located, locate};
 use plan::{Next, Sent, next, plan_home};
 
 /// How often a VF is looked at and changed on its way home. The longest honest way (a name and
@@ -144,17 +144,12 @@ impl WayHome<'_> {
         let mut mac_by = MacBy::Message;
         let mut name = self.origin.name.clone();
         for _ in 0..ROUNDS {
-            let located = match self.locate() {
-                // No device, or another driver's: there is nothing to bring home.
-                Ok(None) => return Ok(()),
-                Ok(Some(located)) => located,
-                // A program of the host's may rename what comes home, right between two looks.
-                Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {
-                    continue;
-                }
-                Err(error) => return Err(error),
+            let Some(located) = self.locate()? else {
+                return Ok(()); // no device, or another driver's: there is nothing to bring home
             };
-            let current = located.current();
+            let Some(current) = located.current() else {
+                continue;
+            };
             let in_pod = located.is_in_pod();
             if !in_pod && self.arrived(&current)? {
                 continue;
@@ -298,7 +293,7 @@ impl WayHome<'_> {
         self.host.checkpoint("undo: move");
         match located {
             Located::Pod(link, uppers) => self.send_from_pod(link, uppers, change.request(what)),
-            Located::Home(_) => {
+            Located::Home(_) | Located::Vanished => {
                 let home = &mut *self.home;
                 Ok(change_in_place(
                     change,
@@ -359,8 +354,8 @@ impl WayHome<'_> {
                 }
                 Ok(true)
             }
-            // The next round sees that it is gone.
-            (None, _) => Ok(true),
+            // The next round sees what it is.
+            (None | Some(Located::Vanished), _) => Ok(true),
             _ => Ok(false),
         }
     }
@@ -378,8 +373,8 @@ impl WayHome<'_> {
         };
         let index = match self.index {
             Some(index) => index,
-            None => match self.locate()? {
-                Some(located) => located.current().index,
+            None => match self.locate()?.and_then(|located| located.current()) {
+                Some(current) => current.index,
                 None => return Ok(()),
             },
         };

@@ -7,7 +7,7 @@ use xpu_linux::{
 };
 use xpu_model::IfName;
 
-use super::home::locate::locate;
+use super::{Away, home::locate::locate};
 use crate::{error::Error, host::Host, journal::Netdev};
 
 /// Takes all addresses and routes from a VF that ADD made `name` of.
@@ -24,7 +24,10 @@ pub fn strip(
     let Some(located) = locate(host, home, None, pci)? else {
         return Ok(());
     };
-    let current = located.current();
+    let Some(current) = located.current() else {
+        let (pci, why) = (pci.clone(), Away::Changed);
+        return Err(Error::NotHome { pci, why });
+    };
     if current.name == origin.name.as_str() && *name != origin.name {
         return Ok(()); // ADD didn't come that far: whatever it has is the host's
     }

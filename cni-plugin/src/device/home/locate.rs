@@ -3,56 +3,23 @@
 use std::time::{Duration, Instant};
 
 use xpu_linux::{
-    sync::{LinkFacts, Rtnl, event::LinkEvents, ioctl, link::SetFlags},
+    sync::{LinkFacts, Rtnl, event::LinkEvents},
     sysfs::{PciAddr, SysfsError},
     vf::{self, PodSide, Uppers},
 };
-use xpu_model::{IfIndex, IfName, Mac};
 
 use super::Away;
-use crate::{device::has_no_netdev, error::Error, host::Host};
+use crate::{
+    device::{
+        has_no_netdev,
+        netdev::{Current, read_netdev},
+    },
+    error::Error,
+    host::Host,
+};
 
 /// How long a VF's return from a dead namespace is waited for.
 const RETURN_WAIT: Duration = Duration::from_millis(500);
-
-/// A netdev as it is now, as far as it is compared with what it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Current {
-    /// Its index, where it is.
-    pub index: IfIndex,
-    /// Its name; the kernel allows more than [`IfName`] does.
-    pub name: String,
-    /// Its address; `None`: it has none.
-    pub mac: Option<Mac>,
-    /// Bytes of payload per frame.
-    pub mtu: u32,
-    /// Administratively up.
-    pub up: bool,
-    /// Its other flags that can be set.
-    pub flags: SetFlags,
-    /// Packets that its queue takes; `None`: not known.
-    pub txqlen: Option<u32>,
-    /// The group of devices that it is in; `None`: not known.
-    pub group: Option<u32>,
-    /// Its alias, if it has one.
-    pub alias: Option<String>,
-}
-
-impl From<&LinkFacts> for Current {
-    fn from(link: &LinkFacts) -> Self {
-        Self {
-            index: link.index,
-            name: link.name.clone(),
-            mac: link.mac,
-            mtu: link.mtu,
-            up: link.up,
-            flags: link.flags,
-            txqlen: link.txqlen,
-            group: link.group,
-            alias: link.alias.clone(),
-        }
-    }
-}
 
 /// A VF's netdev where it is.
 #[derive(Debug)]
@@ -61,14 +28,18 @@ pub enum Located {
     Home(Current),
     /// In the pod, with the pod's devices that stand on it.
     Pod(Box<LinkFacts>, Uppers),
+    /// It was at home, and then not any more, or not by that name: a program of the host's may rename
+    /// what comes home. Another look tells.
+    Vanished,
 }
 
 impl Located {
-    /// What it is there.
-    pub fn current(&self) -> Current {
+    /// What it is there; `None`: it went while it was looked at.
+    pub fn current(&self) -> Option<Current> {
         match self {
-            Self::Home(current) => current.clone(),
-            Self::Pod(link, _) => Current::from(&**link),
+            Self::Home(current) => Some(current.clone()),
+            Self::Pod(link, _) => Some(Current::from(&**link)),
+            Self::Vanished => None,
         }
     }
 
@@ -83,8 +54,8 @@ impl Located {
 /// is waited for.
 ///
 /// # Errors
-/// [`Error::NotHome`] when it is neither here nor there, or hasn't come back in time; [`Error::Io`] with
-/// `ENODEV` when it went between two looks; the kernel's refusals.
+/// [`Error::NotHome`] when it is neither here nor there, or hasn't come back in time; the kernel's
+/// refusals.
 pub fn locate(
     host: &Host,
     home: &mut Rtnl,
@@ -99,7 +70,16 @@ pub fn locate(
     };
     match vf::at_home(&host.sysfs, home, pci) {
         Ok(Some((name, index))) => {
-            return Ok(Some(Located::Home(read_at_home(host, home, &name, index)?)));
+            return match read_netdev(host, home, &name, index) {
+                Ok(current) => Ok(Some(Located::Home(current))),
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                    Ok(Some(Located::Vanished))
+                }
+                Err(source) => Err(Error::Io {
+                    what: format!("read {name}"),
+                    source,
+                }),
+            };
         }
         Ok(None) => {}
         Err(SysfsError::NoDevice(_)) => return Ok(None),
@@ -133,24 +113,4 @@ pub fn locate(
         Some(link) => Ok(Some(at_home(&link))),
         None => Err(away(Away::OnItsWay)),
     }
-}
-
-/// A netdev at home, read without RTNL, for which all of the node may be waiting.
-fn read_at_home(host: &Host, home: &Rtnl, name: &IfName, index: IfIndex) -> Result<Current, Error> {
-    let vanished = |source| Error::Io {
-        what: format!("read {name}"),
-        source,
-    };
-    let (up, flags) = ioctl::up_and_flags(home, name).map_err(vanished)?;
-    Ok(Current {
-        index,
-        name: name.as_str().to_owned(),
-        mac: ioctl::mac(home, name).map_err(vanished)?,
-        mtu: ioctl::mtu(home, name).map_err(vanished)?,
-        up,
-        flags,
-        txqlen: ioctl::txqlen(home, name).ok(),
-        group: host.sysfs.group(name),
-        alias: host.sysfs.alias(name),
-    })
 }

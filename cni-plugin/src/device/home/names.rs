@@ -9,8 +9,7 @@ use xpu_linux::sync::{
 };
 use xpu_model::{IfIndex, IfName};
 
-use super::locate::Current;
-use crate::{error::Error, host::Host, journal::Netdev};
+use crate::{device::netdev::Current, error::Error, host::Host, journal::Netdev};
 
 /// What a VF's name begins with whose own name at home was taken meanwhile.
 pub const FALLBACK: &str = "xvf";

@@ -9,9 +9,8 @@ use xpu_linux::{
 };
 use xpu_model::IfName;
 
-use super::locate::Current;
 use crate::{
-    device::{MacBy, other_mtu},
+    device::{MacBy, netdev::Current, other_mtu},
     journal::Netdev,
 };
 
