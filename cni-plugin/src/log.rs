@@ -6,7 +6,6 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     os::unix::fs::OpenOptionsExt,
-    sync::Mutex,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -17,7 +16,7 @@ pub enum Level {
     Error,
     /// What may become an error.
     Warn,
-    /// One line per call.
+    /// What a call did, what it did for others, and how long it took.
     #[default]
     Info,
 }
@@ -51,7 +50,7 @@ fn open(path: &str) -> Option<File> {
 #[derive(Debug)]
 pub struct Log {
     level: Level,
-    file: Option<Mutex<File>>,
+    file: Option<File>,
     prefix: String,
 }
 
@@ -62,7 +61,7 @@ impl Log {
     pub fn new(level: Level, file: Option<&str>, prefix: String) -> Self {
         Self {
             level,
-            file: file.and_then(open).map(Mutex::new),
+            file: file.and_then(open),
             prefix,
         }
     }
@@ -88,10 +87,8 @@ impl Log {
             now.subsec_millis(),
             self.prefix
         );
-        let _unwritable = match &self.file {
-            Some(file) => file
-                .lock()
-                .map_or(Ok(()), |mut file| file.write_all(line.as_bytes())),
+        let _unwritable = match self.file.as_ref() {
+            Some(mut file) => file.write_all(line.as_bytes()),
             None => std::io::stderr().write_all(line.as_bytes()),
         };
     }
