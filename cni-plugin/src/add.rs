@@ -48,16 +48,13 @@ pub fn run(
     raw: &Raw,
     version: Version,
 ) -> Result<Value, Failure> {
-    let mut config = raw.add(raw.common(version)?)?;
+    let mut config = raw.add(raw.common()?, version)?;
     for remark in &config.remarks {
         call.log.info(remark);
     }
     config.asked.mac = wanted_mac(call, &config)?;
     let device_info = device_info(call, &config)?;
-    let netns = attachment
-        .netns
-        .as_deref()
-        .ok_or(EnvError::Missing("CNI_NETNS"))?;
+    let netns = attachment.netns()?;
     match (&config.common.ipam, call.vars.ips()) {
         (Some(name), _) => {
             ipam::find(name, call.vars.path.as_deref().unwrap_or_default())?;
@@ -77,7 +74,12 @@ pub fn run(
 
     // In this order everywhere: the attachment, then the VF.
     let held = lock(&journal.attachment_lock(&key), call.deadline)?;
-    let done = attach(call, attachment, &config, device_info, &journal, &mut pod);
+    let order = Order {
+        attachment,
+        config: &config,
+        device_info,
+    };
+    let done = attach(call, &order, &journal, &mut pod);
     if done.is_ok() {
         // Leaked on purpose: the process exits now, and letting the kernel close the sockets is
         // cheaper than dropping them.
@@ -89,15 +91,24 @@ pub fn run(
     done
 }
 
+/// What is to be made, once all that is asked for is found right.
+struct Order<'a> {
+    attachment: &'a Attachment,
+    config: &'a AddConfig,
+    /// Where the device-info file goes.
+    device_info: Option<PathBuf>,
+}
+
 /// ADD where the configuration is right, under the attachment's lock.
 fn attach(
     call: &Call<'_>,
-    attachment: &Attachment,
-    config: &AddConfig,
-    device_info: Option<PathBuf>,
+    order: &Order<'_>,
     journal: &Journal,
     pod: &mut Sandbox,
 ) -> Result<Value, Failure> {
+    let Order {
+        attachment, config, ..
+    } = order;
     let key = Key::of(attachment);
     let device = &config.device;
     let _vf = lock(&journal.vf_lock(device), call.deadline)?;
@@ -116,7 +127,7 @@ fn attach(
     let agent = call.connect_to(peer, call.agent_deadline())?;
 
     check_pod_unchanged(call, pod)?;
-    let record = record(call, attachment, config, &found, pod, device_info)?;
+    let record = record(call, order, &found, pod)?;
     call.host.checkpoint("record");
     let entry = journal.create(record)?;
     let mut attach = Attach {
@@ -199,12 +210,13 @@ fn device_info(call: &Call<'_>, config: &AddConfig) -> Result<Option<PathBuf>, C
 
 fn record(
     call: &Call<'_>,
-    attachment: &Attachment,
-    config: &AddConfig,
+    order: &Order<'_>,
     found: &Found,
     pod: &Sandbox,
-    device_info: Option<PathBuf>,
 ) -> Result<Record, Error> {
+    let Order {
+        attachment, config, ..
+    } = order;
     let boot_id = call.host.boot_id().map_err(Error::BootId)?;
     let id = pod.id();
     let ipam = config.common.ipam.clone().map(|name| Ipam {
@@ -234,7 +246,7 @@ fn record(
         agent: config.common.agent.addr().to_string(),
         tls: config.common.agent.tls().cloned(),
         ipam,
-        device_info,
+        device_info: order.device_info.clone(),
     })
 }
 

@@ -8,14 +8,13 @@ use crate::{
     Call, Failure,
     agent::{AgentError, Seen},
     config::Raw,
-    env::{Attachment, EnvError},
+    env::Attachment,
     error::Error,
     ipam,
     journal::{Entry, Journal, Record, Step},
     port::Key,
     sandbox::Sandbox,
     undo::is_this_boot,
-    version::Version,
 };
 use prev_result::PrevResult;
 
@@ -24,17 +23,9 @@ use prev_result::PrevResult;
 /// # Errors
 /// The first difference as [`Error::Mismatch`], the others as notes; or what kept one of
 /// the four from being asked.
-pub fn run(
-    call: &Call<'_>,
-    attachment: &Attachment,
-    raw: &Raw,
-    version: Version,
-) -> Result<(), Failure> {
-    let common = raw.common(version)?;
-    let netns = attachment
-        .netns
-        .as_deref()
-        .ok_or(EnvError::Missing("CNI_NETNS"))?;
+pub fn run(call: &Call<'_>, attachment: &Attachment, raw: &Raw) -> Result<(), Failure> {
+    let common = raw.common()?;
+    let netns = attachment.netns()?;
     let result = PrevResult::read(call.stdin, &attachment.ifname)?;
     let mut pod = call.sandbox(netns)?;
     let journal = Journal::open(&call.host.state)?;

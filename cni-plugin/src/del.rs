@@ -14,7 +14,6 @@ use crate::{
     port::Key,
     sandbox::{Sandbox, is_gone},
     undo::{Extent, Undone, delete_port_at, release_or_forget, undo},
-    version::Version,
 };
 
 /// The time that the agent may take for an attachment without a journal: there should be nothing to
@@ -26,17 +25,12 @@ const UNRECORDED_LIMIT: Duration = Duration::from_secs(2);
 /// # Errors
 /// The first thing that couldn't be undone; the rest has been, and a further DEL tries
 /// again what is left.
-pub fn run(
-    call: &Call<'_>,
-    attachment: &Attachment,
-    raw: &Raw,
-    version: Version,
-) -> Result<(), Failure> {
+pub fn run(call: &Call<'_>, attachment: &Attachment, raw: &Raw) -> Result<(), Failure> {
     let journal = Journal::open(&call.host.state)?;
     let key = Key::of(attachment);
     // An ADD of this attachment that still waits for something has no record yet.
     let held = lock(&journal.attachment_lock(&key), call.deadline)?;
-    let done = detach(call, attachment, raw, version, &journal);
+    let done = detach(call, attachment, raw, &journal);
     drop(held);
     drain::in_passing(call, &journal);
     done
@@ -47,7 +41,6 @@ fn detach(
     call: &Call<'_>,
     attachment: &Attachment,
     raw: &Raw,
-    version: Version,
     journal: &Journal,
 ) -> Result<(), Failure> {
     let key = Key::of(attachment);
@@ -55,7 +48,7 @@ fn detach(
         journal.forget_unwritten(&key)?;
         // Only here does the configuration count: the journal knows better. One that ADD refuses
         // has made nothing.
-        return match raw.common(version) {
+        return match raw.common() {
             Ok(common) => {
                 let undone = without_record(call, attachment, &common, &key, journal);
                 Failure::first_of(undone.failures)

@@ -1,7 +1,10 @@
 //! The call's environment: which command, for which container, interface, namespace
 //! (CNI specification 1.1.0, section 2, "Parameters").
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use xpu_model::{IfName, Mac};
 
@@ -54,12 +57,6 @@ impl Command {
         }
     }
 
-    /// Whether the command is about one attachment; the others are about a network.
-    #[must_use]
-    pub const fn has_attachment(self) -> bool {
-        matches!(self, Self::Add | Self::Del | Self::Check)
-    }
-
     /// As `CNI_COMMAND` writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -70,6 +67,47 @@ impl Command {
             Self::Status => "STATUS",
             Self::Gc => "GC",
             Self::Version => "VERSION",
+        }
+    }
+}
+
+/// What is asked of this node: every command but `VERSION`, with the attachment where it is about
+/// one. The others are about a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// [`Command::Add`].
+    Add(Attachment),
+    /// [`Command::Del`].
+    Del(Attachment),
+    /// [`Command::Check`].
+    Check(Attachment),
+    /// [`Command::Status`].
+    Status,
+    /// [`Command::Gc`].
+    Gc,
+}
+
+impl Verb {
+    /// The command.
+    #[must_use]
+    pub const fn command(&self) -> Command {
+        match self {
+            Self::Add(_) => Command::Add,
+            Self::Del(_) => Command::Del,
+            Self::Check(_) => Command::Check,
+            Self::Status => Command::Status,
+            Self::Gc => Command::Gc,
+        }
+    }
+
+    /// The attachment that it is about.
+    #[must_use]
+    pub const fn attachment(&self) -> Option<&Attachment> {
+        match self {
+            Self::Add(attachment) | Self::Del(attachment) | Self::Check(attachment) => {
+                Some(attachment)
+            }
+            Self::Status | Self::Gc => None,
         }
     }
 }
@@ -132,6 +170,21 @@ impl Vars {
                 why: "this plugin does ADD, DEL, CHECK, STATUS, GC and VERSION".to_owned(),
             }),
         }
+    }
+
+    /// What is asked of this node; `None` for `VERSION`, which asks nothing of it.
+    ///
+    /// # Errors
+    /// [`EnvError`] for a variable that the command needs and that is missing or breaks its rule.
+    pub fn verb(&self) -> Result<Option<Verb>, EnvError> {
+        Ok(Some(match self.command()? {
+            Command::Add => Verb::Add(self.attachment()?),
+            Command::Del => Verb::Del(self.attachment()?),
+            Command::Check => Verb::Check(self.attachment()?),
+            Command::Status => Verb::Status,
+            Command::Gc => Verb::Gc,
+            Command::Version => return Ok(None),
+        }))
     }
 
     /// The attachment that ADD, DEL and CHECK are about.
@@ -204,6 +257,16 @@ pub struct Attachment {
     pub ifname: IfName,
     /// Its namespace; a DEL may come without.
     pub netns: Option<PathBuf>,
+}
+
+impl Attachment {
+    /// The namespace, for the commands that need one.
+    ///
+    /// # Errors
+    /// [`EnvError::Missing`].
+    pub fn netns(&self) -> Result<&Path, EnvError> {
+        self.netns.as_deref().ok_or(EnvError::Missing("CNI_NETNS"))
+    }
 }
 
 impl fmt::Display for Attachment {
@@ -286,6 +349,33 @@ mod tests {
             assert_eq!(vars.command().unwrap(), command);
             assert_eq!(command.since().as_str(), since);
         }
+    }
+
+    #[test]
+    fn a_verb_has_its_command_and_the_attachment_that_it_needs() {
+        use Command::{Add, Check, Del, Gc, Status};
+        for (command, is_about_one) in [
+            (Add, true),
+            (Del, true),
+            (Check, true),
+            (Status, false),
+            (Gc, false),
+        ] {
+            let with = |vars| Vars {
+                command: Some(command.as_str().to_owned()),
+                ..vars
+            };
+            let verb = with(vars("c1", "net1")).verb().unwrap().unwrap();
+            assert_eq!(verb.command(), command);
+            assert_eq!(verb.attachment().is_some(), is_about_one);
+            assert_eq!(with(Vars::default()).verb().is_err(), is_about_one);
+            assert_eq!(with(vars("c1", "..")).verb().is_err(), is_about_one);
+        }
+        let version = Vars {
+            command: Some("VERSION".to_owned()),
+            ..Vars::default()
+        };
+        assert_eq!(version.verb().unwrap(), None);
     }
 
     #[test]

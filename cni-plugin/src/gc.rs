@@ -28,7 +28,6 @@ use crate::{
     port::{Attach, Key},
     sandbox::Sandbox,
     undo::{Extent, undo},
-    version::Version,
 };
 
 /// Where the list is (CNI specification, section 2, "GC"), and where runtimes that took
@@ -43,8 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// The first thing that couldn't be removed; the rest has been, and the notes say what
 /// else is left. Without a list, or with one that can't be read, nothing is removed.
-pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> {
-    let common = raw.common(version)?;
+pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
+    let common = raw.common()?;
     let attach = raw.attach()?;
     let mut config: Value = serde_json::from_slice(call.stdin)
         .map_err(|error| ConfigError::Decode(error.to_string()))?;

@@ -12,7 +12,6 @@ use crate::{
     journal::{Entry, Journal, JournalError, Step},
     port::Key,
     sweep::is_dead,
-    version::Version,
 };
 
 /// Does STATUS.
@@ -20,8 +19,8 @@ use crate::{
 /// # Errors
 /// [`Error::PodsSuffer`] when a port of an attached pod is missing or not UP, and if
 /// there is none such, [`Error::NotReady`] when agent, IPAM or journal don't serve.
-pub fn run(call: &Call<'_>, raw: &Raw, version: Version) -> Result<(), Failure> {
-    let common = raw.common(version)?;
+pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
+    let common = raw.common()?;
     let (mut suffering, mut broken) = (Vec::new(), Vec::new());
     let journal = match Journal::open(&call.host.state) {
         Ok(journal) => Some(journal),

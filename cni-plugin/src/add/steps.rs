@@ -71,7 +71,7 @@ impl Attach<'_> {
         };
         let prev = self.config.prev_result.as_ref();
         Ok(result::document(
-            self.config.common.version,
+            self.config.version,
             &interface,
             &lease,
             self.config.dns.as_ref(),

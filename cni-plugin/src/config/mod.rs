@@ -75,6 +75,8 @@ pub(crate) fn invalid(key: &str, reason: impl ToString) -> ConfigError {
 pub struct AddConfig {
     /// What every command needs.
     pub common: Common,
+    /// The specification's version to answer in.
+    pub version: Version,
     /// The VF.
     pub device: PciAddr,
     /// Where its frames go.
@@ -111,8 +113,6 @@ pub enum AskedMac {
 /// What every command needs.
 #[derive(Debug)]
 pub struct Common {
-    /// The specification's version to answer in.
-    pub version: Version,
     /// The network's name.
     pub network: String,
     /// Who makes ports.

@@ -172,7 +172,7 @@ impl Raw {
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] for a key that is missing or has a wrong value.
-    pub fn common(&self, version: Version) -> Result<Common, ConfigError> {
+    pub fn common(&self) -> Result<Common, ConfigError> {
         let network: String = self
             .net("name")?
             .ok_or_else(|| invalid("name", "is required"))?;
@@ -191,7 +191,6 @@ impl Raw {
             }
         });
         Ok(Common {
-            version,
             network,
             agent: self.peer()?,
             ipam: ipam.transpose()?,
@@ -203,7 +202,7 @@ impl Raw {
     /// # Errors
     /// [`ConfigError::Invalid`] for a key that is missing or has a wrong value;
     /// [`ConfigError::Unsupported`] for what nobody could set.
-    pub fn add(&self, common: Common) -> Result<AddConfig, ConfigError> {
+    pub fn add(&self, common: Common, version: Version) -> Result<AddConfig, ConfigError> {
         let runtime: Map<String, Value> = self.net("runtimeConfig")?.unwrap_or_default();
         if common.ipam.is_none() {
             let cni = self.args()?;
@@ -238,6 +237,7 @@ impl Raw {
             prev_result: self.net("prevResult")?,
             remarks,
             common,
+            version,
         })
     }
 

@@ -21,7 +21,7 @@ pub(super) fn read(mut config: Value) -> Result<AddConfig, ConfigError> {
         map.entry(key.clone()).or_insert_with(|| value.clone());
     }
     let raw = raw(config);
-    raw.add(raw.common(Version::LATEST)?)
+    raw.add(raw.common()?, Version::LATEST)
 }
 
 fn blue() -> ObjectKey {
@@ -245,7 +245,7 @@ fn a_file_that_a_network_names_counts_where_host_wide_files_are() {
     };
     let raw = read(&other).unwrap();
     assert!(matches!(raw.attach().unwrap(), Attach::Access(_)));
-    let agent = raw.common(Version::V1_1_0).unwrap().agent;
+    let agent = raw.common().unwrap().agent;
     assert_eq!(agent.addr().to_string(), "unix:///pinned");
     // The file itself and its folder are the same.
     for named in [first.as_path(), dir.path()] {
@@ -376,7 +376,7 @@ fn the_hosts_file_fills_gaps_and_pins_the_agent() {
     let net = |agent: &str| {
         let config = json!({"name": "red", "deviceID": "0000:af:06.0", "agent": agent});
         let raw = Raw::read(config.to_string().as_bytes(), &[none.clone(), file.clone()]).unwrap();
-        raw.add(raw.common(Version::LATEST)?)
+        raw.add(raw.common()?, Version::LATEST)
     };
     assert_eq!(
         net("unix:///run/a.sock").unwrap().attach,
@@ -447,7 +447,7 @@ pub(super) fn both(network: Value, host: Value) -> Result<AddConfig, ConfigError
     }
     let host = (Path::new("/host.conf"), host.as_bytes());
     let raw = Raw::parse(network.to_string().as_bytes(), Some(host))?;
-    raw.add(raw.common(Version::LATEST)?)
+    raw.add(raw.common()?, Version::LATEST)
 }
 
 proptest! {

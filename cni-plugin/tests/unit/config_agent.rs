@@ -3,12 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{
-    config::{
-        AddConfig,
-        tests::{both, read},
-    },
-    version::Version,
+use crate::config::{
+    AddConfig,
+    tests::{both, read},
 };
 
 #[test]
@@ -27,7 +24,7 @@ fn the_public_plugins_host_file_pins_the_agent() {
         net["name"] = "red".into();
         let net = net.to_string();
         let raw = Raw::parse(net.as_bytes(), Some((Path::new("/x"), host))).unwrap();
-        let common = raw.common(Version::V1_1_0);
+        let common = raw.common();
         common.map(|common| common.agent.addr().to_string())
     };
     for same in [

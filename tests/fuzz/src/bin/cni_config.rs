@@ -47,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
 const CERTIFICATES: &str = "/etc/cni/net.d/xpu-cni.d";
 
 fn read(raw: &Raw, version: Version) -> Result<AddConfig, ConfigError> {
-    raw.add(raw.common(version)?)
+    raw.add(raw.common()?, version)
 }
 
 /// What holds for every configuration that passes.
