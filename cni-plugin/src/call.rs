@@ -176,3 +176,23 @@ impl<E: Into<Error>> From<E> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::log::Level;
+
+    /// A call of nobody's that has until `deadline`.
+    pub(crate) fn bare<'a>(host: &'a Host, vars: &'a Vars, deadline: Instant) -> Call<'a> {
+        Call {
+            host,
+            vars,
+            stdin: &[],
+            peer: None,
+            log: Log::new(Level::Error, None, String::new()),
+            deadline,
+            grace: Duration::ZERO,
+            purpose: Purpose::InPassing,
+        }
+    }
+}

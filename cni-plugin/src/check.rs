@@ -12,9 +12,9 @@ use crate::{
     error::Error,
     ipam,
     journal::{Entry, Journal, Record, Step},
+    life::is_this_boot,
     port::Key,
     sandbox::Sandbox,
-    undo::is_this_boot,
 };
 use prev_result::PrevResult;
 
@@ -66,6 +66,8 @@ fn mismatch(what: impl ToString, expected: impl ToString, found: impl ToString) 
     }
 }
 
+/// Not by the attachment's [`Life`](crate::life::Life), which is one answer: whoever asks is told all
+/// that differs.
 fn journal_differs(call: &Call<'_>, entry: &Entry, pod: &Sandbox) -> Vec<Error> {
     let kept = &entry.record.netns;
     let mut wrong = Vec::new();

@@ -124,10 +124,11 @@ fn lock_if_ended(
         held => held?,
     };
     let ended = match call.record(journal, key) {
-        // A record without its VF is kept for its addresses. One whose undo has begun is dead too,
-        // though its VF may not be home for as long as its pod lives.
+        // Not by its `Life`: what only a boot or its pod's end has ended has its undo to come, and
+        // that deletes the port. Where it has begun, the VF may not be home for as long as the pod
+        // lives.
         Ok(entry) => {
-            entry.is_none_or(|entry| !journal.owns(&entry) || entry.has_begun(Step::Detaching))
+            entry.is_none_or(|entry| !journal.holds_vf(&entry) || entry.has_begun(Step::Detaching))
         }
         Err(error) => {
             call.log.warn(chain(&error));

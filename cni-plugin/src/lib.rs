@@ -27,6 +27,7 @@ pub mod host;
 pub mod install;
 pub mod ipam;
 pub mod journal;
+pub mod life;
 pub mod lock;
 pub mod log;
 pub mod pf;

@@ -9,9 +9,9 @@ use crate::{
     drain,
     error::{Error, chain},
     ipam,
-    journal::{Entry, Journal, JournalError, Step},
+    journal::{Entry, Journal, JournalError},
+    life::Life,
     port::Key,
-    sweep::is_dead,
 };
 
 /// Does STATUS.
@@ -65,7 +65,7 @@ fn ports(call: &Call<'_>, journal: &Journal, common: &Common) -> Result<Vec<Stri
         };
         let id = &entry.record.port.id;
         if wrong(&entry, seen.iter().find(|port| port.id == *id)).is_some() {
-            all.extend(second_look(call, journal, &key, &addr, &mut agent)?);
+            all.extend(second_look(call, journal, &entry, &mut agent)?);
         }
     }
     Ok(all)
@@ -91,27 +91,23 @@ fn living(
 
 fn lives(call: &Call<'_>, journal: &Journal, entry: &Entry, agent: &str) -> bool {
     entry.record.agent == agent
-        && entry.has_begun(Step::Attached)
-        && journal.owns(entry)
-        && !is_dead(call.host, entry).unwrap_or(true)
+        && journal.holds_vf(entry)
+        // Of a boot that can't be told no pod is known to suffer.
+        && matches!(call.life(entry), Ok(Life::Attached))
 }
 
 /// Looks once more, under the VF's lock: an ADD or a DEL may have run between list and record.
 fn second_look(
     call: &Call<'_>,
     journal: &Journal,
-    key: &Key,
-    addr: &str,
+    seen: &Entry,
     agent: &mut Agent,
 ) -> Result<Option<String>, Error> {
-    let Some(entry) = living(call, journal, key, addr)? else {
-        return Ok(None);
-    };
     // If it can't be locked, the pod is being attached or detached.
-    let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
+    let Some((_vf, entry)) = call.try_lock_entry(journal, seen)? else {
         return Ok(None);
     };
-    if !lives(call, journal, &entry, addr) {
+    if !lives(call, journal, &entry, &seen.record.agent) {
         return Ok(None);
     }
     let seen = agent.get(&entry.record.port.id, call.deadline)?;

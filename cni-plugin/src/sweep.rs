@@ -7,12 +7,10 @@
 
 use std::{
     collections::BTreeSet,
-    io::ErrorKind,
-    path::Path,
     time::{Duration, Instant},
 };
 
-use xpu_linux::{netns::NetNs, sync::Rtnl, sysfs::SysfsError, vf};
+use xpu_linux::{sync::Rtnl, sysfs::SysfsError, vf};
 
 use crate::{
     Call, Purpose, device,
@@ -20,11 +18,12 @@ use crate::{
     error::{Error, chain},
     host::Host,
     ipam,
-    journal::{Backoff, Entry, Journal, Listing, NetNsRef, Record, Step, Subject},
+    journal::{Backoff, Entry, Journal, Listing, Record, Step, Subject},
+    life::{Ended, Life},
     lock::lock,
     port::Key,
     sandbox::Sandbox,
-    undo::{Extent, is_this_boot, undo},
+    undo::{Extent, undo},
 };
 
 /// How many records one call looks at: each costs four system calls, and an ADD makes few.
@@ -108,9 +107,10 @@ fn finish_if_dead(
     let Some(entry) = call.record(journal, key)? else {
         return Ok(());
     };
-    if !is_dead(call.host, &entry)? {
+    // A boot that can't be told condemns nothing.
+    let Life::Ended(_) = call.life(&entry)? else {
         return Ok(());
-    }
+    };
     let Some(Due { failures, ipam }) = due(journal, key, &entry) else {
         return Ok(());
     };
@@ -122,11 +122,15 @@ fn finish_if_dead(
     let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
         return Ok(());
     };
-    if !is_dead(call.host, &entry)? {
+    let Life::Ended(ended) = call.life(&entry)? else {
         return Ok(());
-    }
+    };
     let mut pod = Sandbox::open_kept(&entry.record.netns);
-    let in_reach = is_in_reach(call.host, journal, &entry, pod.as_mut());
+    let in_reach = match ended {
+        // The devices of an earlier boot's kernel are gone with it.
+        Ended::EarlierBoot => Ok(true),
+        Ended::Detaching | Ended::PodGone => is_in_reach(call.host, journal, &entry, pod.as_mut()),
+    };
     if !matches!(in_reach, Ok(true)) {
         // A look into a pod that lives goes through all links that it has made, which must not cost
         // every call of the others.
@@ -169,8 +173,7 @@ fn due(journal: &Journal, key: &Key, entry: &Entry) -> Option<Due> {
         journal.backoff(Subject::Ipam(&ipam.name))
     });
     let failures = match ipam {
-        // Only its addresses are left.
-        Backoff::LeaveAlone if !journal.owns(entry) => return None,
+        Backoff::LeaveAlone if !journal.holds_vf(entry) => return None,
         Backoff::LeaveAlone => failures,
         Backoff::Due { failures: ipams } => failures.max(ipams),
     };
@@ -198,9 +201,11 @@ pub fn finish_dead(
     own: &Key,
     wanted: impl Fn(&Record) -> bool,
 ) -> Result<bool, Error> {
-    // A record without its VF is kept for its addresses: its port is gone.
     let is_it = |entry: &Entry| {
-        wanted(&entry.record) && journal.owns(entry) && is_dead(call.host, entry).unwrap_or(false)
+        wanted(&entry.record)
+            && journal.holds_vf(entry)
+            // A boot that can't be told condemns nothing.
+            && matches!(call.life(entry), Ok(Life::Ended(_)))
     };
     let mut any = false;
     for key in journal.keys()?.iter().filter(|key| *key != own) {
@@ -221,25 +226,6 @@ pub fn finish_dead(
     Ok(any)
 }
 
-/// Whether an attachment is dead, so that nobody else need finish it: its boot or its pod is gone,
-/// or its undo has begun. A runtime may not send its DEL again.
-///
-/// # Errors
-/// [`Error::BootId`].
-pub fn is_dead(host: &Host, entry: &Entry) -> Result<bool, Error> {
-    Ok(!is_this_boot(host, entry)?
-        || entry.has_begun(Step::Detaching)
-        || !pod_lives(&entry.record.netns))
-}
-
-/// Whether a pod's namespace is still where it was; also if that can't be found out.
-fn pod_lives(kept: &NetNsRef) -> bool {
-    match NetNs::id_at(Path::new(&kept.path)) {
-        Ok(found) => kept.is(found),
-        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
-    }
-}
-
 /// Whether an undo needn't wait for the VF: the kernel brings it home a while after its
 /// namespace is gone, be it the pod's or one of the pod's own making, and the next look is soon
 /// enough.
@@ -250,8 +236,7 @@ fn is_in_reach(
     pod: Option<&mut Sandbox>,
 ) -> Result<bool, Error> {
     let pci = &entry.record.vf.pci;
-    // The devices of an earlier boot's kernel are gone with it.
-    if !journal.owns(entry) || !entry.has_begun(Step::Move) || !is_this_boot(host, entry)? {
+    if !journal.holds_vf(entry) || !entry.has_begun(Step::Move) {
         return Ok(true);
     }
     let mut home = Rtnl::open()?;
@@ -308,20 +293,5 @@ mod tests {
         assert_eq!(waits(60_000), [2, 4, 8, 10, 10].map(Duration::from_secs));
         assert_eq!(waits(3000), [2, 3, 3, 3, 3].map(Duration::from_secs));
         assert_eq!(waits(0), [Duration::ZERO; 5]);
-    }
-
-    #[test]
-    fn a_pod_lives_where_and_as_it_was() {
-        let own = NetNs::current().unwrap().id();
-        let at = |path: &str, ino| NetNsRef {
-            path: path.to_owned(),
-            dev: own.dev,
-            ino,
-        };
-        assert!(pod_lives(&at("/proc/self/ns/net", own.ino)));
-        assert!(!pod_lives(&at("/proc/self/ns/net", own.ino + 1)));
-        assert!(!pod_lives(&at("/run/netns/none-such", own.ino)));
-        assert!(!pod_lives(&at("/etc/passwd/none", own.ino)));
-        assert!(!pod_lives(&at("/etc/passwd", own.ino)));
     }
 }

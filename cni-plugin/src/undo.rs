@@ -12,9 +12,9 @@ use xpu_linux::sync::RtnlError;
 use crate::{
     Call, Purpose, deviceinfo, drain,
     error::{Error, chain},
-    host::Host,
     ipam,
     journal::{Entry, Ipam, Journal, Step, Tombstone},
+    life::is_this_boot,
     sandbox::Sandbox,
 };
 
@@ -135,7 +135,7 @@ impl<'a> Undoing<'a> {
             extent,
             deadline: call.deadline.max(Instant::now() + call.grace),
             same_boot,
-            ours: journal.owns(&entry),
+            ours: journal.holds_vf(&entry),
             leaves_addresses: false,
             undone: Undone {
                 frees_vf: true,
@@ -290,15 +290,6 @@ fn is_awaited(error: &Error) -> bool {
         error,
         Error::NotHome { .. } | Error::Rtnl(RtnlError::Unsteady { .. })
     )
-}
-
-/// Whether a record is of the running kernel.
-///
-/// # Errors
-/// [`Error::BootId`]: a boot that can't be told is not another one, which would condemn every record.
-pub fn is_this_boot(host: &Host, entry: &Entry) -> Result<bool, Error> {
-    let boot_id = host.boot_id().map_err(Error::BootId)?;
-    Ok(boot_id == entry.record.boot_id)
 }
 
 #[cfg(test)]

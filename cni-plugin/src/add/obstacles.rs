@@ -8,12 +8,11 @@ use crate::{
     device::Found,
     drain::{self, Cleared},
     error::{Error, chain},
-    journal::{Entry, Journal, Step},
-    lock::lock,
+    journal::{Entry, Journal, Record},
+    life::Life,
     port::Key,
     sandbox::Sandbox,
-    sweep::is_dead,
-    undo::{Extent, Undone, is_this_boot, undo},
+    undo::{Extent, Undone, undo},
 };
 
 /// Finishes an earlier attempt of this attachment, and an owner of the VF that is dead. The caller
@@ -42,26 +41,26 @@ fn finish_earlier_attempt(
     let Some(entry) = call.record(journal, key)? else {
         return Ok(());
     };
-    let record = &entry.record;
-    let lives = entry.has_begun(Step::Attached)
-        && !entry.has_begun(Step::Detaching)
-        && record.netns.is(pod.id())
-        && is_this_boot(call.host, &entry)?
-        && journal.owns(&entry);
-    if lives {
+    // In this ADD's pod, by whatever path that has the namespace now.
+    let life = call.life_where(&entry, |kept| kept.is(pod.id()))?;
+    if life == Life::Attached && journal.holds_vf(&entry) {
         return Err(Error::Busy(format!(
             "{} is attached already; DEL comes before another ADD",
-            record.attachment()
+            entry.record.attachment()
         )));
     }
-    // It may have been for another VF, whose lock is then needed as well.
-    let _other = if record.vf.pci == config.device {
-        None
+    // It may have been for another VF, whose lock is then needed as well. `None`: whoever held that
+    // has finished it.
+    let locked = if entry.record.vf.pci == config.device {
+        Some((None, entry))
     } else {
-        Some(lock(&journal.vf_lock(&record.vf.pci), call.deadline)?)
+        let locked = call.lock_entry(journal, &entry, call.deadline)?;
+        locked.map(|(other, entry)| (Some(other), entry))
     };
-    // Nothing may be left: its record is about to be written over.
-    finish(call, journal, entry, Extent::Whole, Undone::is_clean)?;
+    if let Some((_other, entry)) = locked {
+        // Nothing may be left: its record is about to be written over.
+        finish(call, journal, entry, Extent::Whole, Undone::is_clean)?;
+    }
     // The VF may just have left this very pod: its arrival then is not the one to come.
     pod.resubscribe()
 }
@@ -95,13 +94,17 @@ fn finish_last_owner(
             ))),
         };
     };
-    let record = &entry.record;
-    if !is_dead(call.host, &entry)? {
+    let Life::Ended(_) = call.life(&entry)? else {
+        let Record {
+            container_id,
+            ifname,
+            ..
+        } = &entry.record;
         return Err(Error::Busy(format!(
-            "the VF {} is attached to container {} as {}",
-            config.device, record.container_id, record.ifname
+            "the VF {} is attached to container {container_id} as {ifname}",
+            config.device
         )));
-    }
+    };
     let frees_vf = |undone: &Undone| undone.frees_vf;
     finish(call, journal, entry, Extent::ForNextOwner, frees_vf)
 }

@@ -326,9 +326,10 @@ impl Journal {
         remove(&self.claim_path(&entry.record.vf.pci))
     }
 
-    /// Whether an attachment has its VF, rather than having given it back already.
+    /// Whether an attachment holds its VF. If not, it has given it back, with all that is of it, and
+    /// its record is kept for its addresses alone.
     #[must_use]
-    pub fn owns(&self, entry: &Entry) -> bool {
+    pub fn holds_vf(&self, entry: &Entry) -> bool {
         self.owner(&entry.record.vf.pci).as_ref() == Some(&entry.record.key())
     }
 
@@ -338,7 +339,7 @@ impl Journal {
     /// [`JournalError::File`] when a file can't be removed; the record stays then.
     pub fn forget(&self, entry: &Entry) -> Result<(), JournalError> {
         let key = entry.record.key();
-        if self.owns(entry) {
+        if self.holds_vf(entry) {
             self.release(entry)?;
         }
         self.forget_unwritten_tombstone(&key, &entry.record.agent)?;

@@ -81,11 +81,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
-    use crate::{
-        env::Vars,
-        host::Host,
-        log::{Level, Log},
-    };
+    use crate::{call::tests::bare, env::Vars, host::Host};
 
     /// A call answers in its time, whoever hangs.
     #[test]
@@ -97,15 +93,10 @@ mod tests {
         let _hangs = UnixListener::bind(&socket).unwrap();
         let addr = format!("unix://{}", socket.display()).parse().unwrap();
         let start = Instant::now();
+        let (host, vars) = (Host::real(), Vars::default());
         let call = Call {
-            host: &Host::real(),
-            vars: &Vars::default(),
-            stdin: &[],
             peer: Some(Peer::new(addr, None).unwrap()),
-            log: Log::new(Level::Error, None, String::new()),
-            deadline: start,
-            grace: Duration::ZERO,
-            purpose: Purpose::InPassing,
+            ..bare(&host, &vars, start)
         };
         delete_port_elsewhere(&call, &record, start + Duration::from_millis(50));
         let elapsed = start.elapsed();
