@@ -28,7 +28,7 @@ use crate::{
     lock::lock,
     port::{Key, Port},
     sandbox::{Open, Sandbox},
-    undo::{Extent, undo},
+    undo::{Why, undo},
     version::Version,
 };
 
@@ -268,12 +268,10 @@ struct Attach<'a> {
 impl Attach<'_> {
     /// Undoes what has begun. Gives the error, and what couldn't be undone.
     fn fail(self, pod: &mut Sandbox, error: Error) -> Failure {
-        let extent = if self.agent_hung {
-            Extent::WithoutAgent
-        } else {
-            Extent::Whole
+        let why = Why::AddFailed {
+            agent_hung: self.agent_hung,
         };
-        let undone = undo(self.call, self.journal, self.entry, Some(pod), extent);
+        let undone = undo(self.call, self.journal, self.entry, Some(pod), why);
         let notes = undone.failures.iter();
         let notes = notes.map(|error| format!("undo: {}", chain(error)));
         Failure {

@@ -32,23 +32,6 @@ pub struct Call<'a> {
     pub log: Log,
     /// When the call must have answered.
     pub deadline: Instant,
-    /// The time that an undo has at least.
-    pub grace: Duration,
-    /// What it is for.
-    pub purpose: Purpose,
-}
-
-/// What a call is for, which says whom an undo may keep waiting and what it may give up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A pod ends, which it must be able to: addresses count as released whose IPAM plugin is
-    /// nowhere.
-    PodsEnd,
-    /// A runtime asks for anything else. Such an IPAM plugin keeps the record, as in passing:
-    /// whoever cleans up can try again later.
-    Other,
-    /// Others are helped in passing: agents and IPAM plugins that hung not long ago are left alone.
-    InPassing,
 }
 
 /// What of a call's time is kept from the agent, for what comes after it.
@@ -191,8 +174,6 @@ pub(crate) mod tests {
             peer: None,
             log: Log::new(Level::Error, None, String::new()),
             deadline,
-            grace: Duration::ZERO,
-            purpose: Purpose::InPassing,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     lock::lock,
     port::Key,
     sandbox::{Sandbox, is_gone},
-    undo::{Extent, Undone, delete_port_at, release_or_forget, undo},
+    undo::{Undone, Why, delete_port_at, release_or_forget, undo},
 };
 
 /// The time that the agent may take for an attachment without a journal: there should be nothing to
@@ -63,7 +63,7 @@ fn detach(
         return Ok(());
     };
     let mut pod = open_pod(attachment, &entry)?;
-    let undone = undo(call, journal, entry, pod.as_mut(), Extent::Whole);
+    let undone = undo(call, journal, entry, pod.as_mut(), Why::PodEnds);
     Failure::first_of(undone.failures)
 }
 
@@ -96,7 +96,7 @@ fn without_record(
     let deadline = call.deadline.min(Instant::now() + UNRECORDED_LIMIT);
     if let Some(name) = &common.ipam {
         let release = call.delegate(name, "DEL", Some(attachment));
-        if let Err(error) = release_or_forget(call, &release) {
+        if let Err(error) = release_or_forget(call, Why::PodEnds, &release) {
             undone.fail("IPAM", error);
         }
     }

@@ -26,8 +26,7 @@ use crate::{
     ipam::{self, Delegate},
     journal::{Backoff, Entry, Journal, Subject},
     port::{Attach, Key},
-    sandbox::Sandbox,
-    undo::{Extent, undo},
+    undo::{Left, Why, undo_left},
 };
 
 /// Where the list is (CNI specification, section 2, "GC"), and where runtimes that took
@@ -195,8 +194,7 @@ impl Network<'_> {
             return Ok(());
         };
         call.log.info(format_args!("removing {name}"));
-        let mut pod = Sandbox::open_kept(&entry.record.netns);
-        let undone = undo(call, journal, entry, pod.as_mut(), Extent::Whole);
+        let undone = undo_left(call, journal, Left::of(entry), Why::Gc);
         // A VF that is still on its way home is the sweep's.
         match undone.failures.into_iter().next() {
             None => Ok(()),
@@ -204,7 +202,7 @@ impl Network<'_> {
                 if let Err(error) = journal.note_failure(Subject::Attachment(key)) {
                     call.log.warn(chain(&error));
                 }
-                Err(first.left_of(name))
+                Err(first)
             }
         }
     }

@@ -47,7 +47,7 @@ use std::{
     process::ExitCode,
 };
 
-pub use call::{Call, Failure, Purpose};
+pub use call::{Call, Failure};
 pub use request::answer;
 
 use crate::{env::Vars, error::Error, host::Host, version::Version};

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     add,
-    call::{Call, Failure, Purpose},
+    call::{Call, Failure},
     check,
     config::Raw,
     del,
@@ -26,10 +26,6 @@ use crate::{
 /// enough that a runtime's own deadline doesn't cut the undo off.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The time an undo has when the call's own has run out: an ADD that failed at its
-/// deadline must still clean up.
-const UNDO_GRACE: Duration = Duration::from_secs(5);
-
 /// The document for stdout, if the command has one, and the exit code.
 #[must_use]
 pub fn answer(host: &Host, vars: &Vars, stdin: &[u8]) -> (Option<Value>, ExitCode) {
@@ -42,7 +38,7 @@ pub fn answer(host: &Host, vars: &Vars, stdin: &[u8]) -> (Option<Value>, ExitCod
             let start = Instant::now();
             let done = perform(&call, &request);
             match &done {
-                Ok(_) => afterwards(call, &request.verb, start),
+                Ok(_) => afterwards(&call, &request.verb, start),
                 Err(failure) => call.log.write(Level::Error, chain(&failure.error)),
             }
             (request.version, done)
@@ -134,11 +130,6 @@ fn open_call<'a>(
         peer: raw.peer().ok(),
         log,
         deadline,
-        grace: UNDO_GRACE,
-        purpose: match verb {
-            Verb::Del(_) => Purpose::PodsEnd,
-            _ => Purpose::Other,
-        },
     }
 }
 
@@ -155,7 +146,7 @@ fn perform(call: &Call<'_>, request: &Request) -> Result<Option<Value>, Failure>
 }
 
 /// What a call does that has done its work.
-fn afterwards(call: Call<'_>, verb: &Verb, start: Instant) {
+fn afterwards(call: &Call<'_>, verb: &Verb, start: Instant) {
     call.log
         .info(format_args!("done in {} ms", start.elapsed().as_millis()));
     if matches!(verb, Verb::Add(_) | Verb::Del(_) | Verb::Gc) {

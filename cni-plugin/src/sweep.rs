@@ -13,8 +13,8 @@ use std::{
 use xpu_linux::{sync::Rtnl, sysfs::SysfsError, vf};
 
 use crate::{
-    Call, Purpose, device,
-    env::{Attachment, Vars},
+    Call, device,
+    env::Attachment,
     error::{Error, chain},
     host::Host,
     ipam,
@@ -22,8 +22,7 @@ use crate::{
     life::{Ended, Life},
     lock::lock,
     port::Key,
-    sandbox::Sandbox,
-    undo::{Extent, undo},
+    undo::{Left, Why, undo_left},
 };
 
 /// How many records one call looks at: each costs four system calls, and an ADD makes few.
@@ -34,20 +33,8 @@ const BUDGET: Duration = Duration::from_millis(100);
 
 /// Looks at a few records other than `own` and finishes those that nobody else will.
 /// Whatever comes of it is for the log alone: the call has succeeded.
-pub fn sweep(call: Call<'_>, own: Option<&Attachment>) {
-    // The arguments are about the caller's pod, not about those that are gone.
-    let vars = Vars {
-        args: None,
-        ..call.vars.clone()
-    };
-    let answer_by = call.deadline;
-    let mut call = Call {
-        vars: &vars,
-        deadline: begin_until(Instant::now(), answer_by),
-        purpose: Purpose::InPassing,
-        ..call
-    };
-    if let Err(error) = look(&mut call, answer_by, own.map(Key::of).as_ref()) {
+pub fn sweep(call: &Call<'_>, own: Option<&Attachment>) {
+    if let Err(error) = look(call, own.map(Key::of).as_ref()) {
         call.log.warn(format_args!("sweep: {}", chain(&error)));
     }
 }
@@ -59,7 +46,8 @@ fn begin_until(now: Instant, answer_by: Instant) -> Instant {
     last.min(now + BUDGET)
 }
 
-fn look(call: &mut Call<'_>, answer_by: Instant, own: Option<&Key>) -> Result<(), Error> {
+fn look(call: &Call<'_>, own: Option<&Key>) -> Result<(), Error> {
+    let begin_until = begin_until(Instant::now(), call.deadline);
     let journal = Journal::open(&call.host.state)?;
     let Listing { keys, unwritten } = journal.listing()?;
     for key in unwritten {
@@ -71,10 +59,10 @@ fn look(call: &mut Call<'_>, answer_by: Instant, own: Option<&Key>) -> Result<()
     let others = keys.into_iter().filter(|key| Some(key) != own);
     let mut last = None;
     for key in next(others, journal.cursor().as_ref()) {
-        if Instant::now() >= call.deadline {
+        if Instant::now() >= begin_until {
             break;
         }
-        if let Err(error) = finish_if_dead(call, answer_by, &journal, &key) {
+        if let Err(error) = finish_if_dead(call, &journal, &key) {
             call.log
                 .warn(format_args!("sweep of {}: {}", key.as_str(), chain(&error)));
         }
@@ -97,13 +85,8 @@ fn next(keys: impl Iterator<Item = Key>, cursor: Option<&Key>) -> impl Iterator<
     nearest.into_iter().map(|(_, key)| key)
 }
 
-/// Finishes a record that nobody else will. What hangs is waited for until `answer_by` at most.
-fn finish_if_dead(
-    call: &mut Call<'_>,
-    answer_by: Instant,
-    journal: &Journal,
-    key: &Key,
-) -> Result<(), Error> {
+/// Finishes a record that nobody else will.
+fn finish_if_dead(call: &Call<'_>, journal: &Journal, key: &Key) -> Result<(), Error> {
     let Some(entry) = call.record(journal, key)? else {
         return Ok(());
     };
@@ -114,8 +97,9 @@ fn finish_if_dead(
     let Some(Due { failures, ipam }) = due(journal, key, &entry) else {
         return Ok(());
     };
-    let left = answer_by.saturating_duration_since(Instant::now());
-    call.grace = patience(failures, left);
+    let now = Instant::now();
+    let time = call.deadline.saturating_duration_since(now);
+    let until = now + patience(failures, time);
     // Before the work: a record at which every call is killed must not keep the others from their
     // turn.
     journal.set_cursor(key)?;
@@ -125,30 +109,28 @@ fn finish_if_dead(
     let Life::Ended(ended) = call.life(&entry)? else {
         return Ok(());
     };
-    let mut pod = Sandbox::open_kept(&entry.record.netns);
+    let mut left = Left::of(entry);
     let in_reach = match ended {
         // The devices of an earlier boot's kernel are gone with it.
         Ended::EarlierBoot => Ok(true),
-        Ended::Detaching | Ended::PodGone => is_in_reach(call.host, journal, &entry, pod.as_mut()),
+        Ended::Detaching | Ended::PodGone => is_in_reach(call.host, journal, &mut left),
     };
     if !matches!(in_reach, Ok(true)) {
         // A look into a pod that lives goes through all links that it has made, which must not cost
         // every call of the others.
-        if pod.is_some() {
+        if left.pod.is_some() {
             journal.note_failure(Subject::Attachment(key))?;
         }
         return in_reach.map(drop);
     }
     call.log.info(format_args!(
         "finishing what is left of {}",
-        entry.record.attachment()
+        left.entry.record.attachment()
     ));
-    let undone = undo(call, journal, entry, pod.as_mut(), Extent::Whole);
-    for failure in &undone.failures {
-        call.log.warn(format_args!("sweep: {}", chain(failure)));
-    }
+    let why = Why::Sweep { until };
+    let undone = undo_left(call, journal, left, why);
     // If only an IPAM was left alone, that is no failure of this attachment.
-    if undone.is_clean() || (undone.frees_vf && ipam == Backoff::LeaveAlone) {
+    if why.is_enough(&undone) || (undone.frees_vf && ipam == Backoff::LeaveAlone) {
         Ok(())
     } else {
         Ok(journal.note_failure(Subject::Attachment(key))?)
@@ -216,11 +198,7 @@ pub fn finish_dead(
         let Some((_vf, entry)) = locked.filter(|(_, entry)| is_it(entry)) else {
             continue;
         };
-        let mut pod = Sandbox::open_kept(&entry.record.netns);
-        let undone = undo(call, journal, entry, pod.as_mut(), Extent::ForNextOwner);
-        for failure in &undone.failures {
-            call.log.warn(chain(failure));
-        }
+        undo_left(call, journal, Left::of(entry), Why::NextOwner);
         any = true;
     }
     Ok(any)
@@ -229,12 +207,8 @@ pub fn finish_dead(
 /// Whether an undo needn't wait for the VF: the kernel brings it home a while after its
 /// namespace is gone, be it the pod's or one of the pod's own making, and the next look is soon
 /// enough.
-fn is_in_reach(
-    host: &Host,
-    journal: &Journal,
-    entry: &Entry,
-    pod: Option<&mut Sandbox>,
-) -> Result<bool, Error> {
+fn is_in_reach(host: &Host, journal: &Journal, left: &mut Left) -> Result<bool, Error> {
+    let Left { entry, pod } = left;
     let pci = &entry.record.vf.pci;
     if !journal.holds_vf(entry) || !entry.has_begun(Step::Move) {
         return Ok(true);

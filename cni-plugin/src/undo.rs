@@ -5,15 +5,12 @@
 //! and the claim on it. The addresses come last, unless their IPAM works on the VF in the pod. Each
 //! step is safe to undo again, and to undo when it never happened. Failures don't stop the rest.
 
-use std::time::{Duration, Instant};
-
-use xpu_linux::sync::RtnlError;
+use std::time::Instant;
 
 use crate::{
-    Call, Purpose, deviceinfo, drain,
+    Call, deviceinfo,
     error::{Error, chain},
-    ipam,
-    journal::{Entry, Ipam, Journal, Step, Tombstone},
+    journal::{Entry, Journal, Step},
     life::is_this_boot,
     sandbox::Sandbox,
 };
@@ -21,9 +18,11 @@ use crate::{
 mod addresses;
 mod port;
 mod vf;
+mod why;
 
 pub use addresses::release_or_forget;
 pub use port::delete_port_at;
+pub use why::Why;
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -53,31 +52,14 @@ impl Undone {
     }
 }
 
-/// How far a call goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// All of it.
-    Whole,
-    /// Without the agent: it has just [hung](drain::hung), which has cost the call its time. The
-    /// port is left for later at once.
-    WithoutAgent,
-    /// As far as the VF's next owner needs it. The addresses are for their own DEL, for GC and for
-    /// the sweep, since an IPAM that hangs for a pod that is gone must not cost another pod its
-    /// start.
-    ForNextOwner,
-}
-
-/// The time that an IPAM which must be asked before the VF moves may cost the VF's next owner.
-const NEXT_OWNERS_IPAM_LIMIT: Duration = Duration::from_secs(1);
-
-/// Undoes an attachment. The caller holds its VF's lock. `pod` is its namespace,
-/// where that still exists.
+/// Undoes an attachment. The caller holds its VF's lock. `pod` is its namespace, where that still
+/// exists.
 pub fn undo(
     call: &Call<'_>,
     journal: &Journal,
     entry: Entry,
     pod: Option<&mut Sandbox>,
-    extent: Extent,
+    why: Why,
 ) -> Undone {
     let same_boot = match is_this_boot(call.host, &entry) {
         Ok(same_boot) => same_boot,
@@ -88,7 +70,7 @@ pub fn undo(
             return undone;
         }
     };
-    let mut undoing = Undoing::new(call, journal, entry, extent, same_boot);
+    let mut undoing = Undoing::new(call, journal, entry, why, same_boot);
     undoing.mark();
     undoing.release_interface_ipam();
     undoing.bring_vf_home(pod);
@@ -100,12 +82,44 @@ pub fn undo(
     undoing.undone
 }
 
+/// What others left of an attachment.
+#[derive(Debug)]
+pub struct Left {
+    /// Its record.
+    pub entry: Entry,
+    /// Its pod's namespace, where that still exists.
+    pub pod: Option<Sandbox>,
+}
+
+impl Left {
+    /// What a record tells of.
+    #[must_use]
+    pub fn of(entry: Entry) -> Self {
+        let pod = Sandbox::open_kept(&entry.record.netns);
+        Self { entry, pod }
+    }
+}
+
+/// Undoes what others left of an attachment. What couldn't be undone is told in the log, too, and
+/// whose it is. The caller holds its VF's lock.
+pub fn undo_left(call: &Call<'_>, journal: &Journal, left: Left, why: Why) -> Undone {
+    let Left { entry, mut pod } = left;
+    let name = entry.record.attachment().to_string();
+    let mut undone = undo(call, journal, entry, pod.as_mut(), why);
+    let failures = undone.failures.into_iter();
+    undone.failures = failures.map(|error| error.left_of(name.clone())).collect();
+    for failure in &undone.failures {
+        call.log.warn(chain(failure));
+    }
+    undone
+}
+
 /// An undo at work, in the order of [`undo`].
 struct Undoing<'a> {
     call: &'a Call<'a>,
     journal: &'a Journal,
     entry: Entry,
-    extent: Extent,
+    why: Why,
     deadline: Instant,
     /// Whether the record is of the running kernel.
     same_boot: bool,
@@ -122,7 +136,7 @@ impl<'a> Undoing<'a> {
         call: &'a Call<'a>,
         journal: &'a Journal,
         mut entry: Entry,
-        extent: Extent,
+        why: Why,
         same_boot: bool,
     ) -> Self {
         if !same_boot {
@@ -132,8 +146,8 @@ impl<'a> Undoing<'a> {
         Self {
             call,
             journal,
-            extent,
-            deadline: call.deadline.max(Instant::now() + call.grace),
+            why,
+            deadline: why.deadline(call.deadline, Instant::now()),
             same_boot,
             ours: journal.holds_vf(&entry),
             leaves_addresses: false,
@@ -161,67 +175,6 @@ impl<'a> Undoing<'a> {
         }
     }
 
-    /// Has an IPAM that works on the VF in the pod release the addresses, while the VF is there.
-    fn release_interface_ipam(&mut self) {
-        let ipam = self.ipam().filter(|ipam| ipam::needs_interface(&ipam.name));
-        let Some(ipam) = ipam else { return };
-        let now = Instant::now();
-        // It may hang, and bringing the VF home needs some of the time.
-        let mut until = now + self.deadline.saturating_duration_since(now) / 2;
-        if self.extent == Extent::ForNextOwner {
-            until = until.min(now + NEXT_OWNERS_IPAM_LIMIT);
-        }
-        self.ask_to_release(&ipam, until);
-    }
-
-    /// Has any other IPAM release the addresses.
-    fn release_ipam(&mut self) {
-        let ipam = self.ipam();
-        let Some(ipam) = ipam.filter(|ipam| !ipam::needs_interface(&ipam.name)) else {
-            return;
-        };
-        if self.extent == Extent::ForNextOwner {
-            self.leaves_addresses = true;
-        } else {
-            self.ask_to_release(&ipam, self.deadline);
-        }
-    }
-
-    fn ipam(&self) -> Option<Ipam> {
-        let ipam = self.entry.record.ipam.clone();
-        ipam.filter(|_| self.entry.has_begun(Step::Ipam))
-    }
-
-    fn ask_to_release(&mut self, ipam: &Ipam, deadline: Instant) {
-        let Self {
-            call,
-            journal,
-            entry,
-            extent,
-            ..
-        } = self;
-        let heeds_backoff = call.purpose == Purpose::InPassing || *extent == Extent::ForNextOwner;
-        if let Err(error) = addresses::release(call, journal, entry, ipam, heeds_backoff, deadline)
-        {
-            self.undone.fail("IPAM", error);
-        }
-    }
-
-    fn bring_vf_home(&mut self, pod: Option<&mut Sandbox>) {
-        if !self.same_boot || !self.ours {
-            return;
-        }
-        match vf::bring_home(self.call, self.journal, &self.entry, pod, self.deadline) {
-            Ok(()) => return,
-            Err(error) if is_awaited(&error) => {
-                self.call.log.warn(chain(&error));
-                self.undone.awaited = true;
-            }
-            Err(error) => self.undone.fail("VF", error),
-        }
-        self.undone.frees_vf = false;
-    }
-
     fn remove_device_info(&mut self) {
         let record = &self.entry.record;
         // A record that is kept for its addresses is undone again and again. Meanwhile the VF's next
@@ -238,24 +191,6 @@ impl<'a> Undoing<'a> {
             if let Err(error) = deviceinfo::remove(path, &record.vf.pci) {
                 self.undone.fail("device info", error);
             }
-        }
-    }
-
-    fn delete_port(&mut self) {
-        if !self.entry.has_begun(Step::Port) {
-            return;
-        }
-        self.call.host.checkpoint("undo: port");
-        let Self { call, journal, .. } = self;
-        let deleted = if self.extent == Extent::WithoutAgent {
-            drain::note_hung_agent(call, journal, &self.entry.record.agent);
-            journal.add_tombstone(&Tombstone::of(&self.entry.record))
-        } else {
-            port::delete_or_keep(call, journal, &self.entry, self.deadline)
-        };
-        if let Err(error) = deleted {
-            self.undone.fail("port", error);
-            self.undone.frees_vf = false;
         }
     }
 
@@ -280,34 +215,5 @@ impl<'a> Undoing<'a> {
         if let Err(error) = self.journal.forget(&self.entry) {
             self.undone.fail("journal", error);
         }
-    }
-}
-
-/// Whether what keeps the VF is the pod's doing, or takes its time: the pod must be able to end. One
-/// that makes and deletes links without end has the list of them differ at each look.
-fn is_awaited(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::NotHome { .. } | Error::Rtnl(RtnlError::Unsteady { .. })
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::Away;
-
-    #[test]
-    fn a_pod_cannot_keep_itself_from_ending() {
-        let what = "list the links".to_owned();
-        assert!(is_awaited(&RtnlError::Unsteady { what }.into()));
-        let pci = "0000:af:06.0".parse().unwrap();
-        let why = Away::Elsewhere;
-        assert!(is_awaited(&Error::NotHome { pci, why }));
-        // Somebody else at work is no matter of the VF's return.
-        assert!(!is_awaited(&Error::Busy(String::new())));
-        let what = "list the links".to_owned();
-        let source = std::io::Error::other("no memory");
-        assert!(!is_awaited(&RtnlError::Transport { what, source }.into()));
     }
 }

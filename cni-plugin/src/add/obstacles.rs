@@ -12,7 +12,7 @@ use crate::{
     life::Life,
     port::Key,
     sandbox::Sandbox,
-    undo::{Extent, Undone, undo},
+    undo::{Left, Why, undo_left},
 };
 
 /// Finishes an earlier attempt of this attachment, and an owner of the VF that is dead. The caller
@@ -58,8 +58,7 @@ fn finish_earlier_attempt(
         locked.map(|(other, entry)| (Some(other), entry))
     };
     if let Some((_other, entry)) = locked {
-        // Nothing may be left: its record is about to be written over.
-        finish(call, journal, entry, Extent::Whole, Undone::is_clean)?;
+        finish(call, journal, entry, Why::EarlierAttempt)?;
     }
     // The VF may just have left this very pod: its arrival then is not the one to come.
     pod.resubscribe()
@@ -105,33 +104,25 @@ fn finish_last_owner(
             config.device
         )));
     };
-    let frees_vf = |undone: &Undone| undone.frees_vf;
-    finish(call, journal, entry, Extent::ForNextOwner, frees_vf)
+    finish(call, journal, entry, Why::NextOwner)
 }
 
-/// Undoes what is left of an attachment, as far as `enough` asks.
-fn finish(
-    call: &Call<'_>,
-    journal: &Journal,
-    entry: Entry,
-    extent: Extent,
-    enough: impl Fn(&Undone) -> bool,
-) -> Result<(), Error> {
+/// Undoes what is left of an attachment.
+///
+/// # Errors
+/// [`Error::Busy`] when that is not [enough](Why::is_enough).
+fn finish(call: &Call<'_>, journal: &Journal, entry: Entry, why: Why) -> Result<(), Error> {
     let name = entry.record.attachment();
     call.log
         .info(format_args!("finishing what is left of {name}"));
-    let mut pod = Sandbox::open_kept(&entry.record.netns);
-    let undone = undo(call, journal, entry, pod.as_mut(), extent);
-    if enough(&undone) {
-        for failure in undone.failures {
-            call.log
-                .warn(format_args!("{} (left of {name})", chain(&failure)));
-        }
+    let undone = undo_left(call, journal, Left::of(entry), why);
+    if why.is_enough(&undone) {
         return Ok(());
     }
-    let why = undone.failures.first().map(|error| chain(error));
-    let why = why.unwrap_or_else(|| "its VF has not come home yet".to_owned());
-    Err(Error::Busy(format!("{why} (left of {name})")))
+    let told = undone.failures.first().map(|error| chain(error));
+    Err(Error::Busy(told.unwrap_or_else(|| {
+        format!("its VF has not come home yet (left of {name})")
+    })))
 }
 
 /// Deletes leftover ports of the agent that would collide with ours: the VF's previous owner's, one

@@ -2,51 +2,67 @@
 
 use std::time::{Duration, Instant};
 
+use super::Undoing;
 use crate::{
-    Call, Purpose,
+    Call,
     agent::{AgentError, Peer},
     drain::{self, DELETE_PORTS_LIMIT},
     error::chain,
-    journal::{Entry, Journal, JournalError, Record, Subject, Tombstone},
+    journal::{JournalError, Record, Step, Subject, Tombstone},
 };
 
 /// Limit for asking this call's agent, which may be the recorded one under a new address.
 const OTHER_AGENT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Deletes a record's port; where its agent can't be asked, a tombstone keeps it for later.
-///
-/// # Errors
-/// [`JournalError::File`] when that can't be written: the record must stay.
-pub fn delete_or_keep(
-    call: &Call<'_>,
-    journal: &Journal,
-    entry: &Entry,
-    deadline: Instant,
-) -> Result<(), JournalError> {
-    let record = &entry.record;
-    if call.purpose == Purpose::InPassing && journal.is_left_alone(Subject::Agent(&record.agent)) {
-        return journal.add_tombstone(&Tombstone::of(record));
-    }
-    let start = Instant::now();
-    let until = deadline.min(start + DELETE_PORTS_LIMIT);
-    let deleted = call
-        .connect(&record.agent, record.peer(), until)
-        .and_then(|mut agent| agent.delete(&record.port.id, until));
-    if let Err(error) = deleted {
-        // The agent will be back; this attachment won't. Whatever it said, the port is
-        // not known to be gone, so it isn't forgotten.
-        call.log.warn(format_args!(
-            "port {} is left for later: {}",
-            record.port.id,
-            chain(&error)
-        ));
-        journal.add_tombstone(&Tombstone::of(record))?;
-        if drain::hung(&error, start) {
-            drain::note_hung_agent(call, journal, &record.agent);
+impl Undoing<'_> {
+    /// Has the port deleted, or kept for later.
+    pub(super) fn delete_port(&mut self) {
+        if !self.entry.has_begun(Step::Port) {
+            return;
         }
-        delete_port_elsewhere(call, record, deadline);
+        self.call.host.checkpoint("undo: port");
+        if let Err(error) = self.delete_port_or_keep() {
+            self.undone.fail("port", error);
+            self.undone.frees_vf = false;
+        }
     }
-    Ok(())
+
+    /// Deletes the record's port; where its agent can't be asked, a tombstone keeps it for later.
+    ///
+    /// # Errors
+    /// [`JournalError::File`] when that can't be written: the record must stay.
+    fn delete_port_or_keep(&self) -> Result<(), JournalError> {
+        let Self { call, journal, .. } = self;
+        let record = &self.entry.record;
+        if !self.why.asks_agent() {
+            drain::note_hung_agent(call, journal, &record.agent);
+            return journal.add_tombstone(&Tombstone::of(record));
+        }
+        let subject = Subject::Agent(&record.agent);
+        if self.why.heeds_backoff_of_agent() && journal.is_left_alone(subject) {
+            return journal.add_tombstone(&Tombstone::of(record));
+        }
+        let start = Instant::now();
+        let until = self.deadline.min(start + DELETE_PORTS_LIMIT);
+        let deleted = call
+            .connect(&record.agent, record.peer(), until)
+            .and_then(|mut agent| agent.delete(&record.port.id, until));
+        if let Err(error) = deleted {
+            // The agent will be back; this attachment won't. Whatever it said, the port is
+            // not known to be gone, so it isn't forgotten.
+            call.log.warn(format_args!(
+                "port {} is left for later: {}",
+                record.port.id,
+                chain(&error)
+            ));
+            journal.add_tombstone(&Tombstone::of(record))?;
+            if drain::hung(&error, start) {
+                drain::note_hung_agent(call, journal, &record.agent);
+            }
+            delete_port_elsewhere(call, record, self.deadline);
+        }
+        Ok(())
+    }
 }
 
 /// Deletes a port at this call's agent, which may be the record's at another address. The record's
