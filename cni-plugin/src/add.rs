@@ -76,6 +76,7 @@ pub fn run(
     let held = lock(&journal.attachment_lock(&key), call.deadline)?;
     let order = Order {
         attachment,
+        raw,
         config: &config,
         device_info,
     };
@@ -94,6 +95,7 @@ pub fn run(
 /// What is to be made, once all that is asked for is found right.
 struct Order<'a> {
     attachment: &'a Attachment,
+    raw: &'a Raw,
     config: &'a AddConfig,
     /// Where the device-info file goes.
     device_info: Option<PathBuf>,
@@ -221,7 +223,7 @@ fn record(
     let id = pod.id();
     let ipam = config.common.ipam.clone().map(|name| Ipam {
         name,
-        config: serde_json::from_slice(call.stdin).unwrap_or_default(),
+        config: order.raw.document(),
         args: call.vars.args.clone(),
         path: call.vars.path.clone(),
     });

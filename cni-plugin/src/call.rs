@@ -83,14 +83,26 @@ impl Call<'_> {
         }
     }
 
-    /// The journal's record of an attachment. One that can't be read is told in the log, and then
-    /// there is none.
+    /// The journal's record of an attachment. One that can't be read is set aside and told in the
+    /// log, and then there is none.
     pub(crate) fn record(
         &self,
         journal: &Journal,
         key: &Key,
     ) -> Result<Option<Entry>, JournalError> {
-        match journal.load(key) {
+        self.readable(journal.load_or_set_aside(key))
+    }
+
+    /// The same for a call that changes nothing: one that can't be read stays where it is.
+    pub(crate) fn peek(&self, journal: &Journal, key: &Key) -> Result<Option<Entry>, JournalError> {
+        self.readable(journal.load(key))
+    }
+
+    fn readable(
+        &self,
+        read: Result<Option<Entry>, JournalError>,
+    ) -> Result<Option<Entry>, JournalError> {
+        match read {
             Err(error @ JournalError::Corrupt { .. }) => {
                 self.log.warn(error::chain(&error));
                 Ok(None)

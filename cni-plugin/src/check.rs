@@ -26,11 +26,11 @@ use prev_result::PrevResult;
 pub fn run(call: &Call<'_>, attachment: &Attachment, raw: &Raw) -> Result<(), Failure> {
     let common = raw.common()?;
     let netns = attachment.netns()?;
-    let result = PrevResult::read(call.stdin, &attachment.ifname)?;
+    let result = PrevResult::read(raw.prev_result(), &attachment.ifname)?;
     let mut pod = call.sandbox(netns)?;
     let journal = Journal::open(&call.host.state)?;
     let mut wrong = Vec::new();
-    match call.record(&journal, &Key::of(attachment))? {
+    match call.peek(&journal, &Key::of(attachment))? {
         None => wrong.push(mismatch(
             format!("journal of {attachment}"),
             "a record",

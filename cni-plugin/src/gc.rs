@@ -44,8 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
     let common = raw.common()?;
     let attach = raw.attach()?;
-    let mut config: Value = serde_json::from_slice(call.stdin)
-        .map_err(|error| ConfigError::Decode(error.to_string()))?;
+    let mut config = raw.document();
     let (listed, list) = listed(&config)?;
     let journal = Journal::open(&call.host.state)?;
     let network = Network {
@@ -54,7 +53,7 @@ pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
         common: &common,
         attach: &attach,
     };
-    let mut failures = Vec::new();
+    let (mut failures, mut unread) = (Vec::new(), false);
     let mut keys = journal.keys()?;
     // One at which an IPAM plugin hangs uses up the time that is left. It comes last the next time,
     // or the others would never have their turn.
@@ -62,13 +61,22 @@ pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
         journal.backoff(Subject::Attachment(key)) != Backoff::Due { failures: 0 }
     });
     for key in keys {
-        if !listed.contains(&key)
-            && let Err(error) = network.remove(&key)
-        {
-            failures.push(error);
+        if listed.contains(&key) {
+            continue;
+        }
+        match call.record(&journal, &key) {
+            Ok(entry) => {
+                let entry = entry.filter(|entry| network.has(entry));
+                failures.extend(entry.and_then(|entry| network.remove(&key, &entry).err()));
+            }
+            Err(error) => {
+                failures.push(error.into());
+                unread = true;
+            }
         }
     }
-    if let Some(name) = &common.ipam {
+    // The addresses of what can't be read may be in use, which is told already.
+    if let Some(name) = common.ipam.as_ref().filter(|_| !unread) {
         // The IPAM plugin may know only one of the keys.
         let collected = network.list_for_ipam(&listed, list).and_then(|list| {
             for key in LISTS {
@@ -81,15 +89,7 @@ pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
             };
             Ok(ipam::tell(&gc)?)
         });
-        // If a record can't be read its addresses may be in use, so IPAM wasn't asked. That is told
-        // already.
-        let known = |error: &Error| {
-            failures
-                .iter()
-                .any(|failure| chain(failure) == chain(error))
-        };
-        let error = collected.err().filter(|error| !known(error));
-        failures.extend(error);
+        failures.extend(collected.err());
     }
     drain::in_passing(call, &journal);
     Failure::first_of(failures)
@@ -178,18 +178,15 @@ impl Network<'_> {
             && record.port.attach.is_as(self.attach)
     }
 
-    fn remove(&self, key: &Key) -> Result<(), Error> {
+    fn remove(&self, key: &Key, entry: &Entry) -> Result<(), Error> {
         let Self { call, journal, .. } = self;
-        let Some(entry) = call.record(journal, key)?.filter(|entry| self.has(entry)) else {
-            return Ok(());
-        };
         let name = entry.record.attachment().to_string();
         if Instant::now() >= call.deadline {
             let message = format!("no time was left for {name}; GC again");
             return Err(Error::Busy(message));
         }
         let until = call.deadline.min(Instant::now() + PATIENCE);
-        let locked = call.lock_entry(journal, &entry, until)?;
+        let locked = call.lock_entry(journal, entry, until)?;
         let Some((_vf, entry)) = locked.filter(|(_, entry)| self.has(entry)) else {
             return Ok(());
         };

@@ -78,7 +78,7 @@ fn living(
     key: &Key,
     agent: &str,
 ) -> Result<Option<Entry>, Error> {
-    let entry = match call.record(journal, key) {
+    let entry = match call.peek(journal, key) {
         // Only the plugin that wrote it can tell whether that pod suffers.
         Err(error @ JournalError::Newer { .. }) => {
             call.log.warn(chain(&error));

@@ -60,18 +60,13 @@ struct Ip {
 }
 
 impl PrevResult {
-    /// Reads `prevResult` of a configuration.
+    /// Reads a configuration's `prevResult`.
     ///
     /// # Errors
     /// [`ConfigError`] when it is missing or can't be read; [`Error::Mismatch`] when it
     /// has no interface of that name.
-    pub fn read(stdin: &[u8], name: &IfName) -> Result<Self, Error> {
-        let config: Value = serde_json::from_slice(stdin)
-            .map_err(|error| ConfigError::Decode(error.to_string()))?;
-        let result = config
-            .get("prevResult")
-            .filter(|result| !result.is_null())
-            .ok_or_else(|| invalid("is required for CHECK: the answer to ADD"))?;
+    pub fn read(result: Option<&Value>, name: &IfName) -> Result<Self, Error> {
+        let result = result.ok_or_else(|| invalid("is required for CHECK: the answer to ADD"))?;
         let Document {
             interfaces,
             ips,
@@ -142,8 +137,7 @@ mod tests {
     use super::*;
 
     fn read(result: &Value) -> Result<PrevResult, Error> {
-        let config = json!({ "prevResult": result });
-        PrevResult::read(config.to_string().as_bytes(), &"net1".parse().unwrap())
+        PrevResult::read(Some(result), &"net1".parse().unwrap())
     }
 
     #[test]
@@ -190,6 +184,10 @@ mod tests {
 
     #[test]
     fn a_result_that_is_missing_or_broken_is_an_error_of_its_key() {
+        let told = PrevResult::read(None, &"net1".parse().unwrap()).unwrap_err();
+        let told = (told.code(), told.to_string());
+        let wanted = "`prevResult`: is required for CHECK: the answer to ADD";
+        assert_eq!(told, (7, wanted.to_owned()));
         let net1 = json!([{"name": "net1", "sandbox": "/a", "mac": ""}]);
         for result in [
             json!(null),

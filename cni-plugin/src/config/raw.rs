@@ -143,6 +143,20 @@ impl Raw {
         &self.remarks
     }
 
+    /// The network's configuration as it came.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        Value::Object(self.map.clone())
+    }
+
+    /// The result of an earlier ADD, as it came.
+    #[must_use]
+    pub fn prev_result(&self) -> Option<&Value> {
+        self.map
+            .get("prevResult")
+            .filter(|result| !result.is_null())
+    }
+
     /// The version to answer in, errors included.
     ///
     /// # Errors

@@ -269,6 +269,18 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Corrupt`] for one that was set aside just now; [`JournalError::Newer`];
     /// [`JournalError::File`] when it can't be read or set aside, and stays where it is.
+    pub fn load_or_set_aside(&self, key: &Key) -> Result<Option<Entry>, JournalError> {
+        match self.load(key) {
+            Err(JournalError::Corrupt { path, detail }) => self.set_aside(&path, detail),
+            read => read,
+        }
+    }
+
+    /// The record of an attachment. Whatever it is, it stays where it is.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`], [`JournalError::Newer`], or [`JournalError::File`] when it can't be
+    /// read.
     pub fn load(&self, key: &Key) -> Result<Option<Entry>, JournalError> {
         let path = self.record_path(key);
         let text = match read_small(&path) {
@@ -278,9 +290,10 @@ impl Journal {
             Err(source) => return Err(file_error("read", &path, source)),
         };
         match Record::parse(&text) {
-            Ok((record, _)) if record.key() != *key => {
-                self.set_aside(&path, "it belongs to another attachment".to_owned())
-            }
+            Ok((record, _)) if record.key() != *key => Err(JournalError::Corrupt {
+                path,
+                detail: "it belongs to another attachment".to_owned(),
+            }),
             Ok((record, begun)) => Ok(Some(Entry {
                 record,
                 begun,
@@ -289,7 +302,7 @@ impl Journal {
             })),
             Err(detail) => match newer_format(&text) {
                 Some(format) => Err(JournalError::Newer { path, format }),
-                None => self.set_aside(&path, detail),
+                None => Err(JournalError::Corrupt { path, detail }),
             },
         }
     }

@@ -364,3 +364,40 @@ fn a_vf_whose_pod_was_the_host_keeps_nothing_of_it() {
         .ok();
     assert_eq!(kept(), Vec::<Value>::new());
 }
+
+/// Where it is set aside is for who undoes; who only looks tells of it each time.
+#[test]
+fn a_record_that_cannot_be_read_stays_where_it_is() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let config = node.config(json!({}));
+    let checked = attached(&node, &pod, &config);
+    let record = node.state("attachments").remove(0);
+    let path = node.root.path().join("state/attachments").join(&record);
+    fs::write(&path, "{").unwrap();
+    let whole = || {
+        let folders = fs::read_dir(node.root.path().join("state")).unwrap();
+        let folders = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names = Vec::from_iter(folders.flat_map(|name| {
+            let mut inside = vec![name.clone()];
+            if name != "lock" {
+                inside.extend(
+                    node.state(&name)
+                        .into_iter()
+                        .map(|it| format!("{name}/{it}")),
+                );
+            }
+            inside
+        }));
+        names.sort_unstable();
+        (names, fs::read_to_string(&path).ok())
+    };
+    let before = whole();
+    for _ in 0..2 {
+        differs(&node, &pod, &checked, &["journal of net1", "found none"]);
+        assert_eq!(whole(), before);
+        let status = node.call("STATUS", "", &pod, &config);
+        assert!(status.stderr.contains(&record), "{status:?}");
+        assert_eq!(whole(), before);
+    }
+}

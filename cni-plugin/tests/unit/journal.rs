@@ -145,11 +145,20 @@ fn a_record_of_garbage_is_told_once_and_set_aside() {
     let path = dir.path().join("state/attachments").join(key.as_str());
     for garbage in [&b""[..], b"{}", b"{}\n", b"\xff\xfe\n", b"[1]\nx\n"] {
         fs::write(&path, garbage).unwrap();
+        // Who only looks leaves it where it is.
+        for _ in 0..2 {
+            let told = journal.load(&key);
+            assert!(
+                matches!(&told, Err(JournalError::Corrupt { path: told, .. }) if *told == path),
+                "{garbage:?}: {told:?}"
+            );
+        }
+        let told = journal.load_or_set_aside(&key);
         assert!(
-            matches!(journal.load(&key), Err(JournalError::Corrupt { .. })),
-            "{garbage:?}"
+            matches!(&told, Err(JournalError::Corrupt { path: told, .. }) if *told != path),
+            "{garbage:?}: {told:?}"
         );
-        assert!(journal.load(&key).unwrap().is_none());
+        assert!(journal.load_or_set_aside(&key).unwrap().is_none());
     }
     // A true record under a name that isn't its own is no one's.
     let other = journal.create(record("b")).unwrap();
@@ -200,7 +209,7 @@ fn what_a_newer_plugin_wrote_is_left_to_it() {
         "{\"format\":7,\"x\":[]}\n".to_owned(),
     ] {
         fs::write(&path, &text).unwrap();
-        let told = journal.load(&key);
+        let told = journal.load_or_set_aside(&key);
         assert!(matches!(told, Err(JournalError::Newer { .. })), "{told:?}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
@@ -300,7 +309,7 @@ fn a_tombstone_that_cannot_be_read_now_is_not_set_aside() {
     let key = record("a").key();
     fs::create_dir(dir.path().join("state/attachments").join(key.as_str())).unwrap();
     for _ in 0..2 {
-        let told = journal.load(&key);
+        let told = journal.load_or_set_aside(&key);
         assert!(matches!(told, Err(JournalError::File { .. })), "{told:?}");
     }
     // What can be read, and is no text, is no tombstone.

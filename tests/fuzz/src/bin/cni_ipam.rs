@@ -4,7 +4,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use serde_json::json;
 use xpu_cni::{
     check::prev_result::PrevResult,
     ipam::Lease,
@@ -29,8 +28,7 @@ fuzz_target!(|answer: &[u8]| {
     };
     for version in Version::ALL {
         let document = result::document(version, &interface, &lease, None, None);
-        let config = json!({ "prevResult": document }).to_string();
-        let back = PrevResult::read(config.as_bytes(), &interface.name).unwrap();
+        let back = PrevResult::read(Some(&document), &interface.name).unwrap();
         let given: Vec<_> = lease.ips.iter().map(|(address, _)| *address).collect();
         assert_eq!(back.addresses, given);
         assert_eq!(back.mac, Some(interface.mac));
