@@ -76,6 +76,7 @@ pub fn run(
     let held = lock(&journal.attachment_lock(&key), call.deadline)?;
     let order = Order {
         attachment,
+        key,
         raw,
         config: &config,
         device_info,
@@ -95,6 +96,7 @@ pub fn run(
 /// What is to be made, once all that is asked for is found right.
 struct Order<'a> {
     attachment: &'a Attachment,
+    key: Key,
     raw: &'a Raw,
     config: &'a AddConfig,
     /// Where the device-info file goes.
@@ -109,12 +111,14 @@ fn attach(
     pod: &mut Sandbox,
 ) -> Result<Value, Failure> {
     let Order {
-        attachment, config, ..
+        attachment,
+        key,
+        config,
+        ..
     } = order;
-    let key = Key::of(attachment);
     let device = &config.device;
     let _vf = lock(&journal.vf_lock(device), call.deadline)?;
-    clear_the_way(call, journal, &key, config, pod)?;
+    clear_the_way(call, journal, key, config, pod)?;
     if pod.index_of(&attachment.ifname).is_some() {
         return Err(device::name_taken(&attachment.ifname).into());
     }
@@ -124,7 +128,7 @@ fn attach(
         check_userspace_vf(call, config)?;
     }
     let peer = &config.common.agent;
-    let cleared = delete_leftover_ports(call, journal, &key, peer, &found)?;
+    let cleared = delete_leftover_ports(call, journal, key, peer, &found)?;
     // Before the first side effect: without an agent there is nothing to begin.
     let agent = call.connect_to(peer, call.agent_deadline())?;
 
@@ -228,7 +232,7 @@ fn record(
         path: call.vars.path.clone(),
     });
     let port = Port {
-        id: Key::of(attachment).port_id(),
+        id: order.key.port_id(),
         mac: found.mac,
         attach: config.attach.clone(),
     };

@@ -30,7 +30,7 @@ pub fn run(call: &Call<'_>, attachment: &Attachment, raw: &Raw) -> Result<(), Fa
     let key = Key::of(attachment);
     // An ADD of this attachment that still waits for something has no record yet.
     let held = lock(&journal.attachment_lock(&key), call.deadline)?;
-    let done = detach(call, attachment, raw, &journal);
+    let done = detach(call, attachment, &key, raw, &journal);
     drop(held);
     drain::in_passing(call, &journal);
     done
@@ -40,17 +40,17 @@ pub fn run(call: &Call<'_>, attachment: &Attachment, raw: &Raw) -> Result<(), Fa
 fn detach(
     call: &Call<'_>,
     attachment: &Attachment,
+    key: &Key,
     raw: &Raw,
     journal: &Journal,
 ) -> Result<(), Failure> {
-    let key = Key::of(attachment);
-    let Some(entry) = call.record(journal, &key)? else {
-        journal.forget_unwritten(&key)?;
+    let Some(entry) = call.record(journal, key)? else {
+        journal.forget_unwritten(key)?;
         // Only here does the configuration count: the journal knows better. One that ADD refuses
         // has made nothing.
         return match raw.common() {
             Ok(common) => {
-                let undone = without_record(call, attachment, &common, &key, journal);
+                let undone = without_record(call, attachment, &common, key, journal);
                 Failure::first_of(undone.failures)
             }
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use xpu_model::{Mac, ObjectKey};
+use xpu_model::{IfName, Mac, ObjectKey};
 
 use crate::env::Attachment;
 
@@ -43,16 +43,17 @@ impl Key {
     /// kept apart by a NUL, which neither can hold.
     #[must_use]
     pub fn of(attachment: &Attachment) -> Self {
+        Self::of_interface(&attachment.container_id, &attachment.ifname)
+    }
+
+    /// The same of an interface in a container.
+    #[must_use]
+    pub fn of_interface(container_id: &str, ifname: &IfName) -> Self {
         let mut hash = Sha256::new();
-        hash.update(&attachment.container_id);
+        hash.update(container_id);
         hash.update([0]);
-        hash.update(attachment.ifname.as_str());
-        Self(
-            hash.finalize()[..20]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        hash.update(ifname.as_str());
+        Self(hex(&hash.finalize()[..20]))
     }
 
     /// A key read back from a file's name.
@@ -76,6 +77,18 @@ impl Key {
     pub fn port_id(&self) -> String {
         format!("cni-{}", self.0)
     }
+}
+
+/// Bytes as hexadecimal text. Not by `format!`, of which each byte costs hundreds of instructions.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for half in [byte >> 4, byte & 0xf] {
+            text.push(char::from(DIGITS[usize::from(half)]));
+        }
+    }
+    text
 }
 
 /// The port as it is asked for.
@@ -110,6 +123,14 @@ mod tests {
         assert_eq!(xpu_model::Id::user(&id).unwrap().as_str(), id);
         assert_ne!(key("cont1", "net1"), key("cont", "1net1"));
         assert_ne!(key("cont1", "net1"), key("cont1", "net2"));
+    }
+
+    #[test]
+    fn bytes_have_two_digits_each() {
+        let all = Vec::from_iter(0..=u8::MAX);
+        let slowly: String = all.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex(&all), slowly);
+        assert_eq!(hex(&[]), "");
     }
 
     #[test]

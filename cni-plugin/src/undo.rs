@@ -181,7 +181,7 @@ impl<'a> Undoing<'a> {
         // pod may have been given the path as well.
         let is_anothers = || {
             let owner = self.journal.owner(&record.vf.pci);
-            owner.is_some_and(|owner| owner != record.key())
+            owner.is_some_and(|owner| owner != *self.entry.key())
         };
         if self.entry.has_begun(Step::DeviceInfo)
             && let Some(path) = &record.device_info

@@ -27,8 +27,7 @@ impl Attach<'_> {
     /// The first error; what has begun is in the journal.
     pub(super) fn run(&mut self, pod: &mut Sandbox) -> Result<Value, Error> {
         self.call.host.checkpoint("claim");
-        self.journal
-            .claim(&self.config.device, &self.entry.record.key())?;
+        self.journal.claim(&self.config.device, self.entry.key())?;
         self.create_port()?;
         let late = self.config.common.asks_ipam_late();
         let mut lease = if late {
@@ -132,11 +131,11 @@ impl Attach<'_> {
     fn delete_ports_with_same_mac(&self) -> bool {
         let Self { call, journal, .. } = self;
         let record = &self.entry.record;
-        let (own, mac) = (record.key(), record.port.mac);
+        let (own, mac) = (self.entry.key(), record.port.mac);
         let agent = &self.config.common.agent;
         let delete = || -> Result<bool, Error> {
-            let finished = finish_dead(call, journal, &own, |other| other.port.mac == mac)?;
-            let cleared = drain::clear(call, journal, agent, &own, |tombstone| {
+            let finished = finish_dead(call, journal, own, |other| other.port.mac == mac)?;
+            let cleared = drain::clear(call, journal, agent, own, |tombstone| {
                 tombstone.mac.is_none_or(|held| held == mac)
             })?;
             Ok(finished || cleared.any)

@@ -11,7 +11,10 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{Journal, JournalError, file_error, remove};
-use crate::{host::read_small, port::Key};
+use crate::{
+    host::read_small,
+    port::{Key, hex},
+};
 
 /// What may fail again and again.
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +73,7 @@ pub enum Backoff {
 
 /// A name that is good for a file's.
 pub(super) fn digest(name: &str) -> String {
-    let hash = Sha256::digest(name);
-    hash[..20]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(name)[..20])
 }
 
 impl Journal {

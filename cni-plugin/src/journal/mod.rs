@@ -99,6 +99,8 @@ pub struct Journal {
 pub struct Entry {
     /// The record.
     pub record: Record,
+    /// Its key, which its file's name is: a hash, and asked for again and again.
+    key: Key,
     begun: Vec<Step>,
     path: PathBuf,
     /// Open for appending: from the start in the process that wrote it, else from the first step
@@ -107,6 +109,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The attachment's key.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Whether `step` has begun, and so may have happened.
     #[must_use]
     pub fn has_begun(&self, step: Step) -> bool {
@@ -252,10 +260,12 @@ impl Journal {
     /// # Errors
     /// [`JournalError::File`] when it is not on disk; nothing may be changed then.
     pub fn create(&self, record: Record) -> Result<Entry, JournalError> {
-        let path = self.record_path(&record.key());
+        let key = record.key();
+        let path = self.record_path(&key);
         let file = write_durably(&path, &record.line())?;
         Ok(Entry {
             record,
+            key,
             begun: Vec::new(),
             path,
             file: Some(file),
@@ -296,6 +306,7 @@ impl Journal {
             }),
             Ok((record, begun)) => Ok(Some(Entry {
                 record,
+                key: key.clone(),
                 begun,
                 path,
                 file: None,
@@ -343,7 +354,7 @@ impl Journal {
     /// its record is kept for its addresses alone.
     #[must_use]
     pub fn holds_vf(&self, entry: &Entry) -> bool {
-        self.owner(&entry.record.vf.pci).as_ref() == Some(&entry.record.key())
+        self.owner(&entry.record.vf.pci).as_ref() == Some(&entry.key)
     }
 
     /// Forgets an attachment: its claim first, so that no claim outlives its record.
@@ -351,12 +362,12 @@ impl Journal {
     /// # Errors
     /// [`JournalError::File`] when a file can't be removed; the record stays then.
     pub fn forget(&self, entry: &Entry) -> Result<(), JournalError> {
-        let key = entry.record.key();
+        let key = &entry.key;
         if self.holds_vf(entry) {
             self.release(entry)?;
         }
-        self.forget_unwritten_tombstone(&key, &entry.record.agent)?;
-        self.clear_failures(Subject::Attachment(&key))?;
+        self.forget_unwritten_tombstone(key, &entry.record.agent)?;
+        self.clear_failures(Subject::Attachment(key))?;
         remove(&entry.path)
     }
 

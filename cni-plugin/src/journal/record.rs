@@ -205,7 +205,7 @@ impl Record {
     /// The attachment's key.
     #[must_use]
     pub fn key(&self) -> Key {
-        Key::of(&self.attachment())
+        Key::of_interface(&self.container_id, &self.ifname)
     }
 
     /// Which attachment this is.
