@@ -25,10 +25,10 @@ use crate::{
     error::{Error, chain},
     ipam,
     journal::{Entry, Ipam, Journal, NetNsRef, Record},
-    lock::lock,
+    lock::{Lock, lock},
     port::{Key, Port},
     sandbox::{Open, Sandbox},
-    undo::{Why, undo},
+    undo::{Held, Why, undo},
     version::Version,
 };
 
@@ -117,7 +117,7 @@ fn attach(
         ..
     } = order;
     let device = &config.device;
-    let _vf = lock(&journal.vf_lock(device), call.deadline)?;
+    let vf = lock(&journal.vf_lock(device), call.deadline)?;
     clear_the_way(call, journal, key, config, pod)?;
     if pod.index_of(&attachment.ifname).is_some() {
         return Err(device::name_taken(&attachment.ifname).into());
@@ -156,7 +156,7 @@ fn attach(
             }
             Ok(answer)
         }
-        Err(error) => Err(attach.fail(pod, error)),
+        Err(error) => Err(attach.fail(pod, vf, error)),
     }
 }
 
@@ -273,11 +273,12 @@ struct Attach<'a> {
 
 impl Attach<'_> {
     /// Undoes what has begun. Gives the error, and what couldn't be undone.
-    fn fail(self, pod: &mut Sandbox, error: Error) -> Failure {
+    fn fail(self, pod: &mut Sandbox, vf: Lock, error: Error) -> Failure {
         let why = Why::AddFailed {
             agent_hung: self.agent_hung,
         };
-        let undone = undo(self.call, self.journal, self.entry, Some(pod), why);
+        let held = Held::until_free(self.entry, vf);
+        let undone = undo(self.call, self.journal, held, Some(pod), why);
         let notes = undone.failures.iter();
         let notes = notes.map(|error| format!("undo: {}", chain(error)));
         Failure {

@@ -15,6 +15,7 @@ use crate::{
     log::Log,
     port::Key,
     sandbox::{Open, Sandbox},
+    undo::Held,
 };
 
 /// What a call works with.
@@ -127,16 +128,43 @@ impl Call<'_> {
         Ok(same.map(|entry| (held, entry)))
     }
 
+    /// Locks an attachment whose record was read as `seen`, and then as [`Self::lock_entry`]: the
+    /// order that all keep. For who undoes all of it.
+    pub(crate) fn lock_attachment(
+        &self,
+        journal: &Journal,
+        seen: &Entry,
+        deadline: Instant,
+    ) -> Result<Option<(Lock, Held)>, Error> {
+        let own = lock(&journal.attachment_lock(seen.key()), deadline)?;
+        let locked = self.lock_entry(journal, seen, deadline)?;
+        Ok(locked.map(|(vf, entry)| (own, Held::until_free(entry, vf))))
+    }
+
+    /// As [`Self::lock_attachment`]; `None` also where somebody is at work on either.
+    pub(crate) fn try_lock_attachment(
+        &self,
+        journal: &Journal,
+        seen: &Entry,
+    ) -> Result<Option<(Lock, Held)>, Error> {
+        unless_held(self.lock_attachment(journal, seen, Instant::now()))
+    }
+
     /// As [`Self::lock_entry`]; `None` also where somebody is at work on the VF.
     pub(crate) fn try_lock_entry(
         &self,
         journal: &Journal,
         seen: &Entry,
     ) -> Result<Option<(Lock, Entry)>, Error> {
-        match self.lock_entry(journal, seen, Instant::now()) {
-            Err(Error::Lock(LockError::Held(_))) => Ok(None),
-            locked => locked,
-        }
+        unless_held(self.lock_entry(journal, seen, Instant::now()))
+    }
+}
+
+/// `None` also where somebody else holds the lock.
+fn unless_held<T>(locked: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    match locked {
+        Err(Error::Lock(LockError::Held(_))) => Ok(None),
+        locked => locked,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     lock::lock,
     port::Key,
     sandbox::{Sandbox, is_gone},
-    undo::{Undone, Why, delete_port_at, release_or_forget, undo},
+    undo::{Held, Undone, Why, delete_port_at, release_or_forget, undo},
 };
 
 /// The time that the agent may take for an attachment without a journal: there should be nothing to
@@ -59,11 +59,12 @@ fn detach(
             }
         };
     };
-    let Some((_vf, entry)) = call.lock_entry(journal, &entry, call.deadline)? else {
+    let Some((vf, entry)) = call.lock_entry(journal, &entry, call.deadline)? else {
         return Ok(());
     };
     let mut pod = open_pod(attachment, &entry)?;
-    let undone = undo(call, journal, entry, pod.as_mut(), Why::PodEnds);
+    let held = Held::until_free(entry, vf);
+    let undone = undo(call, journal, held, pod.as_mut(), Why::PodEnds);
     Failure::first_of(undone.failures)
 }
 

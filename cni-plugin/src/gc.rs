@@ -33,7 +33,7 @@ use crate::{
 /// the specification's first wording have it.
 const LISTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 
-/// How long one VF's lock is waited for: a call that hangs must not cost the others.
+/// How long one attachment, and its VF, is waited for: a call that hangs must not cost the others.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Does GC.
@@ -186,12 +186,12 @@ impl Network<'_> {
             return Err(Error::Busy(message));
         }
         let until = call.deadline.min(Instant::now() + PATIENCE);
-        let locked = call.lock_entry(journal, entry, until)?;
-        let Some((_vf, entry)) = locked.filter(|(_, entry)| self.has(entry)) else {
+        let locked = call.lock_attachment(journal, entry, until)?;
+        let Some((_own, held)) = locked.filter(|(_, held)| self.has(held.entry())) else {
             return Ok(());
         };
         call.log.info(format_args!("removing {name}"));
-        let undone = undo_left(call, journal, Left::of(entry), Why::Gc);
+        let undone = undo_left(call, journal, Left::of(held), Why::Gc);
         // A VF that is still on its way home is the sweep's.
         match undone.failures.into_iter().next() {
             None => Ok(()),

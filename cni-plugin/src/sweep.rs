@@ -22,7 +22,7 @@ use crate::{
     life::{Ended, Life},
     lock::lock,
     port::Key,
-    undo::{Left, Why, undo_left},
+    undo::{Held, Left, Why, undo_left},
 };
 
 /// How many records one call looks at: each costs four system calls, and an ADD makes few.
@@ -103,13 +103,13 @@ fn finish_if_dead(call: &Call<'_>, journal: &Journal, key: &Key) -> Result<(), E
     // Before the work: a record at which every call is killed must not keep the others from their
     // turn.
     journal.set_cursor(key)?;
-    let Some((_vf, entry)) = call.try_lock_entry(journal, &entry)? else {
+    let Some((_own, held)) = call.try_lock_attachment(journal, &entry)? else {
         return Ok(());
     };
-    let Life::Ended(ended) = call.life(&entry)? else {
+    let Life::Ended(ended) = call.life(held.entry())? else {
         return Ok(());
     };
-    let mut left = Left::of(entry);
+    let mut left = Left::of(held);
     let in_reach = match ended {
         // The devices of an earlier boot's kernel are gone with it.
         Ended::EarlierBoot => Ok(true),
@@ -125,7 +125,7 @@ fn finish_if_dead(call: &Call<'_>, journal: &Journal, key: &Key) -> Result<(), E
     }
     call.log.info(format_args!(
         "finishing what is left of {}",
-        left.entry.record.attachment()
+        left.held.entry().record.attachment()
     ));
     let why = Why::Sweep { until };
     let undone = undo_left(call, journal, left, why);
@@ -198,7 +198,8 @@ pub fn finish_dead(
         let Some((_vf, entry)) = locked.filter(|(_, entry)| is_it(entry)) else {
             continue;
         };
-        undo_left(call, journal, Left::of(entry), Why::NextOwner);
+        let left = Left::of(Held::throughout(entry));
+        undo_left(call, journal, left, Why::NextOwner);
         any = true;
     }
     Ok(any)
@@ -208,7 +209,8 @@ pub fn finish_dead(
 /// namespace is gone, be it the pod's or one of the pod's own making, and the next look is soon
 /// enough.
 fn is_in_reach(host: &Host, journal: &Journal, left: &mut Left) -> Result<bool, Error> {
-    let Left { entry, pod } = left;
+    let Left { held, pod } = left;
+    let entry = held.entry();
     let pci = &entry.record.vf.pci;
     if !journal.holds_vf(entry) || !entry.has_begun(Step::Move) {
         return Ok(true);

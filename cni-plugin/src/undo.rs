@@ -2,8 +2,9 @@
 //! failed, and for what a killed process left.
 //!
 //! What stands in the way of the VF's next owner goes first: the VF's settings and place, its port,
-//! and the claim on it. The addresses come last, unless their IPAM works on the VF in the pod. Each
-//! step is safe to undo again, and to undo when it never happened. Failures don't stop the rest.
+//! and the claim on it. The addresses come last, and without the VF's lock, unless their IPAM works
+//! on the VF in the pod. Each step is safe to undo again, and to undo when it never happened.
+//! Failures don't stop the rest.
 
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use crate::{
     error::{Error, chain},
     journal::{Entry, Journal, Step},
     life::is_this_boot,
+    lock::Lock,
     sandbox::Sandbox,
 };
 
@@ -52,16 +54,51 @@ impl Undone {
     }
 }
 
-/// Undoes an attachment. The caller holds its VF's lock. `pod` is its namespace, where that still
-/// exists.
+/// An attachment to undo, whose VF is locked.
+#[derive(Debug)]
+pub struct Held {
+    /// Its record.
+    entry: Entry,
+    /// The VF's lock, if it is for the undo to let go of.
+    vf: Option<Lock>,
+}
+
+impl Held {
+    /// By a caller that goes on with the VF.
+    #[must_use]
+    pub const fn throughout(entry: Entry) -> Self {
+        Self { entry, vf: None }
+    }
+
+    /// By a caller to whom the VF is nothing once it is free. Its next owner then doesn't wait for an
+    /// IPAM plugin that releases the addresses of this one.
+    ///
+    /// Only for who holds the attachment's lock: with neither, the record that is forgotten in the
+    /// end might be that of a later attempt.
+    #[must_use]
+    pub const fn until_free(entry: Entry, vf: Lock) -> Self {
+        Self {
+            entry,
+            vf: Some(vf),
+        }
+    }
+
+    /// The record.
+    #[must_use]
+    pub const fn entry(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+/// Undoes an attachment. `pod` is its namespace, where that still exists.
 pub fn undo(
     call: &Call<'_>,
     journal: &Journal,
-    entry: Entry,
+    held: Held,
     pod: Option<&mut Sandbox>,
     why: Why,
 ) -> Undone {
-    let same_boot = match is_this_boot(call.host, &entry) {
+    let same_boot = match is_this_boot(call.host, &held.entry) {
         Ok(same_boot) => same_boot,
         Err(error) => {
             // Nobody knows whether what the record tells of is still there: all of it is kept.
@@ -70,13 +107,14 @@ pub fn undo(
             return undone;
         }
     };
-    let mut undoing = Undoing::new(call, journal, entry, why, same_boot);
+    let mut undoing = Undoing::new(call, journal, held, why, same_boot);
     undoing.mark();
     undoing.release_interface_ipam();
     undoing.bring_vf_home(pod);
     undoing.remove_device_info();
     undoing.delete_port();
     undoing.release_claim();
+    undoing.let_vf_go();
     undoing.release_ipam();
     undoing.forget_record();
     undoing.undone
@@ -85,8 +123,8 @@ pub fn undo(
 /// What others left of an attachment.
 #[derive(Debug)]
 pub struct Left {
-    /// Its record.
-    pub entry: Entry,
+    /// Its record, and its VF.
+    pub held: Held,
     /// Its pod's namespace, where that still exists.
     pub pod: Option<Sandbox>,
 }
@@ -94,18 +132,18 @@ pub struct Left {
 impl Left {
     /// What a record tells of.
     #[must_use]
-    pub fn of(entry: Entry) -> Self {
-        let pod = Sandbox::open_kept(&entry.record.netns);
-        Self { entry, pod }
+    pub fn of(held: Held) -> Self {
+        let pod = Sandbox::open_kept(&held.entry.record.netns);
+        Self { held, pod }
     }
 }
 
 /// Undoes what others left of an attachment. What couldn't be undone is told in the log, too, and
-/// whose it is. The caller holds its VF's lock.
+/// whose it is.
 pub fn undo_left(call: &Call<'_>, journal: &Journal, left: Left, why: Why) -> Undone {
-    let Left { entry, mut pod } = left;
-    let name = entry.record.attachment().to_string();
-    let mut undone = undo(call, journal, entry, pod.as_mut(), why);
+    let Left { held, mut pod } = left;
+    let name = held.entry.record.attachment().to_string();
+    let mut undone = undo(call, journal, held, pod.as_mut(), why);
     let failures = undone.failures.into_iter();
     undone.failures = failures.map(|error| error.left_of(name.clone())).collect();
     for failure in &undone.failures {
@@ -119,6 +157,8 @@ struct Undoing<'a> {
     call: &'a Call<'a>,
     journal: &'a Journal,
     entry: Entry,
+    /// The VF's lock, until it is let go.
+    vf: Option<Lock>,
     why: Why,
     deadline: Instant,
     /// Whether the record is of the running kernel.
@@ -135,7 +175,7 @@ impl<'a> Undoing<'a> {
     fn new(
         call: &'a Call<'a>,
         journal: &'a Journal,
-        mut entry: Entry,
+        Held { mut entry, vf }: Held,
         why: Why,
         same_boot: bool,
     ) -> Self {
@@ -146,6 +186,7 @@ impl<'a> Undoing<'a> {
         Self {
             call,
             journal,
+            vf,
             why,
             deadline: why.deadline(call.deadline, Instant::now()),
             same_boot,
@@ -204,6 +245,13 @@ impl<'a> Undoing<'a> {
         if let Err(error) = self.journal.release(&self.entry) {
             self.undone.fail("journal", error);
             self.undone.frees_vf = false;
+        }
+    }
+
+    /// Lets the VF go, unless this attachment's claim is still on it.
+    fn let_vf_go(&mut self) {
+        if self.undone.frees_vf || !self.ours {
+            self.vf = None;
         }
     }
 

@@ -8,11 +8,11 @@ use crate::{
     device::Found,
     drain::{self, Cleared},
     error::{Error, chain},
-    journal::{Entry, Journal, Record},
+    journal::{Journal, Record},
     life::Life,
     port::Key,
     sandbox::Sandbox,
-    undo::{Left, Why, undo_left},
+    undo::{Held, Left, Why, undo_left},
 };
 
 /// Finishes an earlier attempt of this attachment, and an owner of the VF that is dead. The caller
@@ -52,13 +52,13 @@ fn finish_earlier_attempt(
     // It may have been for another VF, whose lock is then needed as well. `None`: whoever held that
     // has finished it.
     let locked = if entry.record.vf.pci == config.device {
-        Some((None, entry))
+        Some(Held::throughout(entry))
     } else {
         let locked = call.lock_entry(journal, &entry, call.deadline)?;
-        locked.map(|(other, entry)| (Some(other), entry))
+        locked.map(|(other, entry)| Held::until_free(entry, other))
     };
-    if let Some((_other, entry)) = locked {
-        finish(call, journal, entry, Why::EarlierAttempt)?;
+    if let Some(held) = locked {
+        finish(call, journal, held, Why::EarlierAttempt)?;
     }
     // The VF may just have left this very pod: its arrival then is not the one to come.
     pod.resubscribe()
@@ -104,18 +104,18 @@ fn finish_last_owner(
             config.device
         )));
     };
-    finish(call, journal, entry, Why::NextOwner)
+    finish(call, journal, Held::throughout(entry), Why::NextOwner)
 }
 
 /// Undoes what is left of an attachment.
 ///
 /// # Errors
 /// [`Error::Busy`] when that is not [enough](Why::is_enough).
-fn finish(call: &Call<'_>, journal: &Journal, entry: Entry, why: Why) -> Result<(), Error> {
-    let name = entry.record.attachment();
+fn finish(call: &Call<'_>, journal: &Journal, held: Held, why: Why) -> Result<(), Error> {
+    let name = held.entry().record.attachment();
     call.log
         .info(format_args!("finishing what is left of {name}"));
-    let undone = undo_left(call, journal, Left::of(entry), why);
+    let undone = undo_left(call, journal, Left::of(held), why);
     if why.is_enough(&undone) {
         return Ok(());
     }

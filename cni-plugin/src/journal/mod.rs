@@ -357,7 +357,9 @@ impl Journal {
         self.owner(&entry.record.vf.pci).as_ref() == Some(&entry.key)
     }
 
-    /// Forgets an attachment: its claim first, so that no claim outlives its record.
+    /// Forgets an attachment: its claim first, so that no claim outlives its record. The caller holds
+    /// the attachment's lock, or its VF's from when it had the claim: else the record may be that of
+    /// a later attempt by now.
     ///
     /// # Errors
     /// [`JournalError::File`] when a file can't be removed; the record stays then.

@@ -2,7 +2,8 @@
 //! pod's port still has, an IPAM that hangs for a pod that is gone. The next pod gets its VF.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Node, VF, end_silently};
+use crate::harness::{Node, VF, end_silently, run};
 
 /// Another address of the node's agent.
 fn other_address(node: &Node) -> (PathBuf, String) {
@@ -170,4 +171,69 @@ fn an_ipam_that_hangs_for_a_dead_pod_costs_its_vfs_next_owner_little() {
             "the addresses are not forgotten"
         );
     }
+}
+
+/// The VF and its port are home by then, and the pod that ends has its own lock.
+#[test]
+fn an_ipam_that_hangs_at_del_keeps_its_vf_from_nobody() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let root = node.root.path().to_owned();
+    for fifo in ["asked", "go"] {
+        run("mkfifo", &[root.join(fifo).to_str().unwrap()]);
+    }
+    let script = format!(
+        "#!/bin/sh\n[ \"$CNI_COMMAND\" != DEL ] || {{ echo > {root}/asked; read go < {root}/go; }}\n\
+         exec {root}/bin/fake-ipam\n",
+        root = root.display()
+    );
+    fs::write(root.join("bin/slow"), script).unwrap();
+    fs::set_permissions(root.join("bin/slow"), fs::Permissions::from_mode(0o755)).unwrap();
+    let with_ipam = node.config(json!({"ipam": {"type": "slow"}}));
+    let config = node.config(json!({}));
+    node.call("ADD", "c1", &one, &with_ipam).ok();
+    // Open to both sides, so that nobody waits for the other one's.
+    let mut both = File::options();
+    let mut go = both.read(true).write(true).open(root.join("go")).unwrap();
+    std::thread::scope(|scope| {
+        let del = scope.spawn(|| node.call("DEL", "c1", &one, &with_ipam));
+        fs::read(root.join("asked")).unwrap();
+        let start = Instant::now();
+        // Its sweep finds an attachment that is dead, and somebody at it.
+        let add = node.call("ADD", "c2", &two, &config);
+        let elapsed = start.elapsed();
+        go.write_all(b"\n").unwrap();
+        add.ok();
+        assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+        del.join().unwrap().ok();
+    });
+    assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
+    assert_eq!(node.state("attachments").len(), 1);
+    assert_eq!(node.agent.ports().len(), 1);
+    node.call("DEL", "c2", &two, &config).ok();
+    node.assert_clean();
+}
+
+/// Whoever is at it may have let its VF go, and be at its addresses.
+#[test]
+fn gc_and_sweep_leave_an_attachment_to_whoever_is_at_it() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let config = node.config(json!({"ipam": {"type": "fake-ipam"}}));
+    node.call("ADD", "c1", &one, &config).ok();
+    end_silently(&node, &one, VF);
+    let held = node.hold_attachment(&node.state("attachments")[0]);
+    let mut gc = config.clone();
+    gc["cni.dev/valid-attachments"] = json!([]);
+    let (code, msg) = node.call("GC", "", &two, &gc).error();
+    assert_eq!(code, 11, "{msg}");
+    assert!(msg.contains("holds the attachment"), "{msg}");
+    let sweep = || node.call("DEL", "c9", &two, &node.config(json!({}))).ok();
+    sweep();
+    let log = node.ipam_log();
+    assert!(!log.contains(&"DEL c1 net1".to_owned()), "{log:?}");
+    assert_eq!(node.state("attachments").len(), 1);
+    drop(held);
+    sweep();
+    node.assert_clean();
 }
