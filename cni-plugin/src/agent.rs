@@ -253,7 +253,7 @@ impl Agent {
         let message = status.message().to_owned();
         match (status.code(), after) {
             (Code::ResourceExhausted, Some(after)) => AgentError::Later { message, after },
-            (Code::Unavailable | Code::Cancelled, _) => unreachable(&message),
+            (Code::Unavailable, _) => unreachable(&message),
             (code, _) => AgentError::Refused { code, message },
         }
     }
@@ -300,7 +300,12 @@ fn is_late(status: &Status) -> bool {
         }
         cause = error.source();
     }
-    status.code() == Code::DeadlineExceeded
+    match status.code() {
+        Code::DeadlineExceeded => true,
+        // A server of tonic's says so where the deadline passes there first.
+        Code::Cancelled => status.source().is_none(),
+        _ => false,
+    }
 }
 
 /// Waits for `work` until the deadline.

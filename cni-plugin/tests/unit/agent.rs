@@ -109,6 +109,21 @@ fn only_a_name_has_to_be_looked_up() {
     }
 }
 
+/// Whose clock is first is chance: the agent has the same deadline.
+#[test]
+fn a_call_is_late_by_either_sides_clock() {
+    assert!(is_late(&Status::cancelled("Timeout expired")));
+    assert!(is_late(&Status::deadline_exceeded(
+        "the port is not up yet"
+    )));
+    assert!(is_late(&Status::from_error(Box::new(TimeoutExpired(())))));
+    let ended = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let mut ended_here = Status::cancelled("the connection ended");
+    ended_here.set_source(std::sync::Arc::new(ended));
+    assert!(!is_late(&ended_here));
+    assert!(!is_late(&Status::unavailable("it stops")));
+}
+
 /// As the C library's look-up of a name, which nothing ends but an answer.
 #[test]
 fn what_waits_for_servers_of_names_keeps_no_call() {
