@@ -9,7 +9,11 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+/// When what an installer has begun counts as left by one that was killed.
+const LEFT: Duration = Duration::from_secs(600);
 
 /// How often a name is sought that nobody has: with 64 random bits the second one is free.
 const TRIES: usize = 8;
@@ -47,6 +51,7 @@ fn put<T>(
     create: impl Fn(&Path) -> io::Result<T>,
     fill: impl FnOnce(T) -> io::Result<()>,
 ) -> io::Result<()> {
+    remove_left(path);
     let mut tries = 1;
     let (temporary, made) = loop {
         let temporary = beside(path);
@@ -62,6 +67,27 @@ fn put<T>(
         let _gone = fs::remove_file(&temporary);
     }
     done
+}
+
+/// Removes what killed installers have left beside `path`: in a container that is killed and begun
+/// again, that would be a program each time. Of no consequence to what is put there now.
+fn remove_left(path: &Path) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let start = format!(".{name}.");
+    let folder = path.parent().and_then(|folder| fs::read_dir(folder).ok());
+    for entry in folder.into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let is_ours = (found.to_str())
+            .is_some_and(|found| found.starts_with(&start) && found.ends_with(".tmp"));
+        // By what the link says of itself, not what it leads to.
+        let age = fs::symlink_metadata(entry.path())
+            .and_then(|it| it.modified())
+            .ok()
+            .and_then(|modified| modified.elapsed().ok());
+        if is_ours && age.is_some_and(|age| age > LEFT) {
+            let _gone = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A name beside `path`. Not by the process id: installers in containers all have the same.
@@ -80,6 +106,23 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn what_a_killed_installer_left_goes_with_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - 2 * LEFT;
+        let [left, begun, theirs] =
+            [".xpu-cni.1.tmp", ".xpu-cni.2.tmp", ".xpu-cnid.1.tmp"].map(|it| dir.path().join(it));
+        for path in [&left, &begun, &theirs] {
+            let file = File::create(path).unwrap();
+            if path != &begun {
+                file.set_modified(old).unwrap();
+            }
+        }
+        replace(&dir.path().join("xpu-cni"), b"new", 0o755).unwrap();
+        let are_there = [&left, &begun, &theirs].map(|path| path.exists());
+        assert_eq!(are_there, [false, true, true]);
+    }
 
     /// A runtime starts the plugin whenever it likes.
     #[test]
