@@ -21,7 +21,7 @@ use nix::{
     },
     unistd::{getpid, getppid},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Delegate, IpamError, find, nullable};
 
@@ -31,6 +31,10 @@ const MAX_ANSWER: u64 = 1 << 20;
 /// The time without which no plugin is started: one that is well would be killed for ours that is
 /// used up, and be taken for one that hangs.
 pub const LEAST: Duration = Duration::from_millis(250);
+
+/// How long what a plugin leaves to others to write is waited for once it has ended, where nothing
+/// whole is there yet: a shell waits for no `tee` that it has put behind its stdout.
+const LATECOMERS: Duration = Duration::from_millis(200);
 
 /// Runs the executable with our environment and the network's configuration, and reads its answer.
 ///
@@ -132,8 +136,8 @@ fn answer_of(child: &mut Child, deadline: Instant) -> io::Result<Option<(Vec<u8>
     Ok(status.map(|status| (answer, status)))
 }
 
-/// Reads stdout to its end, or to what is there when the process ends: another that it has started
-/// may hold it open. `None` when neither comes by the deadline.
+/// Reads stdout to its end, or to what is there when the process has ended: another that it has
+/// started may hold it open. `None` when neither comes by the deadline.
 fn read_answer(
     child: &mut Child,
     process: &OwnedFd,
@@ -144,18 +148,19 @@ fn read_answer(
     };
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
-    let mut ended = false;
+    // Until when others may write, once the process has ended.
+    let mut ended: Option<Instant> = None;
     loop {
         let written = PollFd::new(stdout.as_fd(), PollFlags::POLLIN);
         let ends = PollFd::new(process.as_fd(), PollFlags::POLLIN);
         let mut both = [written, ends];
-        let found = if ended {
-            poll(&mut both[..1], PollTimeout::ZERO)
-        } else {
-            poll(&mut both, left(deadline))
+        let found = match ended {
+            Some(_) if is_document(&answer) => poll(&mut both[..1], PollTimeout::ZERO),
+            Some(until) => poll(&mut both[..1], left(until)),
+            None => poll(&mut both, left(deadline)),
         };
         match found {
-            Ok(0) => return Ok(ended.then_some(answer)),
+            Ok(0) => return Ok(ended.map(|_| answer)),
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
             Ok(_) => {}
@@ -163,7 +168,7 @@ fn read_answer(
         let [written, _] = both;
         if !written.any().unwrap_or(true) {
             // All that it wrote is there now, but may not have been when that was looked at.
-            ended = true;
+            ended = Some(deadline.min(Instant::now() + LATECOMERS));
             continue;
         }
         let read = stdout.read(&mut chunk)?;
@@ -178,6 +183,10 @@ fn read_answer(
             ));
         }
     }
+}
+
+fn is_document(answer: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(answer).is_ok()
 }
 
 /// Waits for the end of a process that has closed its stdout, which need not be the same; `None`

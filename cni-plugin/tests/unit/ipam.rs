@@ -151,6 +151,18 @@ fn a_plugin_is_done_when_it_ends_whoever_has_its_stdout() {
     assert!(start.elapsed() < within / 2, "{:?}", start.elapsed());
 }
 
+/// As a shell that has put a `tee` behind its stdout, and doesn't wait for it.
+#[test]
+fn what_a_plugin_leaves_to_others_to_write_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let fifo = fifo.display();
+    // The fifo's only writer is the plugin, so that its reader writes once that has ended.
+    let script = format!("mkfifo {fifo}; (cat {fifo}; echo '{{}}') & exec 3> {fifo}; exit 0");
+    let answer = answer_of(&script, Duration::from_secs(60)).unwrap();
+    assert_eq!(String::from_utf8(answer).unwrap(), "{}\n");
+}
+
 proptest! {
     #[test]
     fn no_answer_panics(answer in proptest::collection::vec(any::<u8>(), 0..200)) {
