@@ -123,7 +123,7 @@ impl Call<'_> {
     ) -> Result<Option<(Lock, Entry)>, Error> {
         let pci = &seen.record.vf.pci;
         let held = lock(&journal.vf_lock(pci), deadline)?;
-        let entry = self.record(journal, seen.key())?;
+        let entry = self.peek(journal, seen.key())?;
         let same = entry.filter(|entry| entry.record.vf.pci == *pci);
         Ok(same.map(|entry| (held, entry)))
     }

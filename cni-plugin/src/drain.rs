@@ -123,7 +123,7 @@ fn lock_if_ended(
         Err(LockError::Held { .. }) => return Ok(None),
         held => held?,
     };
-    let ended = match call.record(journal, key) {
+    let ended = match call.peek(journal, key) {
         // Not by its `Life`: what only a boot or its pod's end has ended has its undo to come, and
         // that deletes the port. Where it has begun, the VF may not be home for as long as the pod
         // lives.

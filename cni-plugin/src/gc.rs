@@ -193,15 +193,18 @@ impl Network<'_> {
         call.log.info(format_args!("removing {name}"));
         let undone = undo_left(call, journal, Left::of(held), Why::Gc);
         // A VF that is still on its way home is the sweep's.
-        match undone.failures.into_iter().next() {
-            None => Ok(()),
-            Some(first) => {
-                if let Err(error) = journal.note_failure(Subject::Attachment(key)) {
-                    call.log.warn(chain(&error));
-                }
-                Err(first)
-            }
+        let mut failures = undone.failures.into_iter();
+        let Some(first) = failures.next() else {
+            return Ok(());
+        };
+        // GC's answer has one of each attachment.
+        for further in failures {
+            call.log.warn(chain(&further));
         }
+        if let Err(error) = journal.note_failure(Subject::Attachment(key)) {
+            call.log.warn(chain(&error));
+        }
+        Err(first)
     }
 }
 

@@ -5,8 +5,8 @@
 //! Keeps on disk what it must undo.
 //!
 //! **Never:** decides about bridges, VLANs or routes of the node (the agent does), runs
-//! a shell, logs to stdout, or touches a VF but its own attachment's and those that attachments
-//! which have ended still hold: ADD and the sweep bring such ones home.
+//! a shell, logs to stdout, or touches a VF but its own attachment's and those of attachments that
+//! have ended, or that GC's runtime knows no more: ADD, GC and the sweep bring such ones home.
 //!
 //! **Start reading at** [`request`], then [`add`], then [`undo`], which needs nothing but the
 //! journal.

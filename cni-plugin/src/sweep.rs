@@ -129,6 +129,7 @@ fn finish_if_dead(call: &Call<'_>, journal: &Journal, key: &Key) -> Result<(), E
     ));
     let why = Why::Sweep { until };
     let undone = undo_left(call, journal, left, why);
+    undone.warn(call);
     // If only an IPAM was left alone, that is no failure of this attachment.
     if why.is_enough(&undone) || (undone.frees_vf && ipam == Backoff::LeaveAlone) {
         Ok(())
@@ -199,7 +200,7 @@ pub fn finish_dead(
             continue;
         };
         let left = Left::of(Held::throughout(entry));
-        undo_left(call, journal, left, Why::NextOwner);
+        undo_left(call, journal, left, Why::NextOwner).warn(call);
         any = true;
     }
     Ok(any)

@@ -2,8 +2,9 @@
 //! failed, and for what a killed process left.
 //!
 //! What stands in the way of the VF's next owner goes first: the VF's settings and place, its port,
-//! and the claim on it. The addresses come last, and without the VF's lock, unless their IPAM works
-//! on the VF in the pod. Each step is safe to undo again, and to undo when it never happened.
+//! and the claim on it. The addresses come last, unless their IPAM works on the VF in the pod; once VF
+//! and port are nobody's, without the VF's lock, where that is the undo's ([`Held::until_free`]).
+//! Each step is safe to undo again, and to undo when it never happened.
 //! Failures don't stop the rest.
 
 use std::time::Instant;
@@ -42,6 +43,13 @@ impl Undone {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.failures.is_empty() && !self.awaited
+    }
+
+    /// Tells in the log what couldn't be undone, where that fails nobody.
+    pub fn warn(&self, call: &Call<'_>) {
+        for failure in &self.failures {
+            call.log.warn(chain(failure));
+        }
     }
 
     /// Adds what couldn't be undone.
@@ -138,17 +146,13 @@ impl Left {
     }
 }
 
-/// Undoes what others left of an attachment. What couldn't be undone is told in the log, too, and
-/// whose it is.
+/// Undoes what others left of an attachment. What couldn't be undone says whose it is.
 pub fn undo_left(call: &Call<'_>, journal: &Journal, left: Left, why: Why) -> Undone {
     let Left { held, mut pod } = left;
     let name = held.entry.record.attachment().to_string();
     let mut undone = undo(call, journal, held, pod.as_mut(), why);
     let failures = undone.failures.into_iter();
     undone.failures = failures.map(|error| error.left_of(name.clone())).collect();
-    for failure in &undone.failures {
-        call.log.warn(chain(failure));
-    }
     undone
 }
 
@@ -166,6 +170,9 @@ struct Undoing<'a> {
     /// Whether the VF is still this attachment's. One that belongs to somebody else by now, or to
     /// an earlier boot's kernel, is not ours to touch.
     ours: bool,
+    /// Whether the port may still be there: its tombstone is in the way of the VF's next owner, who
+    /// can have it deleted only with this attachment's lock.
+    leaves_port: bool,
     /// Whether addresses are left on purpose, for which the record is kept.
     leaves_addresses: bool,
     undone: Undone,
@@ -191,6 +198,7 @@ impl<'a> Undoing<'a> {
             deadline: why.deadline(call.deadline, Instant::now()),
             same_boot,
             ours: journal.holds_vf(&entry),
+            leaves_port: false,
             leaves_addresses: false,
             undone: Undone {
                 frees_vf: true,
@@ -248,9 +256,9 @@ impl<'a> Undoing<'a> {
         }
     }
 
-    /// Lets the VF go, unless this attachment's claim is still on it.
+    /// Lets the VF go, unless something of this attachment's is in its next owner's way.
     fn let_vf_go(&mut self) {
-        if self.undone.frees_vf || !self.ours {
+        if (self.undone.frees_vf || !self.ours) && !self.leaves_port {
             self.vf = None;
         }
     }

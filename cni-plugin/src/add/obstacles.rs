@@ -117,6 +117,7 @@ fn finish(call: &Call<'_>, journal: &Journal, held: Held, why: Why) -> Result<()
         .info(format_args!("finishing what is left of {name}"));
     let undone = undo_left(call, journal, Left::of(held), why);
     if why.is_enough(&undone) {
+        undone.warn(call);
         return Ok(());
     }
     let told = undone.failures.first().map(|error| chain(error));

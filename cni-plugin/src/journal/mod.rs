@@ -350,8 +350,8 @@ impl Journal {
         remove(&self.claim_path(&entry.record.vf.pci))
     }
 
-    /// Whether an attachment holds its VF. If not, it has given it back, with all that is of it, and
-    /// its record is kept for its addresses alone.
+    /// Whether an attachment holds its VF. If not, it has given it back, with all that is of it, or
+    /// its ADD never came to claim it: nothing but addresses can be left.
     #[must_use]
     pub fn holds_vf(&self, entry: &Entry) -> bool {
         self.owner(&entry.record.vf.pci).as_ref() == Some(&entry.key)

@@ -21,26 +21,32 @@ impl Undoing<'_> {
             return;
         }
         self.call.host.checkpoint("undo: port");
-        if let Err(error) = self.delete_port_or_keep() {
-            self.undone.fail("port", error);
-            self.undone.frees_vf = false;
+        match self.delete_port_or_keep() {
+            Ok(gone) => self.leaves_port = !gone,
+            Err(error) => {
+                self.undone.fail("port", error);
+                self.undone.frees_vf = false;
+            }
         }
     }
 
     /// Deletes the record's port; where its agent can't be asked, a tombstone keeps it for later.
+    /// Answers whether the port is known to be gone.
     ///
     /// # Errors
     /// [`JournalError::File`] when that can't be written: the record must stay.
-    fn delete_port_or_keep(&self) -> Result<(), JournalError> {
+    fn delete_port_or_keep(&self) -> Result<bool, JournalError> {
         let Self { call, journal, .. } = self;
         let record = &self.entry.record;
         if !self.why.asks_agent() {
             drain::note_hung_agent(call, journal, &record.agent);
-            return journal.add_tombstone(&Tombstone::of(record));
+            journal.add_tombstone(&Tombstone::of(record))?;
+            return Ok(false);
         }
         let subject = Subject::Agent(&record.agent);
         if self.why.heeds_backoff_of_agent() && journal.is_left_alone(subject) {
-            return journal.add_tombstone(&Tombstone::of(record));
+            journal.add_tombstone(&Tombstone::of(record))?;
+            return Ok(false);
         }
         let start = Instant::now();
         let until = self.deadline.min(start + DELETE_PORTS_LIMIT);
@@ -60,8 +66,9 @@ impl Undoing<'_> {
                 drain::note_hung_agent(call, journal, &record.agent);
             }
             delete_port_elsewhere(call, record, self.deadline);
+            return Ok(false);
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -78,16 +78,13 @@ impl Why {
         matches!(self, Self::PodEnds)
     }
 
-    /// Whether so much is undone as it was about.
+    /// Whether so much is undone that whoever asked for it can go on.
     #[must_use]
     pub fn is_enough(self, undone: &Undone) -> bool {
         match self {
-            // A VF that comes home by itself is the sweep's to wait for.
-            Self::PodEnds | Self::AddFailed { .. } | Self::Gc => undone.failures.is_empty(),
-            // Its record is about to be written over.
-            Self::EarlierAttempt => undone.is_clean(),
             Self::NextOwner => undone.frees_vf,
-            Self::Sweep { .. } => undone.is_clean(),
+            // Of an earlier attempt, the record is about to be written over.
+            _ => undone.is_clean(),
         }
     }
 
@@ -177,10 +174,6 @@ mod tests {
         let [no, yes] = [false, true];
         let until = Instant::now();
         for (why, enough) in [
-            (Why::PodEnds, [yes, yes, no, no]),
-            (Why::AddFailed { agent_hung: no }, [yes, yes, no, no]),
-            (Why::AddFailed { agent_hung: yes }, [yes, yes, no, no]),
-            (Why::Gc, [yes, yes, no, no]),
             (Why::EarlierAttempt, [yes, no, no, no]),
             (Why::NextOwner, [yes, no, yes, no]),
             (Why::Sweep { until }, [yes, no, no, no]),

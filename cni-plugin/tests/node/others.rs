@@ -6,6 +6,7 @@ use std::{
     io::Write,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -173,42 +174,96 @@ fn an_ipam_that_hangs_for_a_dead_pod_costs_its_vfs_next_owner_little() {
     }
 }
 
+/// An IPAM plugin whose DEL waits until it is told to go on.
+struct Waiting {
+    asked: PathBuf,
+    go: File,
+}
+
+impl Waiting {
+    /// Makes one, by the name of `slow`.
+    fn make(node: &Node) -> Self {
+        let root = node.root.path();
+        let [asked, go] = ["asked", "go"].map(|name| root.join(name));
+        for fifo in [&asked, &go] {
+            run("mkfifo", &[fifo.to_str().unwrap()]);
+        }
+        let script = format!(
+            "#!/bin/sh\n[ \"$CNI_COMMAND\" != DEL ] || {{ echo > {asked}; read go < {go}; }}\n\
+             exec {bin}/fake-ipam\n",
+            asked = asked.display(),
+            go = go.display(),
+            bin = root.join("bin").display()
+        );
+        fs::write(root.join("bin/slow"), script).unwrap();
+        fs::set_permissions(root.join("bin/slow"), fs::Permissions::from_mode(0o755)).unwrap();
+        // Open to both sides, so that nobody waits for the other one's.
+        let go = File::options().read(true).write(true).open(go).unwrap();
+        Self { asked, go }
+    }
+
+    /// Returns once its DEL has begun.
+    fn is_asked(&self) {
+        fs::read(&self.asked).unwrap();
+    }
+
+    fn goes_on(&mut self) {
+        self.go.write_all(b"\n").unwrap();
+    }
+}
+
 /// The VF and its port are home by then, and the pod that ends has its own lock.
 #[test]
 fn an_ipam_that_hangs_at_del_keeps_its_vf_from_nobody() {
     let mut node = Node::new();
     let (one, two) = (node.pod(), node.pod());
-    let root = node.root.path().to_owned();
-    for fifo in ["asked", "go"] {
-        run("mkfifo", &[root.join(fifo).to_str().unwrap()]);
-    }
-    let script = format!(
-        "#!/bin/sh\n[ \"$CNI_COMMAND\" != DEL ] || {{ echo > {root}/asked; read go < {root}/go; }}\n\
-         exec {root}/bin/fake-ipam\n",
-        root = root.display()
-    );
-    fs::write(root.join("bin/slow"), script).unwrap();
-    fs::set_permissions(root.join("bin/slow"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut ipam = Waiting::make(&node);
     let with_ipam = node.config(json!({"ipam": {"type": "slow"}}));
     let config = node.config(json!({}));
     node.call("ADD", "c1", &one, &with_ipam).ok();
-    // Open to both sides, so that nobody waits for the other one's.
-    let mut both = File::options();
-    let mut go = both.read(true).write(true).open(root.join("go")).unwrap();
     std::thread::scope(|scope| {
         let del = scope.spawn(|| node.call("DEL", "c1", &one, &with_ipam));
-        fs::read(root.join("asked")).unwrap();
+        ipam.is_asked();
         let start = Instant::now();
         // Its sweep finds an attachment that is dead, and somebody at it.
         let add = node.call("ADD", "c2", &two, &config);
         let elapsed = start.elapsed();
-        go.write_all(b"\n").unwrap();
+        ipam.goes_on();
         add.ok();
         assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
         del.join().unwrap().ok();
     });
     assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
     assert_eq!(node.state("attachments").len(), 1);
+    assert_eq!(node.agent.ports().len(), 1);
+    node.call("DEL", "c2", &two, &config).ok();
+    node.assert_clean();
+}
+
+/// Its port is in the VF's next owner's way, who can have it deleted only once the pod's own call
+/// has ended.
+#[test]
+fn a_vf_whose_port_is_left_waits_for_the_end_of_its_del() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let mut ipam = Waiting::make(&node);
+    let with_ipam = node.config(json!({"ipam": {"type": "slow"}}));
+    let config = node.config(json!({}));
+    node.call("ADD", "c1", &one, &with_ipam).ok();
+    node.agent.stop();
+    std::thread::scope(|scope| {
+        let del = scope.spawn(|| node.call("DEL", "c1", &one, &with_ipam));
+        ipam.is_asked();
+        node.agent.serve();
+        let (ended, has_ended) = mpsc::channel();
+        let (node, two, config) = (&node, &two, &config);
+        scope.spawn(move || ended.send(node.call("ADD", "c2", two, config)).unwrap());
+        let early = has_ended.recv_timeout(Duration::from_secs(1));
+        ipam.goes_on();
+        assert!(early.is_err(), "{early:?}");
+        has_ended.recv().unwrap().ok();
+        del.join().unwrap().ok();
+    });
     assert_eq!(node.agent.ports().len(), 1);
     node.call("DEL", "c2", &two, &config).ok();
     node.assert_clean();
