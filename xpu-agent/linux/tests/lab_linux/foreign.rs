@@ -38,6 +38,52 @@ fn foreign_devices_of_our_names_stay_and_are_told() {
     });
 }
 
+/// One that could not be read would keep the whole node from being seen.
+#[test]
+fn devices_of_any_kind_are_read() {
+    in_namespace(|| async {
+        let mut world = World::new();
+        for device in [
+            "du0 type dummy",
+            "du2 type dummy",
+            "b1 type bond mode 802.3ad",
+            "mv1 link du0 type macvlan mode bridge",
+            "mt1 link du0 type macvtap mode vepa",
+            "iv1 link du2 type ipvlan mode l3",
+            "vl1 link du0 type vlan protocol 802.1ad id 7",
+            "g1 type gre local 192.0.2.1 remote 192.0.2.2",
+            "gt1 type gretap local 192.0.2.1 remote 192.0.2.2 key 5",
+            "er1 type erspan local 192.0.2.1 remote 192.0.2.2 seq key 1 erspan_ver 2",
+            "g6 type ip6gre local 2001:db8::1 remote 2001:db8::2",
+            "ii1 type ipip local 192.0.2.1 remote 192.0.2.2",
+            "si1 type sit local 192.0.2.1 remote 192.0.2.2",
+            "i6 type ip6tnl local 2001:db8::1 remote 2001:db8::2",
+            "vt1 type vti local 192.0.2.1 remote 192.0.2.2 key 4",
+            "xf1 type xfrm dev du0 if_id 9",
+            "ge1 type geneve external",
+            "vx1 type vxlan external dstport 8472",
+            "du1 type dummy",
+            "if1 type ifb",
+            "nm1 type nlmon",
+            "ve1 type veth peer name ve2",
+            "vr1 type vrf table 77",
+            "br1 type bridge mcast_snooping 1 vlan_filtering 1",
+            "ps1 type netkit",
+        ] {
+            command(&format!("ip link add {device}"));
+        }
+        command("ip link set du1 master b1");
+        command("ip link property add dev du1 altname another");
+        let before = [link("b1"), link("du1"), link("br1")];
+        world.tenant();
+        let report = world.pass().await;
+        let failed = report.objects.values();
+        let failed: Vec<_> = failed.filter(|it| it.state.reason().is_some()).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+        assert_eq!(["b1", "du1", "br1"].map(link), before);
+    });
+}
+
 /// Between the look and the work somebody takes a name, as a name and as an alternative one.
 #[test]
 fn a_device_that_takes_the_name_meanwhile_is_not_touched() {
