@@ -16,6 +16,7 @@
 //!
 //! **Start reading at** [`policy`], then [`guard`].
 
+mod bind;
 mod body;
 pub mod caller;
 mod connection;

@@ -20,6 +20,7 @@ use tower::Service;
 use tracing::warn;
 
 use super::{
+    bind,
     connection::Shared,
     limits::{Limits, PeerKey},
     tls::Tls,
@@ -54,7 +55,7 @@ impl Gate {
         self.tls.as_ref()
     }
 
-    /// Listens on a TCP address.
+    /// Listens on a TCP address, which the machine may get only later.
     ///
     /// # Errors
     /// Where the address is taken, or TLS is wanted without certificates.
@@ -71,7 +72,7 @@ impl Gate {
                 return Err(std::io::Error::other("no certificates; set [tls]"));
             }
         };
-        Ok(Listener::Tcp(TcpListener::bind(address).await?, security))
+        Ok(Listener::Tcp(bind::listen(address)?, security))
     }
 
     /// What is held and refused.

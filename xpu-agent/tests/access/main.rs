@@ -7,6 +7,7 @@
     reason = "a test crate: its helpers fail the test they serve"
 )]
 
+mod absent;
 mod certs;
 mod frames;
 mod http;
