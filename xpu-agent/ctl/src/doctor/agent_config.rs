@@ -46,12 +46,48 @@ pub enum AgentConfig {
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Settings {
+    /// `[api]`
+    pub api: Api,
+    /// `[http]`
+    pub http: Http,
     /// `[underlay]`
     pub underlay: Underlay,
     /// `[frr]`
     pub frr: Frr,
     /// `[bgp]`
     pub bgp: Bgp,
+}
+
+/// `[api]`
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Api {
+    /// The TCP address of gRPC; empty: none.
+    pub tcp: String,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            tcp: "127.0.0.1:50151".to_owned(),
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Http {
+    /// The TCP address of HTTP; empty: none.
+    pub listen: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8082".to_owned(),
+        }
+    }
 }
 
 /// `[underlay]`
@@ -151,7 +187,7 @@ impl AgentConfig {
                 let file = file.display();
                 let seen = format!(
                     "the agent's configuration {file} can't be read: {why}; so its VTEP, its BGP \
-                     peers and whether and where FRR runs are not known"
+                     peers, its listeners and whether and where FRR runs are not known"
                 );
                 let mend = match why.kind() {
                     io::ErrorKind::PermissionDenied => {
@@ -200,7 +236,8 @@ mod tests {
     #[test]
     fn what_matters_is_read_and_the_rest_left_to_the_agent() {
         let (_folder, file) = with(
-            "[underlay]\nvtep = \"fd00::1\"\nmtu = 9000\n[frr]\nenabled = false\n[bgp]\nasn = 1\n\
+            "[api]\ntcp = \"10.0.0.5:50151\"\nunix = \"\"\n[http]\nlisten = \"\"\n\
+             [underlay]\nvtep = \"fd00::1\"\nmtu = 9000\n[frr]\nenabled = false\n[bgp]\nasn = 1\n\
              [[bgp.peers]]\naddress = \"10.254.1.0\"\n[[bgp.peers]]\ninterface = \"up0\"\n\
              [of_a_later_version]\nkey = 1\n",
         );
@@ -208,6 +245,12 @@ mod tests {
         assert!(config.findings().is_empty());
         let address = |text: &str| Some(text.parse().expect("an address"));
         let expected = Settings {
+            api: Api {
+                tcp: "10.0.0.5:50151".into(),
+            },
+            http: Http {
+                listen: String::new(),
+            },
             underlay: Underlay {
                 vtep: address("fd00::1"),
             },
@@ -233,10 +276,12 @@ mod tests {
 
     #[test]
     fn the_defaults_are_the_agents() {
-        let agents = xpu_agent::config::FrrConfig::default();
-        let ours = Frr::default();
-        assert_eq!(ours.enabled, agents.enabled);
-        assert_eq!(ours.socket_directory, agents.socket_directory);
+        let agents = xpu_agent::config::Config::default();
+        let ours = Settings::default();
+        assert_eq!(ours.frr.enabled, agents.frr.enabled);
+        assert_eq!(ours.frr.socket_directory, agents.frr.socket_directory);
+        assert_eq!(ours.api.tcp, agents.api.tcp);
+        assert_eq!(ours.http.listen, agents.http.listen);
         assert_eq!(
             Path::new(USUAL),
             xpu_agent::config::ConfigFile::chosen(None).path()

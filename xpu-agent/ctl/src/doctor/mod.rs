@@ -2,13 +2,15 @@
 //!
 //! It looks at what a client can see: its own settings and certificates, the connection, the
 //! agent's `/readyz`, the objects' states; and, where the agent is on this machine, at its
-//! configuration, the kernel, FRR, the VTEP and the MTUs. It changes nothing, runs no program and
-//! sends no packet but to the agent. Each check is a function from what was seen to findings.
+//! configuration and listeners, the kernel, FRR, the VTEP and the MTUs. It changes nothing, runs no
+//! program and sends no packet but to the agent. Each check is a function from what was seen to
+//! findings.
 
 mod agent_config;
 mod certificates;
 mod frr;
 mod kernel;
+mod listeners;
 mod mtu;
 mod objects;
 mod presented;
@@ -42,7 +44,7 @@ pub struct Doctor {
     /// else /run/frr]
     #[arg(long, value_name = "DIR")]
     frr_sockets: Option<PathBuf>,
-    /// The configuration of a local agent, for what it says of VTEP, BGP peers and FRR
+    /// The configuration of a local agent, for what it says of listeners, VTEP, BGP peers and FRR
     /// [default: /etc/xpu-agent/agent.toml, if there is one]
     #[arg(long, value_name = "FILE")]
     agent_config: Option<PathBuf>,
@@ -160,11 +162,13 @@ impl Doctor {
     fn machine(&self, objects: Option<&Objects>, findings: &mut Findings) -> Result<(), Failure> {
         let root = Path::new("/");
         let config = AgentConfig::read(self.agent_config.as_deref());
+        let addresses = vtep::addresses(root);
         findings.show(config.findings())?;
+        findings.show(listeners::findings(&config, &addresses))?;
         findings.show(Kernel::look(root).findings())?;
         let frr = Frr::look(self.frr_sockets.as_deref(), &config);
         findings.show(frr.findings())?;
-        findings.show(vtep::findings(&config, &vtep::addresses(root), objects))?;
+        findings.show(vtep::findings(&config, &addresses, objects))?;
         if let Some(objects) = objects {
             let vtep = vtep::local(&config, objects);
             let mtu_to = |address| route::mtu_to(address, vtep);

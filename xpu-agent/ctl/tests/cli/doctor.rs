@@ -71,6 +71,26 @@ fn what_is_down_is_shown_with_what_mends_it() {
 }
 
 #[test]
+fn a_listener_on_an_address_that_this_machine_lacks() {
+    let agent = FakeAgent::start();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("agent.toml");
+    std::fs::write(&file, "[api]\ntcp = \"192.0.2.99:50151\"\n").expect("a file");
+    let mut xpuctl = command("doctor --http");
+    xpuctl.arg(readyz("200 OK", r#"{"ready":true,"waiting":[]}"#));
+    xpuctl.arg("--agent-config").arg(&file);
+    let ran = run(xpuctl.env("XPUCTL_ENDPOINT", &agent.endpoint));
+    assert_eq!(ran.code, 1);
+    for part in [
+        "wrong   listeners",
+        "192.0.2.99:50151",
+        "mend: or set api.tcp",
+    ] {
+        assert!(ran.stdout.contains(part), "{} lacks {part}", ran.stdout);
+    }
+}
+
+#[test]
 fn an_agent_that_is_away() {
     let mut xpuctl = command("doctor --http http://127.0.0.1:1 --endpoint unix:///nowhere/a.sock");
     let ran = run(&mut xpuctl);
