@@ -120,19 +120,27 @@ impl Tls {
         self.0.current.borrow().warn(&self.0.files.cert);
     }
 
-    /// Reads the files again. Files that cannot be used change nothing, and are warned about.
-    pub fn reload(&self) {
+    /// Reads the files again. Files that cannot be used change nothing, and are warned about. Of a
+    /// certificate that begins later, this returns when: the files are to be read again then.
+    pub fn reload(&self) -> Option<SystemTime> {
         let files = &self.0.files;
         let current = self.0.current.borrow().clone();
         match Material::read(files) {
             Ok(new) if new.content == current.content => {}
+            Ok(new) if new.is_to_come() && current.is_valid() => {
+                let begins = new.not_before;
+                warn!(
+                    file = %files.cert.display(), not_before = seconds(begins),
+                    "the new certificate is not valid yet; the old one stays in use, and the new \
+                     one is taken over when it begins. If it should be valid now, look at the clock"
+                );
+                return Some(begins);
+            }
             Ok(new) if !new.is_valid() && current.is_valid() => {
                 self.0.failures.fetch_add(1, Relaxed);
-                let from = new.not_before;
                 warn!(
-                    file = %files.cert.display(), not_before = seconds(from),
-                    not_after = seconds(new.not_after),
-                    "the new certificate is not valid now; the old one stays in use. Look at the \
+                    file = %files.cert.display(), not_after = seconds(new.not_after),
+                    "the new certificate has expired; the old one stays in use. Look at the \
                      clock, then issue it anew"
                 );
             }
@@ -155,6 +163,7 @@ impl Tls {
                 );
             }
         }
+        None
     }
 
     /// The server's side of a handshake.
@@ -235,6 +244,10 @@ impl Material {
 
     fn is_valid(&self) -> bool {
         (self.not_before..self.not_after).contains(&SystemTime::now())
+    }
+
+    fn is_to_come(&self) -> bool {
+        SystemTime::now() < self.not_before
     }
 
     /// Warns the operator of what clients will refuse the certificate for, soon or now.

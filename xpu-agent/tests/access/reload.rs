@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -149,6 +149,35 @@ async fn no_call_fails_while_certificates_change() {
             .collect::<Vec<_>>(),
         [""; 0]
     );
+    rig.stop().await;
+}
+
+/// Who issues it may be ahead of this machine's clock, or prepare a change.
+#[tokio::test]
+async fn a_certificate_that_begins_later_is_taken_over_when_it_begins() {
+    let (ca, files) = (Ca::new(), tempfile::tempdir().unwrap());
+    let rig = Rig::over(&configure(&files, &ca), Transport::Tls).await;
+    let tls = rig.gate.tls().unwrap().clone();
+    let later = Leaf {
+        from: 5,
+        until: 7_200,
+        names: &["DNS:localhost"],
+        usage: rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+        ..Leaf::good()
+    };
+    let issued = SystemTime::now();
+    let (cert, key) = ca.issue(&later);
+    replace(&files.path().join("server.key"), &key);
+    replace(&files.path().join("server.crt"), &cert);
+    // Certificates have whole seconds, so this is the earliest.
+    let begins = issued + Duration::from_secs(4);
+    let served = tls.not_after();
+    eventually("taken over", || tls.reloads().0 == 1).await;
+    assert!(SystemTime::now() >= begins, "too early");
+    assert!(tls.not_after() > served, "another one");
+    // Nobody has written or signalled: the last change was seconds ago.
+    let client = connect(rig.tcp, &ca.pem(), &ca.issue(&viewer()));
+    list(&client).await.unwrap();
     rig.stop().await;
 }
 
