@@ -2,6 +2,8 @@
 //!
 //! The lock is a file named by the namespace's inode, so agents in namespaces of their own (a
 //! node with several, the lab) don't mind each other. The kernel lets go of it with the process.
+//! Where an agent keeps its store plays no part. A lock on the namespace's own file
+//! (`/proc/thread-self/ns/net`) would do without a directory, but any user can take that one.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -101,6 +103,8 @@ fn holder(file: File) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
 
     #[test]
@@ -116,6 +120,24 @@ mod tests {
         );
         drop(first);
         Instance::lock(&run).unwrap();
+    }
+
+    #[test]
+    fn each_namespace_has_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path();
+        let ours = Instance::lock(run).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                let theirs = Instance::lock(run).unwrap();
+                assert!(Instance::lock(run).is_err(), "two in one");
+                drop(theirs);
+                Instance::lock(run).unwrap();
+            });
+        });
+        assert!(Instance::lock(run).is_err(), "two in the first");
+        drop(ours);
     }
 
     #[test]
