@@ -1,6 +1,10 @@
 //! Settings under `/proc/sys/net` of the agent's network namespace.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
 
 use xpu_model::IfName;
 use xpu_plan::linux::{Family, Setting};
@@ -33,6 +37,25 @@ pub(super) fn forward(family: Family) -> io::Result<()> {
     fs::write(forwarding(family), "1")
 }
 
+/// Whether settings can be changed: a container that is not privileged has `/proc/sys` read-only.
+/// The setting that is looked at is opened for writing, and nothing is written.
+///
+/// # Errors
+/// Why not, with the file's name.
+pub fn settings_writable() -> io::Result<()> {
+    writable(Path::new(forwarding(Family::V4)))
+}
+
+fn writable(setting: &Path) -> io::Result<()> {
+    match File::options().write(true).open(setting) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let words = format!("{}: {error}", setting.display());
+            Err(io::Error::new(error.kind(), words))
+        }
+    }
+}
+
 /// Whether every device filters by the reverse path, whatever it says itself: the kernel takes
 /// the higher of `all` and the device's own, and 1 is the strict filter.
 pub(super) fn is_reverse_path_strict() -> io::Result<bool> {
@@ -51,5 +74,43 @@ pub(super) fn is_forwarded(family: Family) -> io::Result<bool> {
         Ok(text) => Ok(text.trim() == "1"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
+
+    use super::*;
+
+    /// As a container runtime does it, in a mount namespace of this thread's own.
+    fn make_read_only() {
+        let none = None::<&str>;
+        let sys = "/proc/sys";
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some(sys), sys, none, MsFlags::MS_BIND, none).unwrap();
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, sys, none, read_only, none).unwrap();
+    }
+
+    #[test]
+    fn settings_that_a_container_may_not_change_are_found_out_without_changing_any() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let forwarded = || fs::read_to_string(forwarding(Family::V4)).unwrap();
+        let before = forwarded();
+        settings_writable().unwrap();
+        make_read_only();
+        let refused = settings_writable().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        assert!(
+            refused
+                .to_string()
+                .starts_with("/proc/sys/net/ipv4/ip_forward: ")
+        );
+        assert_eq!(forwarded(), before);
     }
 }

@@ -7,7 +7,7 @@ use nix::{sys::utsname::uname, unistd::AccessFlags};
 use tokio::time::timeout;
 use xpu_backends::frr::Frr;
 use xpu_linux::{
-    kernel::{Answer, Feature, routes_at_stake},
+    kernel::{Answer, Feature, routes_at_stake, settings_writable},
     sync::Rtnl,
 };
 
@@ -32,6 +32,7 @@ pub async fn observe(config: &Config) -> Facts {
     Facts {
         kernel,
         features: features(),
+        settings: settings_writable().map_err(|error| error.to_string()),
         frr,
         store: writable(directory),
         store_directory: directory.display().to_string(),

@@ -23,6 +23,8 @@ pub struct Facts {
     pub kernel: String,
     /// What the kernel says of each feature.
     pub features: Vec<(Feature, Answer)>,
+    /// Whether settings below `/proc/sys/net` can be changed; else why not.
+    pub settings: Result<(), String>,
     /// FRR, where the configuration says that there is one.
     pub frr: Option<FrrFound>,
     /// Whether the store's directory can be used; else why not.
@@ -119,6 +121,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
             .iter()
             .map(|(it, answer)| feature(*it, answer)),
     );
+    checks.push(settings(&facts.settings));
     checks.push(store(facts));
     checks.push(ipv6(&facts.at_stake));
     checks.push(frr(facts.frr.as_ref()));
@@ -214,6 +217,21 @@ fn feature(feature: Feature, answer: &Answer) -> Check {
         // `rights` says so already.
         Answer::Forbidden => warning(name, "cannot be asked for without CAP_NET_ADMIN", mend),
         Answer::Unclear(words) => warning(name, format!("unclear: {words}"), mend),
+    }
+}
+
+fn settings(writable: &Result<(), String>) -> Check {
+    const NAME: &str = "sysctl";
+    match writable {
+        Ok(()) => good(NAME, "/proc/sys/net can be written"),
+        Err(reason) => bad(
+            NAME,
+            format!(
+                "forwarding and the gateways' ARP and IPv6 settings cannot be changed: {reason}"
+            ),
+            "run the agent as root on the node itself, or in a privileged container (others have \
+             /proc/sys read-only); a unit of systemd's must not have ProtectKernelTunables=yes",
+        ),
     }
 }
 

@@ -4,6 +4,7 @@ fn facts() -> Facts {
     Facts {
         kernel: "6.12.48+deb13-amd64".to_owned(),
         features: Feature::ALL.map(|it| (it, Answer::Available)).to_vec(),
+        settings: Ok(()),
         frr: Some(FrrFound {
             directory: "/run/frr".to_owned(),
             version: Ok(Version {
@@ -118,6 +119,19 @@ fn a_store_that_cannot_be_written_keeps_the_agent_from_starting() {
         ..facts()
     };
     assert_eq!(trouble(&facts), (false, vec![("store", Verdict::Bad)]));
+}
+
+#[test]
+fn settings_that_cannot_be_changed_keep_the_agent_from_starting() {
+    let facts = Facts {
+        settings: Err("/proc/sys/net/ipv4/ip_forward: Read-only file system".to_owned()),
+        ..facts()
+    };
+    assert_eq!(trouble(&facts), (false, vec![("sysctl", Verdict::Bad)]));
+    let checks = judge(&facts);
+    let check = checks.iter().find(|it| it.name == "sysctl").unwrap();
+    assert!(check.found.contains("/proc/sys/net/ipv4/ip_forward"));
+    assert!(check.mend.as_ref().unwrap().contains("privileged"));
 }
 
 #[test]
