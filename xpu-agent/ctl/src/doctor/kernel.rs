@@ -51,9 +51,9 @@ impl Kernel {
         }
     }
 
-    /// Judges the version and the modules.
-    pub fn findings(&self) -> Vec<Finding> {
-        let mut findings = vec![version(&self.release)];
+    /// Judges the version and the modules; `answers` is whether the agent on this machine does.
+    pub fn findings(&self, answers: bool) -> Vec<Finding> {
+        let mut findings = vec![version(&self.release, answers)];
         let missing = MODULES
             .iter()
             .filter(|(name, _)| !self.modules.contains(name));
@@ -88,12 +88,22 @@ fn module_of(line: &str) -> Option<String> {
     Some(file.split(".ko").next()?.to_owned())
 }
 
-fn version(release: &str) -> Finding {
+/// An agent that answers has asked the kernel for what it needs: a vendor's may have an old number
+/// and VNI filters.
+fn version(release: &str, answers: bool) -> Finding {
     let (major, minor) = LEAST_KERNEL;
     match numbers(release) {
         Some(version) if version >= LEAST_KERNEL => {
             Finding::fine(WHAT, format!("{release}, at least {major}.{minor}"))
         }
+        Some(_) if answers => Finding::notice(
+            WHAT,
+            format!(
+                "{release:?} is older than {major}.{minor}, and the agent runs on it: it has what \
+                 the agent asked for"
+            ),
+            "xpu-agent check says what that is",
+        ),
         _ => Finding::wrong(
             WHAT,
             format!("{release:?} is older than {major}.{minor}, which VXLAN's VNI filters need"),
@@ -105,6 +115,7 @@ fn version(release: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Level;
     use crate::doctor::tests::{FakeRoot, Fault, each_is_found};
 
     fn healthy() -> Kernel {
@@ -141,7 +152,23 @@ mod tests {
                 ],
             ),
         ];
-        each_is_found(healthy, Kernel::findings, &faults);
+        each_is_found(healthy, |it| it.findings(false), &faults);
+    }
+
+    #[test]
+    fn an_old_number_is_no_fault_where_the_agent_runs() {
+        let release = |release: &str, answers| {
+            let kernel = Kernel {
+                release: release.into(),
+                ..healthy()
+            };
+            kernel.findings(answers).remove(0).level
+        };
+        let vendors = "5.14.0-570.el9.x86_64";
+        assert_eq!(release(vendors, false), Level::Wrong);
+        assert_eq!(release(vendors, true), Level::Notice);
+        assert_eq!(release("", true), Level::Wrong);
+        assert_eq!(release("5.18.0", false), Level::Fine);
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Doctor {
         let addresses = vtep::addresses(root);
         findings.show(config.findings())?;
         findings.show(listeners::findings(&config, &addresses))?;
-        findings.show(Kernel::look(root).findings())?;
+        findings.show(Kernel::look(root).findings(objects.is_some()))?;
         let frr = Frr::look(self.frr_sockets.as_deref(), &config);
         findings.show(frr.findings())?;
         findings.show(vtep::findings(&config, &addresses, objects))?;

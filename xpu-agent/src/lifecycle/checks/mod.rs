@@ -176,25 +176,37 @@ fn rights(facts: &Facts) -> Check {
     }
 }
 
-/// VNI filters are probed directly; the version is shown to the reader, and catches old kernels
-/// that the probes miss.
+/// The version is shown to the reader, and keeps the agent from starting where the probes could not
+/// tell. A vendor's kernel may have an old number and all that is needed: the probes found it.
 fn kernel(facts: &Facts) -> Check {
     const NAME: &str = "kernel";
-    let mut numbers = facts.kernel.split(|c: char| !c.is_ascii_digit());
-    let mut number = || numbers.next().and_then(|text| text.parse::<u32>().ok());
     let (major, minor) = LEAST_KERNEL;
     let mend = format!("boot kernel {major}.{minor} or later: apt install linux-image-amd64");
-    match number().zip(number()) {
+    match version(&facts.kernel) {
         Some(version) if version < LEAST_KERNEL => {
             let found = format!(
                 "{} is older than {major}.{minor}, the first with VXLAN VNI filters",
                 facts.kernel
             );
-            bad(NAME, found, mend)
+            let is_there = |(_, answer): &(Feature, Answer)| *answer == Answer::Available;
+            if facts.features.iter().all(is_there) {
+                let found = format!("{found}; it has them and the rest all the same");
+                let mend = format!("nothing while all works; else {mend}");
+                warning(NAME, found, mend)
+            } else {
+                bad(NAME, found, mend)
+            }
         }
         Some(_) => good(NAME, &*facts.kernel),
         None => warning(NAME, format!("`{}` tells no version", facts.kernel), mend),
     }
+}
+
+/// The first two numbers of a `uname -r`.
+fn version(kernel: &str) -> Option<(u32, u32)> {
+    let mut numbers = kernel.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|text| text.parse().ok());
+    number().zip(number())
 }
 
 fn feature(feature: Feature, answer: &Answer) -> Check {

@@ -39,24 +39,35 @@ fn a_machine_as_it_should_be_has_no_trouble() {
     assert_eq!(trouble(&without_frr), (true, vec![]));
 }
 
+/// Without VNI filters, and with them though the number is old.
 #[rstest::rstest]
-#[case("5.17.15-generic", false)]
-#[case("5.4.0", false)]
-#[case("4.19.0", false)]
-#[case("5.18.0", true)]
-#[case("5.18-rc1", true)]
-#[case("6.1.0-37-amd64", true)]
-fn kernels(#[case] kernel: &str, #[case] starts: bool) {
+#[case("5.17.15-generic", true)]
+#[case("5.14.0-570.el9.x86_64", true)]
+#[case("5.4.0", true)]
+#[case("4.19.0", true)]
+#[case("5.18.0", false)]
+#[case("5.18-rc1", false)]
+#[case("6.1.0-37-amd64", false)]
+fn kernels(#[case] kernel: &str, #[case] is_old: bool) {
     let facts = Facts {
         kernel: kernel.to_owned(),
         ..facts()
     };
-    let bad = if starts {
-        vec![]
-    } else {
-        vec![("kernel", Verdict::Bad)]
-    };
-    assert_eq!(trouble(&facts), (starts, bad));
+    let told = |verdict| Vec::from_iter(is_old.then_some(("kernel", verdict)));
+    assert_eq!(trouble(&facts), (true, told(Verdict::Warning)));
+
+    // Each that is missing, or cannot be told: the number counts.
+    for place in 0..facts.features.len() {
+        for answer in [Answer::Missing, Answer::Unclear("EIO".to_owned())] {
+            let mut facts = facts.clone();
+            facts.features[place].1 = answer;
+            let starts = !is_old && facts.features[place].1 != Answer::Missing;
+            let (starting, mut trouble) = trouble(&facts);
+            assert_eq!(starting, starts, "{facts:?}");
+            trouble.retain(|(name, _)| *name == "kernel");
+            assert_eq!(trouble, told(Verdict::Bad), "{facts:?}");
+        }
+    }
 }
 
 #[test]
@@ -136,10 +147,11 @@ fn settings_that_cannot_be_changed_keep_the_agent_from_starting() {
 
 #[test]
 fn a_check_reads_well() {
-    let facts = Facts {
+    let mut facts = Facts {
         kernel: "5.10.0".to_owned(),
         ..facts()
     };
+    facts.features[5].1 = Answer::Missing;
     let kernel = judge(&facts).swap_remove(1).to_string();
     assert_eq!(
         kernel,
