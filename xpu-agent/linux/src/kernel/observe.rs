@@ -93,6 +93,7 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
         local_moved,
         rules_in_way,
         no_ipv6: !has_ipv6,
+        no_untracked_na: !sysctl::has_untracked_na().map_err(ObserveError::Settings)?,
         rp_strict: sysctl::is_reverse_path_strict().map_err(ObserveError::Settings)?,
         advertised,
         routed: BTreeSet::new(),

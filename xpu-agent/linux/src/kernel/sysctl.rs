@@ -68,6 +68,11 @@ pub(super) fn has_ipv6() -> io::Result<bool> {
     fs::exists(forwarding(Family::V6))
 }
 
+/// Whether devices have `accept_untracked_na`, which came with kernel 5.19.
+pub(super) fn has_untracked_na() -> io::Result<bool> {
+    fs::exists("/proc/sys/net/ipv6/conf/all/accept_untracked_na")
+}
+
 /// Whether a family is forwarded; a kernel without IPv6 does not forward it.
 pub(super) fn is_forwarded(family: Family) -> io::Result<bool> {
     match fs::read_to_string(forwarding(family)) {

@@ -107,7 +107,7 @@ pub enum Setting {
     RpFilter,
     /// `ipv4/conf/…/promote_secondaries`: with the first address of a subnet its others do not go.
     PromoteSecondaries,
-    /// `ipv6/conf/…/accept_untracked_na`: an unsolicited NA makes a neighbour.
+    /// `ipv6/conf/…/accept_untracked_na`: an unsolicited NA makes a neighbour (kernel 5.19).
     AcceptUntrackedNa,
     /// `ipv6/conf/…/accept_ra`: a router's advertisement makes addresses and routes.
     AcceptRa,

@@ -36,6 +36,9 @@ pub struct Observed {
     pub rules_in_way: BTreeMap<Family, ForeignRule>,
     /// The kernel has no IPv6 (`ipv6.disable=1`).
     pub no_ipv6: bool,
+    /// The kernel has no `accept_untracked_na` (before 5.19): a host that announces itself by an
+    /// unsolicited NA is a neighbour only once it is asked.
+    pub no_untracked_na: bool,
     /// Every device filters strictly by the reverse path (`net.ipv4.conf.all.rp_filter` is 1), ours
     /// that are not to do so too.
     pub rp_strict: bool,

@@ -242,7 +242,7 @@ impl Builder<'_> {
             (Setting::RpFilter, 0),
             (Setting::PromoteSecondaries, 1),
         ]);
-        if self.has_ipv6() {
+        if self.has_ipv6() && !self.observed.no_untracked_na {
             settings.insert(Setting::AcceptUntrackedNa, 2);
         }
         settings

@@ -304,9 +304,10 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
         }),
     );
     let advertised = proptest::bool::weighted(0.1);
-    let odd = (uplink, alias, no_ipv6, rule, advertised);
+    let no_untracked_na = proptest::bool::weighted(0.1);
+    let odd = (uplink, alias, no_ipv6, no_untracked_na, rule, advertised);
     (collisions, ports, held, any::<bool>(), odd).prop_map(|(collision, ports, held, vrf, odd)| {
-        let (uplink, alias, no_ipv6, rule, advertised) = odd;
+        let (uplink, alias, no_ipv6, no_untracked_na, rule, advertised) = odd;
         let mut kernel = Kernel::default();
         if advertised && !no_ipv6 {
             kernel.0.advertised.insert(named("docker0"));
@@ -353,6 +354,7 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
             links.insert(named(name), dummy());
         }
         kernel.0.no_ipv6 = no_ipv6;
+        kernel.0.no_untracked_na = no_untracked_na;
         kernel.0.rules_in_way = rule.map(|rule| (Family::V4, rule)).into_iter().collect();
         if no_ipv6 {
             for link in kernel.0.links.values_mut() {

@@ -221,6 +221,9 @@ impl Kernel {
                 setting,
                 value,
             } => {
+                // Whoever reads the settings finds a number for it even so.
+                let missing = self.0.no_untracked_na && *setting == Setting::AcceptUntrackedNa;
+                ensure!(!missing, "ENOENT: {setting:?}");
                 let now = self.ours(device)?.settings.get_mut(setting);
                 let now = now.ok_or("ENOENT")?;
                 ensure!(now != value, "as asked already");

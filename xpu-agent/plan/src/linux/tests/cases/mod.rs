@@ -304,6 +304,27 @@ fn a_kernel_without_ipv6_gets_none_and_it_is_told() {
     assert_eq!(vrf, Some(State::Success));
 }
 
+/// As 5.18 is, the oldest that has the rest.
+#[test]
+fn a_kernel_without_untracked_neighbours_is_not_asked_for_them() {
+    let (intent, node, frr) = (tenant(), node(), FrrFacts::Unmanaged);
+    let inputs = Inputs {
+        intent: &intent,
+        node: &node,
+        frr: &frr,
+    };
+    let mut kernel = with_port();
+    kernel.0.no_untracked_na = true;
+    let plan = kernel.pass(&inputs).unwrap();
+    let words = words(&plan.steps);
+    let sets = |setting: &str| words.iter().any(|word| word.contains(setting));
+    assert!(!sets("accept_untracked_na"), "{words:#?}");
+    assert!(sets("svi-10.arp_accept") && sets("svi-10.accept_ra"));
+    let reported = report(&inputs, &kernel.observe(&inputs), &[]);
+    let svi = state(&reported, xpu_model::Kind::Svi, "gate-a");
+    assert_eq!(svi, Some(State::Success));
+}
+
 #[test]
 fn a_failure_is_told_to_whom_it_concerns_until_it_is_mended() {
     let (intent, node, frr) = (tenant(), node(), FrrFacts::Unmanaged);
