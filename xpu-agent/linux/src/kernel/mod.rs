@@ -43,7 +43,7 @@ pub use features::{Answer, Feature};
 pub use follow::{FollowCounts, FollowError, Follower};
 pub use neighbours::{Neighbour, Stale, StaleNeighbours};
 pub use observe::ObserveError;
-pub use sysctl::settings_writable;
+pub use sysctl::{bridge_filters, settings_writable};
 
 /// The kernel of one network namespace: that in which [`Linux::open`] was called.
 #[derive(Debug, Clone)]

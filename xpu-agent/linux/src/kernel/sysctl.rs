@@ -56,6 +56,34 @@ fn writable(setting: &Path) -> io::Result<()> {
     }
 }
 
+/// Through which of a node's filters for routed packets the frames of every bridge go, too, by their
+/// settings below `net.bridge`: `bridge-nf-call-iptables` and the like. None where `br_netfilter` is
+/// not loaded, which has them. A bridge can ask for it by itself (`IFLA_BR_NF_CALL_IPTABLES`), but
+/// not set aside what these say.
+///
+/// # Errors
+/// A setting is there and can't be read.
+pub fn bridge_filters() -> io::Result<Vec<&'static str>> {
+    bridge_filters_below(Path::new("/proc/sys/net/bridge"))
+}
+
+fn bridge_filters_below(directory: &Path) -> io::Result<Vec<&'static str>> {
+    let mut on = Vec::new();
+    for setting in [
+        "bridge-nf-call-iptables",
+        "bridge-nf-call-ip6tables",
+        "bridge-nf-call-arptables",
+    ] {
+        match fs::read_to_string(directory.join(setting)) {
+            Ok(text) if text.trim() == "0" => {}
+            Ok(_) => on.push(setting),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(on)
+}
+
 /// Whether every device filters by the reverse path, whatever it says itself: the kernel takes
 /// the higher of `all` and the device's own, and 1 is the strict filter.
 pub(super) fn is_reverse_path_strict() -> io::Result<bool> {
@@ -100,6 +128,32 @@ mod tests {
         mount(Some(sys), sys, none, MsFlags::MS_BIND, none).unwrap();
         let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(none, sys, none, read_only, none).unwrap();
+    }
+
+    #[test]
+    fn what_bridged_frames_pass_is_told_setting_by_setting() {
+        let directory = tempfile::tempdir().unwrap();
+        let bridge = directory.path().join("bridge");
+        assert_eq!(
+            bridge_filters_below(&bridge).unwrap(),
+            [""; 0],
+            "not loaded"
+        );
+        fs::create_dir(&bridge).unwrap();
+        let all = ["iptables", "ip6tables", "arptables"].map(|it| format!("bridge-nf-call-{it}"));
+        let set = |setting: &str, value| fs::write(bridge.join(setting), value).unwrap();
+        all.iter().for_each(|setting| set(setting, "0\n"));
+        assert_eq!(bridge_filters_below(&bridge).unwrap(), [""; 0]);
+        for setting in &all {
+            set(setting, "1\n");
+            assert_eq!(bridge_filters_below(&bridge).unwrap(), [setting.as_str()]);
+            set(setting, "0\n");
+        }
+        fs::create_dir(directory.path().join("bridge-nf-call-iptables")).unwrap();
+        assert!(
+            bridge_filters_below(directory.path()).is_err(),
+            "no setting"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use nix::{sys::utsname::uname, unistd::AccessFlags};
 use tokio::time::timeout;
 use xpu_backends::frr::Frr;
 use xpu_linux::{
-    kernel::{Answer, Feature, routes_at_stake, settings_writable},
+    kernel::{Answer, Feature, bridge_filters, routes_at_stake, settings_writable},
     sync::Rtnl,
 };
 
@@ -36,6 +36,7 @@ pub async fn observe(config: &Config) -> Facts {
         frr,
         store: writable(directory),
         store_directory: directory.display().to_string(),
+        bridged: bridge_filters().map_err(|error| error.to_string()),
         at_stake: routes_at_stake()
             .map(|devices| devices.iter().map(ToString::to_string).collect())
             .map_err(|error| error.to_string()),

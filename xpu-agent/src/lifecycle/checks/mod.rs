@@ -4,6 +4,7 @@
 //! starting, for it could not do its work and would not become able to by waiting. What is only
 //! not there yet (FRR is started by somebody else) is a warning: readiness tells of it.
 
+mod bridged;
 mod facts;
 
 use std::fmt;
@@ -31,6 +32,9 @@ pub struct Facts {
     pub store: Result<(), String>,
     /// The store's directory.
     pub store_directory: String,
+    /// The settings by which bridged frames pass the node's filters for routed packets; else why
+    /// that cannot be told.
+    pub bridged: Result<Vec<&'static str>, String>,
     /// The devices by which the node would lose its IPv6 default route if it forwarded IPv6; else
     /// why that cannot be told.
     pub at_stake: Result<Vec<String>, String>,
@@ -123,6 +127,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     );
     checks.push(settings(&facts.settings));
     checks.push(store(facts));
+    checks.push(bridged::judge(facts));
     checks.push(ipv6(&facts.at_stake));
     checks.push(frr(facts.frr.as_ref()));
     checks

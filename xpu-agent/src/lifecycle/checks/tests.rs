@@ -14,6 +14,7 @@ fn facts() -> Facts {
         }),
         store: Ok(()),
         store_directory: "/var/lib/xpu-agent".to_owned(),
+        bridged: Ok(vec![]),
         at_stake: Ok(vec![]),
     }
 }
@@ -143,6 +144,51 @@ fn settings_that_cannot_be_changed_keep_the_agent_from_starting() {
     let check = checks.iter().find(|it| it.name == "sysctl").unwrap();
     assert!(check.found.contains("/proc/sys/net/ipv4/ip_forward"));
     assert!(check.mend.as_ref().unwrap().contains("privileged"));
+}
+
+#[rstest::rstest]
+#[case("6.1.0-37-amd64", true)]
+#[case("6.11.3", true)]
+#[case("odd", true)]
+#[case("6.12.48+deb13-amd64", false)]
+#[case("7.0.0", false)]
+fn filters_for_bridged_frames_are_told_once_with_what_they_may_do(
+    #[case] kernel: &str,
+    #[case] may_panic: bool,
+) {
+    let facts = Facts {
+        kernel: kernel.to_owned(),
+        bridged: Ok(vec!["bridge-nf-call-iptables", "bridge-nf-call-arptables"]),
+        ..facts()
+    };
+    let (starts, mut trouble) = trouble(&facts);
+    trouble.retain(|(name, _)| *name != "kernel");
+    assert_eq!(
+        (starts, trouble),
+        (true, vec![("br_netfilter", Verdict::Warning)])
+    );
+    let checks = judge(&facts);
+    let check = checks.iter().find(|it| it.name == "br_netfilter").unwrap();
+    let each = |value| {
+        format!(
+            "net.bridge.bridge-nf-call-iptables={value} net.bridge.bridge-nf-call-arptables={value}"
+        )
+    };
+    assert!(check.found.contains(&each(1)), "{check}");
+    let mend = check.mend.as_ref().unwrap();
+    assert!(mend.starts_with(&format!("sysctl {}; ", each(0))), "{mend}");
+    assert_eq!(check.found.contains("CVE-2024-50045"), may_panic, "{check}");
+    assert_eq!(mend.contains("or boot a kernel"), may_panic, "{mend}");
+}
+
+#[test]
+fn filters_that_cannot_be_looked_at_are_told_as_such() {
+    let facts = Facts {
+        bridged: Err("Permission denied".to_owned()),
+        ..facts()
+    };
+    let warned = vec![("br_netfilter", Verdict::Warning)];
+    assert_eq!(trouble(&facts), (true, warned));
 }
 
 #[test]
