@@ -154,6 +154,7 @@ impl Topology {
     fn put_rules_back(&self) {
         let lines = format!(
             "rule add pref 0 table local protocol kernel\n\
+             rule del pref 0 l3mdev protocol kernel\n\
              rule del pref 1001 table local\n\
              rule del pref 1000 l3mdev protocol 88\n\
              rule del pref {FOREIGN_RULE}\n"

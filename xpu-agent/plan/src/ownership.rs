@@ -14,8 +14,9 @@
 //!   bridges, are ours.
 //! - A route is ours when it is an unreachable default of [`UNREACHABLE_METRIC`] that carries
 //!   [`ROUTE_PROTOCOL`].
-//! - The rule of the table `local` at [`LOCAL_RULE`] is ours; the kernel's own at 0, which it
-//!   replaces, is the one thing of the node's that goes.
+//! - The rule of the VRFs at [`VRF_RULE`] that says it is the kernel's is ours: the kernel puts its
+//!   own elsewhere. That of the table `local`, which it comes before, is the one thing of the
+//!   node's that moves.
 //! - A static FDB entry is ours when it stands on our bridge for an Svi's MAC and VLAN.
 
 use std::{fmt, str::FromStr};
@@ -43,16 +44,21 @@ pub const L3_VXLAN: &str = "vxl3";
 /// stand in no table. A BIRD whose kernel protocol has a Vrf's table deletes such routes.
 pub const ROUTE_PROTOCOL: u8 = 1;
 
-/// The protocol number of every routing rule the agent makes; neither the kernel's nor FRR's.
-pub const RULE_PROTOCOL: u8 = 88;
-
 /// The metric of the unreachable default route in each Vrf: so high that every route FRR installs
 /// is preferred (kernel documentation, networking/vrf.rst).
 pub const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 
-/// The priority of the rule for the node's own addresses: right behind the VRFs' rule, which the
-/// kernel puts at 1000, and before the rules of others that came after it.
-pub const LOCAL_RULE: u32 = 1001;
+/// The priority of the agent's rule of the VRFs (`l3mdev`): the first there is, and that of the
+/// kernel's rule of the node's own addresses, which is put behind it. Its protocol is the kernel's,
+/// since network managers delete the rules of others.
+pub const VRF_RULE: u32 = 0;
+
+/// The protocol number of the two rules that earlier agents made; neither the kernel's nor FRR's.
+pub const OLDER_RULE_PROTOCOL: u8 = 88;
+
+/// Where those agents put the rule of the node's own addresses: behind that of the VRFs, which
+/// they made where the kernel does.
+pub const OLDER_LOCAL_RULE: u32 = 1001;
 
 const PREFIX: &str = "xpu:";
 const NODE: &str = "node";

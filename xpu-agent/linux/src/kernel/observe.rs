@@ -66,7 +66,7 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
     } = devices;
     addresses(rtnl, &names, &mut links)?;
     let (mut forwarding, mut vrf_first) = (BTreeSet::new(), BTreeSet::new());
-    let (mut local_moved, mut rules_in_way) = (BTreeSet::new(), BTreeMap::new());
+    let (mut own_rules, mut rules_in_way) = (BTreeSet::new(), BTreeSet::new());
     for family in Family::of_kernel(has_ipv6) {
         if sysctl::is_forwarded(family).map_err(ObserveError::Settings)? {
             forwarding.insert(family);
@@ -75,11 +75,11 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
         if order.is_vrf_first {
             vrf_first.insert(family);
         }
-        if order.is_local_moved {
-            local_moved.insert(family);
+        if order.has_ours {
+            own_rules.insert(family);
         }
-        if let Some(rule) = order.in_the_way {
-            rules_in_way.insert(family, rule);
+        if order.is_in_way {
+            rules_in_way.insert(family);
         }
     }
     Ok(Observed {
@@ -90,7 +90,7 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
         links,
         forwarding,
         vrf_first,
-        local_moved,
+        own_rules,
         rules_in_way,
         no_ipv6: !has_ipv6,
         no_untracked_na: !sysctl::has_untracked_na().map_err(ObserveError::Settings)?,

@@ -5,6 +5,7 @@
 
 mod drift;
 mod foreign;
+mod rules;
 mod scale;
 mod tenant;
 mod witness;

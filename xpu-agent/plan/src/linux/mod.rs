@@ -25,7 +25,7 @@ use xpu_model::{Intent, Node};
 pub use action::{Action, NewLink, Outcome, Step};
 pub use hold::{Hold, NodeUse};
 pub use link::{Family, LinkKind, Setting};
-pub use observed::{FdbEntry, ForeignRule, Link, Observed, Probes, UnreachableDefault};
+pub use observed::{FdbEntry, Link, Observed, Probes, UnreachableDefault};
 pub use range::{VlanRange, VniRange};
 pub use report::{repaired, report};
 
@@ -85,13 +85,13 @@ pub fn plan(inputs: &Inputs<'_>, observed: &Observed) -> LinuxPlan {
 }
 
 /// Plans the removal of all that is ours, whatever the intent: devices, ports, routes, entries and
-/// rules, those that were moved going back. That the node forwards stays, since others may have
+/// rules, so that the kernel's own are in its order again. That the node forwards stays, since others may have
 /// come to count on it.
 #[must_use]
 pub fn purge(inputs: &Inputs<'_>, observed: &Observed) -> LinuxPlan {
     let mut steps = diff::removals(inputs, &desired::Desired::default(), observed);
-    let moved = observed.local_moved.iter();
-    steps.extend(moved.map(|family| Step::new(Action::PutLocalFirst(*family), Mark::Node)));
+    let ordered = observed.own_rules.iter();
+    steps.extend(ordered.map(|family| Step::new(Action::PutLocalFirst(*family), Mark::Node)));
     LinuxPlan {
         steps,
         holds: BTreeMap::new(),

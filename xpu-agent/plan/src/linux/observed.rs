@@ -1,9 +1,6 @@
 //! The part of the kernel's state that the planner compares with, ours and foreign alike.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use xpu_model::{BridgePortSpec, IfAddr, IfName, Mac, TableId, VlanId, Vni};
 
@@ -28,12 +25,15 @@ pub struct Observed {
     pub fdb: BTreeSet<FdbEntry>,
     /// The families that are forwarded.
     pub forwarding: BTreeSet<Family>,
-    /// The families whose rules ask a VRF's table before the node's own addresses.
+    /// The families whose rules ask a VRF's table before the node's own addresses, with nothing
+    /// left of an older agent's order.
     pub vrf_first: BTreeSet<Family>,
-    /// The families of which we moved the rule for the node's own addresses.
-    pub local_moved: BTreeSet<Family>,
-    /// The families whose rules are not ours to order, for somebody's rule is in the way.
-    pub rules_in_way: BTreeMap<Family, ForeignRule>,
+    /// The families that have a rule of ours, or of an older agent's.
+    pub own_rules: BTreeSet<Family>,
+    /// The families whose rules can't be ordered: at the kernel's first priority somebody's rule
+    /// looks some packets up among the node's own addresses, and the kernel would delete it in
+    /// place of its own.
+    pub rules_in_way: BTreeSet<Family>,
     /// The kernel has no IPv6 (`ipv6.disable=1`).
     pub no_ipv6: bool,
     /// The kernel has no `accept_untracked_na` (before 5.19): a host that announces itself by an
@@ -74,37 +74,6 @@ pub struct Link {
     pub settings: Settings,
     /// The unicast addresses on it.
     pub addresses: BTreeSet<IfAddr>,
-}
-
-/// A routing rule that is not ours and stands before the place that the node's own addresses are
-/// to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ForeignRule {
-    /// Its place.
-    pub priority: u32,
-    /// It looks all packets up among the node's own addresses; else it is for something of its
-    /// owner's, which would be asked before the node's addresses if those were moved behind it.
-    pub is_local: bool,
-}
-
-impl fmt::Display for ForeignRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { priority, is_local } = self;
-        if *is_local {
-            write!(
-                f,
-                "the rule {priority} (`ip rule`), which is not this agent's, looks all packets up \
-                 among the node's own addresses before the VRFs"
-            )
-        } else {
-            write!(
-                f,
-                "the rule {priority} (`ip rule`), which is not this agent's, would come before the \
-                 node's own addresses if those were looked up behind the VRFs, at {}",
-                ownership::LOCAL_RULE
-            )
-        }
-    }
 }
 
 /// An unreachable default route of ours.

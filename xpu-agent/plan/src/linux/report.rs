@@ -152,11 +152,13 @@ struct Reporter<'a> {
 impl Reporter<'_> {
     /// What only an operator mends, and an event tells of.
     fn notices(&self) -> Vec<String> {
-        let rules = self.observed.rules_in_way.iter().map(|(family, rule)| {
+        let rules = self.observed.rules_in_way.iter().map(|family| {
             format!(
-                "{family}: tenants reach the node's own addresses past their Vrf: {rule}; move it \
-                 behind {}, or see to the order yourself",
-                ownership::LOCAL_RULE
+                "{family}: tenants reach the node's own addresses past their Vrf: a rule at {} \
+                 (`ip rule`), which is not this agent's, looks some packets up in the table local, \
+                 and the kernel's own can't be moved behind the VRFs without it; give it another \
+                 priority",
+                ownership::VRF_RULE
             )
         });
         let routes = self.observed.routes_at_stake().map(|device| {

@@ -31,7 +31,7 @@ fn node(
 pub(super) fn steps(desired: &Desired, remaining: &Observed) -> Vec<Step> {
     // Isolation before there is anything to isolate.
     let is_ours_to_order = |step: &Step| match &step.action {
-        Action::PutVrfFirst(family) => !remaining.rules_in_way.contains_key(family),
+        Action::PutVrfFirst(family) => !remaining.rules_in_way.contains(family),
         _ => true,
     };
     let keeps_the_node = |step: &Step| match &step.action {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     FrrFacts, VrfInFrr,
     linux::{
-        Family, ForeignRule, Link, LinkKind, Setting,
+        Family, Link, LinkKind, Setting,
         link::{BridgeParams, PortFlags, Settings, VlanEntry, VxlanParams},
     },
 };
@@ -296,13 +296,7 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
         select(&["svis/gate1", "vrfs/vrf-1", "bridgePorts/port1"][..]),
     );
     let no_ipv6 = proptest::bool::weighted(0.1);
-    let rule = option::weighted(
-        0.1,
-        any::<bool>().prop_map(|is_local| ForeignRule {
-            priority: 100,
-            is_local,
-        }),
-    );
+    let rule = proptest::bool::weighted(0.1);
     let advertised = proptest::bool::weighted(0.1);
     let no_untracked_na = proptest::bool::weighted(0.1);
     let odd = (uplink, alias, no_ipv6, no_untracked_na, rule, advertised);
@@ -355,7 +349,7 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
         }
         kernel.0.no_ipv6 = no_ipv6;
         kernel.0.no_untracked_na = no_untracked_na;
-        kernel.0.rules_in_way = rule.map(|rule| (Family::V4, rule)).into_iter().collect();
+        kernel.0.rules_in_way = rule.then_some(Family::V4).into_iter().collect();
         if no_ipv6 {
             for link in kernel.0.links.values_mut() {
                 for (setting, _) in FRESH_IPV6 {

@@ -83,13 +83,13 @@ impl Kernel {
             }
             Action::PutVrfFirst(family) => {
                 ensure!(self.has(*family), "EAFNOSUPPORT");
-                let in_way = self.0.rules_in_way.contains_key(family);
+                let in_way = self.0.rules_in_way.contains(family);
                 ensure!(!in_way, "behind a rule that is somebody's");
                 ensure!(self.0.vrf_first.insert(*family), "first already");
-                self.0.local_moved.insert(*family);
+                self.0.own_rules.insert(*family);
             }
             Action::PutLocalFirst(family) => {
-                ensure!(self.0.local_moved.remove(family), "not moved by us");
+                ensure!(self.0.own_rules.remove(family), "none of ours");
                 self.0.vrf_first.remove(family);
             }
             Action::CreateLink(new) => self.create(new)?,
@@ -374,7 +374,7 @@ impl Kernel {
         foreign.fdb.clear();
         foreign.forwarding.clear();
         foreign.vrf_first.clear();
-        foreign.local_moved.clear();
+        foreign.own_rules.clear();
         foreign.rules_in_way.clear();
         foreign
     }

@@ -161,7 +161,7 @@ proptest! {
         let left: Vec<_> = kernel.0.all_ours().map(|(name, _)| name.to_string()).collect();
         prop_assert!(left.is_empty(), "{left:?}");
         prop_assert!(kernel.0.routes.is_empty() && kernel.0.fdb.is_empty());
-        prop_assert!(kernel.0.vrf_first.is_empty() && kernel.0.local_moved.is_empty());
+        prop_assert!(kernel.0.vrf_first.is_empty() && kernel.0.own_rules.is_empty());
         for (name, link) in kernel.foreign().links {
             let was = &before.links[&name];
             let is_same = (&link.kind, &link.master, &link.addresses, &link.mark)

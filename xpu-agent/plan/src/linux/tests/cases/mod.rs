@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     FrrFacts,
-    linux::{Family, ForeignRule, Inputs, LinkKind, LinuxPlan, Outcome, Step, plan, report},
+    linux::{Family, Inputs, LinkKind, LinuxPlan, Outcome, Step, plan, report},
 };
 
 mod forwarding;
