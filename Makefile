@@ -172,11 +172,15 @@ PREFIX ?= /usr/local
 CNI_BIN ?= /opt/cni/bin
 # systemd looks below /usr/local and /usr; for another PREFIX: UNITS=/etc/systemd/system.
 UNITS ?= $(PREFIX)/lib/systemd/system
+# What systemd-networkd is to leave alone, beside the units.
+NETWORKD ?= $(patsubst %/,%,$(dir $(UNITS)))
+# NetworkManager looks below /usr, for packages, and /etc, never below /usr/local.
+NETWORK_MANAGER ?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)/NetworkManager
 # The cargo profile of xpu-agent and xpuctl. What checks the installation takes what is built.
 INSTALL_PROFILE ?= release
 
 .PHONY: install
-install: cni ## Install programs, manual pages, completions and the systemd unit below DESTDIR
+install: cni ## Install programs, manual pages, completions and what systemd reads below DESTDIR
 	$(CARGO) build --profile $(INSTALL_PROFILE) $(addprefix -p ,$(PRODUCT)) --bins
 	$(MAKE) --no-print-directory install-files
 
@@ -201,6 +205,12 @@ install-files:
 	install -D -m 0644 netconf-examples/agent.toml $(SHARE)/doc/xpu-agent/agent.toml
 	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' netconf-examples/systemd/xpu-agent.service > $(STAGE)/unit
 	install -m 0644 $(STAGE)/unit $(DESTDIR)$(UNITS)/xpu-agent.service
+	install -D -m 0644 netconf-examples/systemd/networkd.conf \
+		$(DESTDIR)$(NETWORKD)/networkd.conf.d/50-xpu-agent.conf
+	install -D -m 0644 netconf-examples/systemd/05-xpu-agent.network \
+		$(DESTDIR)$(NETWORKD)/network/05-xpu-agent.network
+	install -D -m 0644 netconf-examples/networkmanager/xpu-agent.conf \
+		$(DESTDIR)$(NETWORK_MANAGER)/conf.d/50-xpu-agent.conf
 
 # As root with a closed umask would install it.
 INSTALLED := $(abspath $(TARGET))/installed

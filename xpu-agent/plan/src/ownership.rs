@@ -193,6 +193,40 @@ mod tests {
         assert_eq!(alias.parse::<Mark>(), Err(NotAMark), "{alias}");
     }
 
+    /// The files that are installed for network managers name our devices, and no others.
+    #[test]
+    fn network_managers_are_told_of_our_devices() {
+        let networkd = include_str!("../../../netconf-examples/systemd/05-xpu-agent.network");
+        let names = |line: &'static str| line.strip_prefix("Name=").map(|it| it.split(' '));
+        let networkd: Vec<_> = networkd.lines().filter_map(names).flatten().collect();
+        let manager = include_str!("../../../netconf-examples/networkmanager/xpu-agent.conf");
+        let names = |line: &'static str| line.strip_prefix("unmanaged-devices+=");
+        let devices = manager
+            .lines()
+            .filter_map(names)
+            .flat_map(|it| it.split(';'));
+        let manager: Vec<_> = devices
+            .map(|it| it.strip_prefix("interface-name:").unwrap())
+            .collect();
+        let fits = |pattern: &&str, name: &IfName| match pattern.strip_suffix('*') {
+            Some(start) => name.as_str().starts_with(start),
+            None => name.as_str() == *pattern,
+        };
+        let fixed = [tenant_bridge(), l3_bridge(), l2_vxlan(), l3_vxlan()];
+        let of_vlans = [svi_device(VlanId::MAX), l3_device(VlanId::MIN)];
+        let theirs = ["lo", "eth0", "up0", "br-lan", "vxlan.calico"].map(|it| it.parse().unwrap());
+        for patterns in [networkd, manager] {
+            for name in fixed.iter().chain(&of_vlans) {
+                let told = patterns.iter().any(|it| fits(it, name));
+                assert!(told, "{name} is not in {patterns:?}");
+            }
+            for name in &theirs {
+                let told = patterns.iter().any(|it| fits(it, name));
+                assert!(!told, "{name} is in {patterns:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_ours_has_a_device_name() {
         for name in [tenant_bridge(), l3_bridge(), l2_vxlan(), l3_vxlan()] {
