@@ -11,7 +11,7 @@ use xpu_linux::{
     sync::Rtnl,
 };
 
-use super::{Facts, FrrFound};
+use super::{Facts, FrrFound, networkd};
 use crate::config::Config;
 
 /// How long FRR may take to tell its version; readiness has more time for it.
@@ -40,6 +40,7 @@ pub async fn observe(config: &Config) -> Facts {
         at_stake: routes_at_stake()
             .map(|devices| devices.iter().map(ToString::to_string).collect())
             .map_err(|error| error.to_string()),
+        networkd: networkd::observe(),
     }
 }
 

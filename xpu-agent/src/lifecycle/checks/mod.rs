@@ -6,6 +6,7 @@
 
 mod bridged;
 mod facts;
+mod networkd;
 
 use std::fmt;
 
@@ -38,6 +39,8 @@ pub struct Facts {
     /// The devices by which the node would lose its IPv6 default route if it forwarded IPv6; else
     /// why that cannot be told.
     pub at_stake: Result<Vec<String>, String>,
+    /// systemd-networkd's configuration.
+    pub networkd: networkd::Files,
 }
 
 /// FRR as it was found.
@@ -129,6 +132,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.push(store(facts));
     checks.push(bridged::judge(facts));
     checks.push(ipv6(&facts.at_stake));
+    checks.push(networkd::check(&facts.networkd));
     checks.push(frr(facts.frr.as_ref()));
     checks
 }

@@ -16,6 +16,7 @@ fn facts() -> Facts {
         store_directory: "/var/lib/xpu-agent".to_owned(),
         bridged: Ok(vec![]),
         at_stake: Ok(vec![]),
+        networkd: Ok(None),
     }
 }
 
@@ -204,6 +205,16 @@ fn a_check_reads_well() {
         "kernel           BAD      5.10.0 is older than 5.18, the first with VXLAN VNI filters\n\
          \u{20}                         → boot kernel 5.18 or later: apt install linux-image-amd64"
     );
+}
+
+#[test]
+fn a_networkd_that_takes_what_is_others_is_a_warning() {
+    let facts = Facts {
+        networkd: Ok(Some([].into())),
+        ..facts()
+    };
+    let warned = vec![("systemd-networkd", Verdict::Warning)];
+    assert_eq!(trouble(&facts), (true, warned));
 }
 
 #[test]
