@@ -203,10 +203,14 @@ fn sentinel_vni(vlan: VlanId, place: u32) -> Option<Vni> {
     Vni::try_from(Vni::MAX.get() - down).ok()
 }
 
-/// The VTEP that our VXLAN devices stand at now.
+/// The VTEP that our VXLAN devices stand at now. Where one's name is somebody else's, it is the
+/// other's.
 pub(super) fn vtep_in_use(observed: &Observed) -> Option<IpAddr> {
-    match observed.ours(&ownership::l2_vxlan())?.kind {
-        LinkKind::Vxlan(VxlanParams { local, .. }) => local,
-        _ => None,
-    }
+    let devices = [ownership::l2_vxlan(), ownership::l3_vxlan()];
+    devices
+        .iter()
+        .find_map(|device| match observed.ours(device)?.kind {
+            LinkKind::Vxlan(VxlanParams { local, .. }) => local,
+            _ => None,
+        })
 }

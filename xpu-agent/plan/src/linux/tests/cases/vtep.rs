@@ -108,6 +108,39 @@ fn an_objects_vtep_serves_where_the_node_has_none() {
     ));
 }
 
+/// FRR may still work with an L3VNI, and the other VXLAN device's name is somebody else's.
+#[test]
+fn the_vtep_in_use_is_that_of_either_device() {
+    let node = Node {
+        vtep: None,
+        ..node()
+    };
+    let spec = |vni: Option<u32>| VrfSpec {
+        vni: vni.map(|vni| vni.try_into().unwrap()),
+        loopback: "10.255.0.1/32".parse().unwrap(),
+        vtep: vni.map(|_| "192.0.2.1/32".parse().unwrap()),
+    };
+    let mut intent = Intent::default();
+    intent
+        .create(id("blue"), spec(Some(10_000)), &rules())
+        .unwrap();
+    let mut kernel = with_vtep();
+    kernel.0.links.insert(named("vxlan"), dummy());
+    let mut pass = |intent: &Intent, frr: &FrrFacts| {
+        let inputs = Inputs {
+            intent,
+            node: &node,
+            frr,
+        };
+        kernel.pass(&inputs).unwrap();
+        kernel.0.ours(&named("vxl3")).is_some()
+    };
+    assert!(pass(&intent, &in_frr(intent.live::<VrfSpec>())));
+    intent.update(id("blue"), spec(None), &rules()).unwrap();
+    assert!(pass(&intent, &FrrFacts::Unknown), "FRR may work with it");
+    assert!(!pass(&intent, &in_frr(intent.live::<VrfSpec>())));
+}
+
 #[test]
 fn a_vtep_whose_address_is_nowhere_is_told() {
     let (intent, node, frr) = (tenant(), node(), FrrFacts::Unmanaged);
