@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroU16,
 };
 
 use crate::{
@@ -14,6 +15,12 @@ use crate::{
     number::{Asn, Mtu},
 };
 
+/// The UDP port of VXLAN (RFC 7348 section 5), which a node has unless it is told another.
+pub const VXLAN_PORT: NonZeroU16 = match NonZeroU16::new(4789) {
+    Some(port) => port,
+    None => unreachable!(),
+};
+
 /// The node's settings, as planners see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -21,6 +28,8 @@ pub struct Node {
     pub vtep: Option<IpAddr>,
     /// The underlay's MTU in bytes.
     pub underlay_mtu: Mtu,
+    /// The UDP port of VXLAN: where the node receives it, and where it sends it to.
+    pub vxlan_port: NonZeroU16,
     /// How the netdev of a BridgePort is found.
     pub ports: PortResolver,
     /// The base BGP instance to configure; none: the operator's own is used and only read.

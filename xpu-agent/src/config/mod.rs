@@ -159,6 +159,7 @@ impl Config {
         Ok(Node {
             vtep: self.underlay.vtep,
             underlay_mtu,
+            vxlan_port: self.underlay.vxlan_port,
             ports: self.ports.resolver()?,
             bgp,
             route_targets,

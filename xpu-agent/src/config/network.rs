@@ -1,8 +1,9 @@
 //! `[underlay]` and `[vrf]`
 
-use std::net::IpAddr;
+use std::{net::IpAddr, num::NonZeroU16};
 
 use serde::{Deserialize, Serialize};
+use xpu_model::node::VXLAN_PORT;
 
 use super::error::{ConfigError, value};
 
@@ -17,6 +18,8 @@ pub struct UnderlayConfig {
     pub vtep: Option<IpAddr>,
     /// The underlay's MTU in bytes; tenants get 50 (IPv4 VTEP) or 70 (IPv6) less.
     pub mtu: u32,
+    /// The UDP port of VXLAN, the same on all nodes of the fabric.
+    pub vxlan_port: NonZeroU16,
 }
 
 /// `[vrf]`
@@ -34,6 +37,7 @@ impl Default for UnderlayConfig {
         Self {
             vtep: None,
             mtu: 1_500,
+            vxlan_port: VXLAN_PORT,
         }
     }
 }

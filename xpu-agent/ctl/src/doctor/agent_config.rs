@@ -5,9 +5,11 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use xpu_model::node::VXLAN_PORT;
 
 use super::Finding;
 use crate::toml_error::in_a_line;
@@ -91,11 +93,22 @@ impl Default for Http {
 }
 
 /// `[underlay]`
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Underlay {
     /// The local VTEP's address.
     pub vtep: Option<IpAddr>,
+    /// The UDP port of VXLAN.
+    pub vxlan_port: NonZeroU16,
+}
+
+impl Default for Underlay {
+    fn default() -> Self {
+        Self {
+            vtep: None,
+            vxlan_port: VXLAN_PORT,
+        }
+    }
 }
 
 /// `[frr]`
@@ -178,6 +191,12 @@ impl AgentConfig {
         self.settings()?.underlay.vtep
     }
 
+    /// The UDP port of VXLAN: the usual one where it is not known.
+    pub fn vxlan_port(&self) -> NonZeroU16 {
+        self.settings()
+            .map_or(VXLAN_PORT, |it| it.underlay.vxlan_port)
+    }
+
     /// Says what is not known, and why.
     pub fn findings(&self) -> Vec<Finding> {
         const WHAT: &str = "config";
@@ -237,7 +256,8 @@ mod tests {
     fn what_matters_is_read_and_the_rest_left_to_the_agent() {
         let (_folder, file) = with(
             "[api]\ntcp = \"10.0.0.5:50151\"\nunix = \"\"\n[http]\nlisten = \"\"\n\
-             [underlay]\nvtep = \"fd00::1\"\nmtu = 9000\n[frr]\nenabled = false\n[bgp]\nasn = 1\n\
+             [underlay]\nvtep = \"fd00::1\"\nmtu = 9000\nvxlan_port = 8472\n\
+             [frr]\nenabled = false\n[bgp]\nasn = 1\n\
              [[bgp.peers]]\naddress = \"10.254.1.0\"\n[[bgp.peers]]\ninterface = \"up0\"\n\
              [of_a_later_version]\nkey = 1\n",
         );
@@ -253,6 +273,7 @@ mod tests {
             },
             underlay: Underlay {
                 vtep: address("fd00::1"),
+                vxlan_port: 8472.try_into().expect("a port"),
             },
             frr: Frr {
                 enabled: false,
@@ -272,6 +293,7 @@ mod tests {
             },
         };
         assert_eq!(config.settings(), Some(&expected));
+        assert_eq!(config.vxlan_port().get(), 8472);
     }
 
     #[test]
@@ -282,6 +304,7 @@ mod tests {
         assert_eq!(ours.frr.socket_directory, agents.frr.socket_directory);
         assert_eq!(ours.api.tcp, agents.api.tcp);
         assert_eq!(ours.http.listen, agents.http.listen);
+        assert_eq!(ours.underlay.vxlan_port, agents.underlay.vxlan_port);
         assert_eq!(
             Path::new(USUAL),
             xpu_agent::config::ConfigFile::chosen(None).path()

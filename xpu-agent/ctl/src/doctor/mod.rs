@@ -171,7 +171,7 @@ impl Doctor {
         findings.show(vtep::findings(&config, &addresses, objects))?;
         if let Some(objects) = objects {
             let vtep = vtep::local(&config, objects);
-            let mtu_to = |address| route::mtu_to(address, vtep);
+            let mtu_to = |address| route::mtu_to(address, config.vxlan_port(), vtep);
             let ways = Ways::look(root, &config, objects, mtu_to);
             findings.show(ways.findings(&config, objects))?;
         }

@@ -11,7 +11,7 @@ use crate::view::Oper;
 
 /// Reasons that have a command: a part of the agent's words, what it is about, what mends it.
 /// The agent's own words say the rest; a reason that is not here gets `describe`.
-const MENDS: [(&str, &str, &str); 7] = [
+const MENDS: [(&str, &str, &str); 8] = [
     (
         "needs a local VTEP",
         "vtep",
@@ -34,6 +34,13 @@ const MENDS: [(&str, &str, &str); 7] = [
         "mtu",
         "set underlay.mtu in the agent's configuration to the uplinks' MTU (ip link), then: \
          systemctl restart xpu-agent",
+    ),
+    (
+        "has UDP port",
+        "vxlan",
+        "ip -d link show type vxlan\n\
+         set underlay.vxlan_port in the agent's configuration to another, the same on all nodes \
+         of the fabric, then: systemctl restart xpu-agent",
     ),
     (
         "that this agent did not make",
@@ -130,7 +137,7 @@ mod tests {
     use xpu_model::{
         Intent, Mtu, Node, Spec as _, TableId, VrfSpec,
         alloc::AllocationRules,
-        node::{PortResolver, RouteTargets},
+        node::{PortResolver, RouteTargets, VXLAN_PORT},
     };
     use xpu_plan::{
         frr::{self, Inputs, Observed, Version},
@@ -158,6 +165,7 @@ mod tests {
         let node = Node {
             vtep: Some("10.255.0.1".parse().unwrap()),
             underlay_mtu: Mtu::try_from(9000).unwrap(),
+            vxlan_port: VXLAN_PORT,
             ports: PortResolver::Name,
             bgp: None,
             route_targets: RouteTargets::Auto,
@@ -199,9 +207,14 @@ mod tests {
             table: TableId::try_from(1001).unwrap(),
             device: device(),
         };
+        let port = Hold::VxlanPort {
+            port: VXLAN_PORT,
+            device: "vxlan.calico".parse().unwrap(),
+        };
         let holds = [
             ("vtep", Hold::NoVtep(5001.try_into().unwrap())),
             ("vtep", other),
+            ("vxlan", port),
             ("mtu", Hold::MtuBelowIpv6(Mtu::try_from(1000).unwrap())),
             ("foreign", Hold::ForeignDevice(device())),
             ("foreign", table),

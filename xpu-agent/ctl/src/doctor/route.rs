@@ -1,18 +1,18 @@
 //! How large a packet to an address may be, by the kernel's own choice of a route. No packet is
 //! sent for that.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    num::NonZeroU16,
+};
 
 use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
 
-/// To where tunnelled packets go (RFC 7348): a rule of the kernel's may depend on it.
-const VXLAN_PORT: u16 = 4789;
-
 /// The MTU of the way from the local VTEP to an address, in bytes: that of the device, or less
 /// where the route says so, or a router on the way has said so. A rule may send what comes from the
-/// VTEP another way than the rest; without a VTEP of that family any source will do. None where no
-/// route leads there, or the VTEP is no address of this machine.
-pub fn mtu_to(address: IpAddr, vtep: Option<IpAddr>) -> Option<u32> {
+/// VTEP another way than the rest, or what goes to VXLAN's UDP port; without a VTEP of that family
+/// any source will do. None where no route leads there, or the VTEP is no address of this machine.
+pub fn mtu_to(address: IpAddr, port: NonZeroU16, vtep: Option<IpAddr>) -> Option<u32> {
     let any: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -20,7 +20,7 @@ pub fn mtu_to(address: IpAddr, vtep: Option<IpAddr>) -> Option<u32> {
     let source = vtep.filter(|vtep| vtep.is_ipv4() == address.is_ipv4());
     let socket = UdpSocket::bind((source.unwrap_or(any), 0)).ok()?;
     // A datagram socket is connected by choosing a route.
-    socket.connect((address, VXLAN_PORT)).ok()?;
+    socket.connect((address, port.get())).ok()?;
     let mtu = match address {
         IpAddr::V4(_) => ip_mtu(&socket),
         IpAddr::V6(_) => ipv6_mtu(&socket),
@@ -31,6 +31,10 @@ pub fn mtu_to(address: IpAddr, vtep: Option<IpAddr>) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn mtu_to(address: IpAddr, vtep: Option<IpAddr>) -> Option<u32> {
+        super::mtu_to(address, xpu_model::node::VXLAN_PORT, vtep)
+    }
 
     #[test]
     fn the_kernel_knows_the_way() {

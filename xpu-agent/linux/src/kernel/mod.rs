@@ -42,7 +42,7 @@ pub use fdb::Moved;
 pub use features::{Answer, Feature};
 pub use follow::{FollowCounts, FollowError, Follower};
 pub use neighbours::{Neighbour, Stale, StaleNeighbours};
-pub use observe::ObserveError;
+pub use observe::{ObserveError, links};
 pub use sysctl::{bridge_filters, settings_writable};
 
 /// The kernel of one network namespace: that in which [`Linux::open`] was called.

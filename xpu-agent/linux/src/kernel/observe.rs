@@ -146,9 +146,19 @@ fn has_routes(
     Ok(false)
 }
 
+/// The devices of the calling thread's network namespace, without addresses.
+///
+/// # Errors
+/// [`RtnlError`] when the kernel refuses, or its answer can't be read.
+pub fn links() -> Result<BTreeMap<IfName, Link>, RtnlError> {
+    let mut rtnl = Rtnl::open()?;
+    rtnl.strict()?;
+    Ok(devices(&mut rtnl)?.links)
+}
+
 /// Every device.
 pub(super) fn devices(rtnl: &mut Rtnl) -> Result<Devices, RtnlError> {
-    let messages = links(rtnl)?;
+    let messages = link_messages(rtnl)?;
     let names: Names = messages
         .iter()
         .filter_map(|message| Some((message.header.index, decode::name(message)?)))
@@ -171,7 +181,7 @@ pub(super) fn devices(rtnl: &mut Rtnl) -> Result<Devices, RtnlError> {
     })
 }
 
-fn links(rtnl: &mut Rtnl) -> Result<Vec<LinkMessage>, RtnlError> {
+fn link_messages(rtnl: &mut Rtnl) -> Result<Vec<LinkMessage>, RtnlError> {
     let mut message = LinkMessage::default();
     message
         .attributes

@@ -8,5 +8,6 @@ mod foreign;
 mod rules;
 mod scale;
 mod tenant;
+mod vxlan_port;
 mod witness;
 mod world;

@@ -75,6 +75,7 @@ impl World {
         let node = Node {
             vtep: Some("192.0.2.1".parse().unwrap()),
             underlay_mtu: Mtu::try_from(1500).unwrap(),
+            vxlan_port: xpu_model::node::VXLAN_PORT,
             ports: PortResolver::Name,
             bgp: None,
             route_targets: RouteTargets::Auto,

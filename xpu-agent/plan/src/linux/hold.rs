@@ -1,6 +1,6 @@
 //! Why something is not planned although it was asked for.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, num::NonZeroU16};
 
 use xpu_model::{IfAddr, IfName, Mac, Mtu, ObjectKey, TableId, Vni, status::State};
 
@@ -29,6 +29,13 @@ pub enum Hold {
     },
     /// No device of the node has the VTEP's address.
     VtepAbsent(IpAddr),
+    /// Somebody's VXLAN device has the UDP port.
+    VxlanPort {
+        /// The port.
+        port: NonZeroU16,
+        /// The device.
+        device: IfName,
+    },
     /// An IPv6 gateway on links too small for IPv6.
     MtuBelowIpv6(Mtu),
     /// An IPv6 address on a kernel without IPv6.
@@ -145,6 +152,7 @@ impl Hold {
             | Self::DependsOn(_)
             | Self::NoVtep(_)
             | Self::OtherVtep { .. }
+            | Self::VxlanPort { .. }
             | Self::MtuBelowIpv6(_)
             | Self::NoIpv6(_)
             | Self::NetdevTaken { .. }
@@ -184,6 +192,11 @@ impl fmt::Display for Hold {
                      {vtep}/{length} dev lo`), or correct the VTEP"
                 )
             }
+            Self::VxlanPort { port, device } => write!(
+                f,
+                "the VXLAN device {device}, which this agent did not make, has UDP port {port}; \
+                 give it another, or set underlay.vxlan_port to another on all nodes of the fabric"
+            ),
             Self::NoIpv6(addr) => write!(
                 f,
                 "{addr} is not available: this kernel has no IPv6; start it without ipv6.disable=1"

@@ -1,11 +1,8 @@
 //! The comparable form of a device, the same for what is wanted and what is observed.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16};
 
 use xpu_model::{IfName, TableId, VlanId};
-
-/// The UDP port of VXLAN (RFC 7348 section 5).
-pub const VXLAN_PORT: u16 = 4789;
 
 /// What a device is, with the parameters that make it that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,10 +62,10 @@ pub struct VxlanParams {
 impl VxlanParams {
     /// A single VXLAN device of ours at a VTEP.
     #[must_use]
-    pub const fn ours(local: IpAddr) -> Self {
+    pub const fn ours(local: IpAddr, port: NonZeroU16) -> Self {
         Self {
             local: Some(local),
-            port: VXLAN_PORT,
+            port: port.get(),
             external: true,
             vnifilter: true,
             learning: false,

@@ -17,6 +17,7 @@ pub mod link;
 pub mod observed;
 pub mod range;
 mod report;
+pub mod vxlan_port;
 
 use std::collections::BTreeMap;
 

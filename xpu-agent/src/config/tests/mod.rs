@@ -40,6 +40,7 @@ fn environment_wins_over_the_file() {
         &[
             ("XPU_AGENT_UNDERLAY__VTEP", "10.0.0.2"),
             ("XPU_AGENT_API__DEADLINE_MS", "700"),
+            ("XPU_AGENT_UNDERLAY__VXLAN_PORT", "8473"),
             ("XPU_AGENT_CONFIG", "/etc/elsewhere"),
             ("HOME", "/root"),
         ],
@@ -48,6 +49,9 @@ fn environment_wins_over_the_file() {
     assert_eq!(config.underlay.vtep, Some("10.0.0.2".parse().unwrap()));
     assert_eq!(config.underlay.mtu, 9000);
     assert_eq!(config.api.deadline_ms, 700);
+    // What planners get.
+    assert_eq!(config.node().unwrap().vxlan_port.get(), 8473);
+    assert_eq!(Config::default().node().unwrap().vxlan_port.get(), 4789);
 }
 
 #[test]
@@ -200,6 +204,10 @@ fn bgp_becomes_the_base_instance() {
 )]
 #[case("[vrf]\ntable_first = 0", "vrf.table_first: must be from 1")]
 #[case("[underlay]\nvtep = \"10.0.0\"", "invalid IP address syntax")]
+#[case(
+    "[underlay]\nvxlan_port = 0",
+    "invalid value: integer `0`, expected a nonzero u16"
+)]
 #[case(
     "[underlay]\nvtep = \"224.0.0.1\"",
     "underlay.vtep: 224.0.0.1 is no address of a node"

@@ -1,15 +1,16 @@
 //! Looks at the machine. Nothing is changed, except that the kernel may load modules that the
 //! agent would make it load a moment later.
 
-use std::{path::Path, time::Duration};
+use std::{num::NonZeroU16, path::Path, time::Duration};
 
 use nix::{sys::utsname::uname, unistd::AccessFlags};
 use tokio::time::timeout;
 use xpu_backends::frr::Frr;
 use xpu_linux::{
-    kernel::{Answer, Feature, bridge_filters, routes_at_stake, settings_writable},
-    sync::Rtnl,
+    kernel::{Answer, Feature, bridge_filters, links, routes_at_stake, settings_writable},
+    sync::{Rtnl, RtnlError},
 };
+use xpu_plan::{linux::vxlan_port, ownership};
 
 use super::{Facts, FrrFound, networkd};
 use crate::config::Config;
@@ -40,6 +41,8 @@ pub async fn observe(config: &Config) -> Facts {
         at_stake: routes_at_stake()
             .map(|devices| devices.iter().map(ToString::to_string).collect())
             .map_err(|error| error.to_string()),
+        vxlan_port: config.underlay.vxlan_port,
+        port_holder: port_holder(config.underlay.vxlan_port).map_err(|error| error.to_string()),
         networkd: networkd::observe(),
     }
 }
@@ -69,6 +72,13 @@ async fn frr(directory: &Path) -> FrrFound {
         directory: directory.display().to_string(),
         version,
     }
+}
+
+/// Somebody's VXLAN device for which ours would not come up at the port.
+fn port_holder(port: NonZeroU16) -> Result<Option<String>, RtnlError> {
+    let links = links()?;
+    let holder = vxlan_port::holder(&links, &ownership::l2_vxlan(), port);
+    Ok(holder.map(ToString::to_string))
 }
 
 /// Whether files can be made in `directory`, or it can be made itself.

@@ -8,7 +8,7 @@ mod bridged;
 mod facts;
 mod networkd;
 
-use std::fmt;
+use std::{fmt, num::NonZeroU16};
 
 use serde::Serialize;
 use tracing::{error, warn};
@@ -39,6 +39,10 @@ pub struct Facts {
     /// The devices by which the node would lose its IPv6 default route if it forwarded IPv6; else
     /// why that cannot be told.
     pub at_stake: Result<Vec<String>, String>,
+    /// The UDP port of VXLAN.
+    pub vxlan_port: NonZeroU16,
+    /// Somebody's VXLAN device that has it; else why that cannot be told.
+    pub port_holder: Result<Option<String>, String>,
     /// systemd-networkd's configuration.
     pub networkd: networkd::Files,
 }
@@ -132,6 +136,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.push(store(facts));
     checks.push(bridged::judge(facts));
     checks.push(ipv6(&facts.at_stake));
+    checks.push(vxlan_port(facts));
     checks.push(networkd::check(&facts.networkd));
     checks.push(frr(facts.frr.as_ref()));
     checks
@@ -291,6 +296,31 @@ fn ipv6(at_stake: &Result<Vec<String>, String>) -> Check {
             NAME,
             format!("unclear whether it takes a default route of the node's: {reason}"),
             "see `ip -6 route show default proto ra`",
+        ),
+    }
+}
+
+fn vxlan_port(facts: &Facts) -> Check {
+    const NAME: &str = "VXLAN's port";
+    let port = facts.vxlan_port;
+    match &facts.port_holder {
+        Ok(None) => good(
+            NAME,
+            format!("no VXLAN device of somebody's has UDP port {port}"),
+        ),
+        Ok(Some(device)) => warning(
+            NAME,
+            format!(
+                "the VXLAN device {device}, which the agent did not make, has UDP port {port}: what \
+                 has a VNI stays DOWN"
+            ),
+            "give it another (in Calico, vxlanPort of the FelixConfiguration), or set \
+             underlay.vxlan_port to another on all nodes of the fabric",
+        ),
+        Err(reason) => warning(
+            NAME,
+            format!("unclear whether somebody has UDP port {port}: {reason}"),
+            "see `ip -d link show type vxlan`",
         ),
     }
 }

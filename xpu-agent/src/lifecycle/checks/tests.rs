@@ -16,6 +16,8 @@ fn facts() -> Facts {
         store_directory: "/var/lib/xpu-agent".to_owned(),
         bridged: Ok(vec![]),
         at_stake: Ok(vec![]),
+        vxlan_port: xpu_model::node::VXLAN_PORT,
+        port_holder: Ok(None),
         networkd: Ok(None),
     }
 }
@@ -204,6 +206,30 @@ fn a_check_reads_well() {
         kernel,
         "kernel           BAD      5.10.0 is older than 5.18, the first with VXLAN VNI filters\n\
          \u{20}                         → boot kernel 5.18 or later: apt install linux-image-amd64"
+    );
+}
+
+#[test]
+fn a_device_at_the_port_of_vxlan_is_told_by_its_name() {
+    let facts = Facts {
+        port_holder: Ok(Some("vxlan.calico".to_owned())),
+        ..facts()
+    };
+    let warned = vec![("VXLAN's port", Verdict::Warning)];
+    assert_eq!(trouble(&facts), (true, warned));
+    let checks = judge(&facts);
+    let check = checks.iter().find(|it| it.name == "VXLAN's port").unwrap();
+    assert!(
+        check.found.contains("vxlan.calico") && check.found.contains("4789"),
+        "{check}"
+    );
+    assert!(
+        check
+            .mend
+            .as_deref()
+            .unwrap()
+            .contains("underlay.vxlan_port"),
+        "{check}"
     );
 }
 

@@ -35,6 +35,7 @@ pub(super) fn node(with_bgp: bool) -> Node {
     Node {
         vtep: Some("10.255.0.1".parse().unwrap()),
         underlay_mtu: Mtu::try_from(9000).unwrap(),
+        vxlan_port: xpu_model::node::VXLAN_PORT,
         ports: PortResolver::Name,
         bgp: with_bgp.then_some(bgp),
         route_targets: RouteTargets::Auto,

@@ -7,9 +7,12 @@ use std::{
 
 use xpu_model::{IfAddr, IfName, LogicalBridgeSpec, Spec, VlanId, Vni};
 
-use super::{Builder, Hold, LinkKind, Observed, VlanEntry, WantedLink};
+use super::{Builder, ComesUp, Hold, LinkKind, Observed, VlanEntry, WantedLink};
 use crate::{
-    linux::link::{BridgeParams, PortFlags, Setting, Settings, VxlanParams},
+    linux::{
+        link::{BridgeParams, PortFlags, Setting, Settings, VxlanParams},
+        vxlan_port,
+    },
     ownership::{self, Mark},
 };
 
@@ -35,16 +38,25 @@ impl Builder<'_> {
     }
 
     fn vxlan(&mut self, name: IfName, bridge: IfName, vtep: IpAddr) {
+        let params = VxlanParams::ours(vtep, self.inputs.node.vxlan_port);
+        let port = self.require_port(&name);
         let link = WantedLink {
             mtu: Some(self.mtu),
             master: Some(bridge),
             port: Some(PortFlags::VXLAN),
             settings: self.no_ip(),
-            ..WantedLink::new(Mark::Node, LinkKind::Vxlan(VxlanParams::ours(vtep)))
+            comes_up: match port {
+                Ok(()) => ComesUp::WithPorts,
+                Err(_) => ComesUp::Held,
+            },
+            ..WantedLink::new(Mark::Node, LinkKind::Vxlan(params))
         };
         match self.link(name.clone(), link) {
             Err(hold) => self.hold(Mark::Node, hold),
             Ok(()) => {
+                if let Err(hold) = port {
+                    self.hold(Mark::Node, hold);
+                }
                 self.out.vlans.entry(name.clone()).or_default();
                 self.out.vnis.entry(name).or_default();
             }
@@ -66,7 +78,7 @@ impl Builder<'_> {
             match place.and_then(|()| self.require_vni_released(vni)) {
                 Ok(()) => {
                     self.tunnel(&device, bridge.spec.vlan, vni, &owner);
-                    if let Err(hold) = self.require_vtep_address() {
+                    if let Err(hold) = self.require_packets(&device) {
                         self.hold(owner, hold);
                     }
                 }
@@ -116,11 +128,24 @@ impl Builder<'_> {
         })
     }
 
-    /// Fails if the node has not got the VTEP's address: the kernel then sends nothing from it.
-    pub(super) fn require_vtep_address(&self) -> Result<(), Hold> {
+    /// Fails if the VXLAN device `device` can have no packets: the node has not got the VTEP's
+    /// address, from which the kernel then sends nothing, or somebody has the UDP port.
+    pub(super) fn require_packets(&self, device: &IfName) -> Result<(), Hold> {
         match self.vtep {
             Some(vtep) if !self.has_vtep => Err(Hold::VtepAbsent(vtep)),
-            _ => Ok(()),
+            _ => self.require_port(device),
+        }
+    }
+
+    /// Fails if the kernel would refuse to set `device` up, since somebody's has the UDP port.
+    fn require_port(&self, device: &IfName) -> Result<(), Hold> {
+        let port = self.inputs.node.vxlan_port;
+        match vxlan_port::holder(&self.observed.links, device, port) {
+            Some(holder) => Err(Hold::VxlanPort {
+                port,
+                device: holder.clone(),
+            }),
+            None => Ok(()),
         }
     }
 

@@ -45,6 +45,8 @@ pub(super) enum ComesUp {
     WithPorts,
     /// After everything else: FRR takes an L3VNI's device for ready when it is up.
     Last,
+    /// Not while a hold says so.
+    Held,
 }
 
 /// A device that should be there.

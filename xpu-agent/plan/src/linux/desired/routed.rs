@@ -121,7 +121,7 @@ impl Builder<'_> {
         if waits {
             Err(hold)
         } else {
-            self.require_vtep_address()
+            self.require_packets(&vxlan)
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use xpu_model::{
     BridgePortSpec, Gateways, Id, IfAddr, Intent, LogicalBridgeSpec, Mtu, Node, Object, PortMode,
     Spec, SviSpec, VrfSpec,
     alloc::AllocationRules,
-    node::{PortResolver, RouteTargets},
+    node::{PortResolver, RouteTargets, VXLAN_PORT},
 };
 
 use super::{
@@ -29,6 +30,9 @@ use crate::{
         link::{BridgeParams, PortFlags, Settings, VlanEntry, VxlanParams},
     },
 };
+
+/// Flannel's, which a node may have for its own, too.
+const OTHER_PORT: NonZeroU16 = NonZeroU16::new(8472).unwrap();
 
 /// What a user may do, with numbers from small pools so that they meet.
 #[derive(Clone, Debug)]
@@ -175,9 +179,12 @@ pub(super) fn node() -> impl Strategy<Value = Node> {
             by_id: BTreeMap::from([(id("port3"), named("port1")), (id("port2"), named("vxlan"))]),
         }),
     ];
-    (vtep, mtu, ports).prop_map(|(vtep, underlay_mtu, ports)| Node {
+    let vxlan_port = prop_oneof![3 => Just(VXLAN_PORT), 1 => Just(OTHER_PORT)];
+    let node = (vtep, mtu, vxlan_port, ports);
+    node.prop_map(|(vtep, underlay_mtu, vxlan_port, ports)| Node {
         vtep,
         underlay_mtu,
+        vxlan_port,
         ports,
         bgp: None,
         route_targets: RouteTargets::Auto,
@@ -299,9 +306,12 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
     let rule = proptest::bool::weighted(0.1);
     let advertised = proptest::bool::weighted(0.1);
     let no_untracked_na = proptest::bool::weighted(0.1);
-    let odd = (uplink, alias, no_ipv6, no_untracked_na, rule, advertised);
+    let flannel_is_up = any::<bool>();
+    let kernels = (no_ipv6, no_untracked_na);
+    let odd = (uplink, alias, kernels, rule, advertised, flannel_is_up);
     (collisions, ports, held, any::<bool>(), odd).prop_map(|(collision, ports, held, vrf, odd)| {
-        let (uplink, alias, no_ipv6, no_untracked_na, rule, advertised) = odd;
+        let (uplink, alias, kernels, rule, advertised, flannel_is_up) = odd;
+        let (no_ipv6, no_untracked_na) = kernels;
         let mut kernel = Kernel::default();
         if advertised && !no_ipv6 {
             kernel.0.advertised.insert(named("docker0"));
@@ -314,14 +324,16 @@ pub(super) fn neighbours() -> impl Strategy<Value = Kernel> {
         };
         let flannel = VxlanParams {
             local: None,
-            port: 8472,
+            port: OTHER_PORT.get(),
             external: false,
             vnifilter: false,
             learning: false,
         };
         links.insert(named("lo"), loopback());
         links.insert(named("docker0"), link(LinkKind::Bridge(docker)));
-        links.insert(named("flannel.1"), link(LinkKind::Vxlan(flannel)));
+        let mut flannel = link(LinkKind::Vxlan(flannel));
+        flannel.up = flannel_is_up;
+        links.insert(named("flannel.1"), flannel);
         links.insert(named("red"), link(LinkKind::Vrf(500.try_into().unwrap())));
         if vrf {
             links.insert(named("blue"), link(LinkKind::Vrf(1001.try_into().unwrap())));

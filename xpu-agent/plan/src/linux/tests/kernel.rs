@@ -9,7 +9,9 @@ use super::named;
 use crate::{
     linux::{
         Action, Family, Inputs, Link, LinkKind, LinuxPlan, Observed, Probes, Setting,
-        link::VlanEntry, plan, range::VlanRange,
+        link::{VlanEntry, VxlanParams},
+        plan,
+        range::VlanRange,
     },
     ownership,
 };
@@ -98,6 +100,7 @@ impl Kernel {
             Action::ReleasePort { device } => self.release(device)?,
             Action::SetUp { device } => {
                 let needs = self.l3_needs(device);
+                ensure!(!self.port_is_taken(device), "EADDRINUSE");
                 let link = self.link(device)?;
                 ensure!(!link.up, "up already");
                 link.up = true;
@@ -251,6 +254,22 @@ impl Kernel {
             }
             _ => Err("not a change of one device".to_owned()),
         }
+    }
+
+    /// Whether a VXLAN device that receives in another way has the device's UDP port.
+    fn port_is_taken(&self, device: &IfName) -> bool {
+        let link = self.0.links.get(device);
+        let Some(LinkKind::Vxlan(asked)) = link.map(|link| &link.kind) else {
+            return false;
+        };
+        let receives = |vxlan: &VxlanParams| (vxlan.external, vxlan.vnifilter);
+        let mut up = self.0.links.values().filter(|link| link.up);
+        up.any(|link| match &link.kind {
+            LinkKind::Vxlan(vxlan) => {
+                vxlan.port == asked.port && receives(vxlan) != receives(asked)
+            }
+            _ => false,
+        })
     }
 
     fn has(&self, family: Family) -> bool {

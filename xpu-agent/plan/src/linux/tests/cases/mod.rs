@@ -27,11 +27,13 @@ mod others;
 mod repaired;
 mod vnis;
 mod vtep;
+mod vxlan_port;
 
 fn node() -> Node {
     Node {
         vtep: Some("192.0.2.1".parse().unwrap()),
         underlay_mtu: Mtu::try_from(9000).unwrap(),
+        vxlan_port: xpu_model::node::VXLAN_PORT,
         ports: PortResolver::Name,
         bgp: None,
         route_targets: RouteTargets::Auto,
