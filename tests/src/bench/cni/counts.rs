@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::{
     deeds::{Deed, durable_before, lies_in},
     native::Node,
+    netlink::Message,
     site::{Site, Vf, call},
-    trace::{Message, Trace},
+    trace::Trace,
 };
 use crate::{
     bench::row::{Row, Target},

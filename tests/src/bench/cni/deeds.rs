@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::trace::{Message, dumped, messages};
+use super::{
+    netlink::{Message, messages},
+    strace::{Line, Log},
+};
 
 /// One thing that was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +97,7 @@ pub fn lies_in(folder: &str, path: &str) -> bool {
 /// Reads what `strace -f -e write=…` wrote.
 #[must_use]
 pub fn read(log: &str) -> Vec<Deed> {
-    let program = log.split(' ').next().unwrap_or_default();
+    let log = Log::new(log);
     // What each descriptor stands for.
     let mut open: BTreeMap<&str, &str> = BTreeMap::new();
     let mut deeds = Vec::new();
@@ -103,47 +106,46 @@ pub fn read(log: &str) -> Vec<Deed> {
     // Whether dumped bytes are of the last deed.
     let mut writing = false;
     for line in log.lines() {
-        if let Some(dump) = line.strip_prefix(" | ") {
-            if writing && let Some(Deed::Wrote { bytes, .. }) = deeds.last_mut() {
-                bytes.extend(dumped(dump));
+        let call = match line {
+            Line::Bytes(more) => {
+                if writing && let Some(Deed::Wrote { bytes, .. }) = deeds.last_mut() {
+                    bytes.extend(more);
+                }
+                continue;
             }
-            continue;
-        }
-        let Some((process, call)) = line.split_once(' ') else {
-            continue;
+            Line::Resumed {
+                process,
+                name: "execve",
+                rest,
+            } => {
+                let path = starting.remove(process);
+                let path = path.filter(|_| rest.ends_with(" = 0"));
+                deeds.extend(path.map(|path| Deed::Started(path.to_owned())));
+                continue;
+            }
+            Line::Resumed { .. } => continue,
+            Line::Call(call) => call,
         };
-        // Of a call with several buffers each has a line of its own before its bytes.
-        if process.is_empty() {
-            continue;
-        }
-        let call = call.trim_start();
         writing = false;
-        if let Some(end) = call.strip_prefix("<... execve resumed>") {
-            let path = starting.remove(process).filter(|_| end.ends_with(" = 0"));
-            deeds.extend(path.map(|path| Deed::Started(path.to_owned())));
-        }
-        let Some((name, arguments)) = call.split_once('(') else {
-            continue;
-        };
-        if arguments.contains(" = -1 ") {
+        if call.failed() {
             continue;
         }
-        let path = |number: usize| arguments.split('"').nth(2 * number + 1);
-        let path_of = |number: usize| path(number).unwrap_or_default().to_owned();
-        if process != program {
-            if name == "execve" && arguments.ends_with(" = 0") {
-                deeds.push(Deed::Started(path_of(0)));
-            } else if name == "execve" {
-                starting.extend(path(0).map(|path| (process, path)));
+        let text = |number: usize| call.text(number).unwrap_or_default().to_owned();
+        if call.process != log.program {
+            match call.name {
+                "execve" if call.result() == Some("0") => deeds.push(Deed::Started(text(0))),
+                "execve" => starting.extend(call.text(0).map(|path| (call.process, path))),
+                _ => {}
             }
             continue;
         }
-        let first = arguments.split([',', ')']).next().unwrap_or_default();
-        let result = arguments.rsplit_once(" = ").map(|(_, number)| number);
-        match name {
-            "openat" => open.extend(result.zip(path(0))),
-            "socket" if first == "AF_NETLINK" => open.extend(result.map(|it| (it, NETLINK))),
-            "connect" => open.extend(path(0).map(|path| (first, path))),
+        let first = call.first();
+        match call.name {
+            "openat" => open.extend(call.result().zip(call.text(0))),
+            "socket" if first == "AF_NETLINK" => {
+                open.extend(call.result().map(|it| (it, NETLINK)));
+            }
+            "connect" => open.extend(call.text(0).map(|path| (first, path))),
             "close" => {
                 open.remove(first);
             }
@@ -158,12 +160,12 @@ pub fn read(log: &str) -> Vec<Deed> {
                 deeds.extend(open.get(first).map(|it| Deed::Synced((*it).to_owned())));
             }
             "rename" | "renameat" | "renameat2" => deeds.push(Deed::Renamed {
-                from: path_of(0),
-                to: path_of(1),
+                from: text(0),
+                to: text(1),
             }),
-            "symlink" | "symlinkat" => deeds.push(Deed::Linked(path_of(1))),
-            "unlink" | "unlinkat" => deeds.push(Deed::Removed(path_of(0))),
-            "poll" => deeds.extend(wait(arguments)),
+            "symlink" | "symlinkat" => deeds.push(Deed::Linked(text(1))),
+            "unlink" | "unlinkat" => deeds.push(Deed::Removed(text(0))),
+            "poll" => deeds.extend(wait(call.arguments)),
             _ => {}
         }
     }

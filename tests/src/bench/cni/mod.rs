@@ -6,7 +6,7 @@
 //!   igb's VFs ([`lab`]).
 //! - [`growth`]: what it costs with many pods and many links on the node.
 //! - [`counts`]: system calls and netlink messages of a call, seen from outside ([`trace`]), and the
-//!   order of what it does ([`deeds`]).
+//!   order of what it does ([`deeds`]); both read from [`strace`]'s log, its bytes as [`netlink`].
 //! - [`calls`]: a plugin run as a runtime runs it, [`quota`]: with little processor time.
 //! - [`floor`]: the least number of the same netlink requests.
 //! - [`agent`]: an agent that answers as the real one does, for where that can't run.
@@ -19,7 +19,9 @@ pub mod floor;
 pub mod growth;
 pub mod lab;
 pub mod native;
+pub mod netlink;
 pub mod quota;
 pub mod site;
+pub mod strace;
 pub mod suite;
 pub mod trace;
