@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     process::Command,
     time::{Duration, Instant},
 };
@@ -108,12 +107,8 @@ fn an_ipam_plugin_that_leaves_a_process_with_its_stdout_is_not_waited_for() {
         node.config(json!({"ipam": {"type": "leaves-one"}})),
     );
     let root = node.root.path().display();
-    let script = format!(
-        "#!/bin/sh\nsleep 300 2> /dev/null &\necho $! >> {root}/left\nexec {root}/bin/fake-ipam\n"
-    );
-    let program = node.root.path().join("bin/leaves-one");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = format!("sleep 300 2> /dev/null &\necho $! >> {root}/left");
+    node.make_ipam_after("leaves-one", &script);
     let start = Instant::now();
     let add = node.call("ADD", "c1", &pod, &config);
     let del = node.call("DEL", "c1", &pod, &config);

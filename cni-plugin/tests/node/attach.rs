@@ -195,11 +195,8 @@ fn a_vf_that_refuses_its_mac_comes_home_without_it() {
         config["deviceID"] = pci.clone().into();
         node.call("ADD", "c1", &pod, &config).ok();
         // As if it had come with another one.
-        let record = node.state("attachments").remove(0);
-        let record = node.root.path().join("state/attachments").join(record);
-        let text = std::fs::read_to_string(&record).unwrap();
         let (own, other) = (before["address"].as_str().unwrap(), "02:00:00:00:00:77");
-        std::fs::write(&record, text.replace(own, other)).unwrap();
+        node.rewrite_record(|text| text.replace(own, other));
 
         let answer = node.call("DEL", "c1", &pod, &config);
         answer.ok();

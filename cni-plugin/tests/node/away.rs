@@ -273,10 +273,7 @@ fn a_tombstone_of_an_agent_that_never_answers_is_no_tax() {
     let config = node.config(json!({}));
     node.call("ADD", "c1", &pod, &config).ok();
     let port = node.agent.only_port().0;
-    let dir = node.root.path().join("state/attachments");
-    let record = dir.join(&node.state("attachments")[0]);
-    let text = std::fs::read_to_string(&record).unwrap();
-    std::fs::write(&record, text.replace(&node.agent.address(), hole)).unwrap();
+    node.rewrite_record(|text| text.replace(&node.agent.address(), hole));
     node.call("DEL", "c1", &pod, &config).ok();
     assert_eq!(node.state("tombstones").len(), 1);
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    harness::{self, MAC, Node, PCI, VF, name_of, run},
+    harness::{self, KILL_AT, MAC, Node, PCI, VF, name_of, run},
     verbs::{ipam, ipam_fails, with},
 };
 use serde_json::{Value, json};
@@ -184,22 +184,18 @@ fn check_finds_what_is_wrong_in_the_journal() {
     let checked = attached(&node, &pod, &node.config(ipam()));
     differs(&node, &other, &checked, &["network namespace", "inode"]);
 
-    let record = node
-        .root
-        .path()
-        .join("state/attachments")
-        .join(&node.state("attachments")[0]);
-    let text = fs::read_to_string(&record).unwrap();
-    let (begun, last) = text.trim_end().rsplit_once('\n').unwrap();
-    assert!(last.contains("attached"), "{last}");
-    fs::write(&record, format!("{begun}\n")).unwrap();
+    node.rewrite_record(|text| {
+        let (begun, last) = text.trim_end().rsplit_once('\n').unwrap();
+        assert!(last.contains("attached"), "{last}");
+        format!("{begun}\n")
+    });
     differs(
         &node,
         &pod,
         &checked,
         &["journal", "attached", "never ended"],
     );
-    fs::remove_file(&record).unwrap();
+    fs::remove_file(node.only_record()).unwrap();
     differs(
         &node,
         &pod,
@@ -351,7 +347,7 @@ fn a_vf_whose_pod_was_the_host_keeps_nothing_of_it() {
     while Node::link(&node.host, "net1") == Value::Null {
         point += 1;
         let at = point.to_string();
-        let kill = [env[0], ("XPU_TESTBED_KILL_AT", at.as_str())];
+        let kill = [env[0], (KILL_AT, at.as_str())];
         node.call_with("ADD", "c1", &host, &config.to_string(), &kill);
         if Node::link(&node.host, VF) != Value::Null {
             node.call_with("DEL", "c1", &host, &config.to_string(), &[])
@@ -372,8 +368,7 @@ fn a_record_that_cannot_be_read_stays_where_it_is() {
     let pod = node.pod();
     let config = node.config(json!({}));
     let checked = attached(&node, &pod, &config);
-    let record = node.state("attachments").remove(0);
-    let path = node.root.path().join("state/attachments").join(&record);
+    let path = node.only_record();
     fs::write(&path, "{").unwrap();
     let whole = || {
         let folders = fs::read_dir(node.root.path().join("state")).unwrap();
@@ -397,7 +392,7 @@ fn a_record_that_cannot_be_read_stays_where_it_is() {
         differs(&node, &pod, &checked, &["journal of net1", "found none"]);
         assert_eq!(whole(), before);
         let status = node.call("STATUS", "", &pod, &config);
-        assert!(status.stderr.contains(&record), "{status:?}");
+        assert!(status.stderr.contains(name_of(&path)), "{status:?}");
         assert_eq!(whole(), before);
     }
 }

@@ -132,9 +132,7 @@ fn a_del_killed_anywhere_is_finished_by_any_later_call_while_the_pod_lives() {
         let mut node = Node::new();
         let (pod, config) = (node.pod(), config(&node));
         node.call("ADD", "c1", &pod, &config).ok();
-        let at = point.to_string();
-        let env = [("XPU_TESTBED_KILL_AT", at.as_str())];
-        let answer = node.call_with("DEL", "c1", &pod, &config.to_string(), &env);
+        let answer = node.call_killed_at(point, "DEL", "c1", &pod, &config);
         if answer.code.is_some() {
             assert!(point > 5, "DEL got through: {answer:?}");
             return node.assert_clean();

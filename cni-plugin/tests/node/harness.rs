@@ -4,10 +4,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::{
-        fs::{PermissionsExt, symlink},
-        process::CommandExt,
-    },
+    os::unix::{fs::symlink, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -32,6 +29,9 @@ pub const MTU: u64 = 1500;
 pub const VF: &str = "vf0";
 
 const PF: &str = "0000:af:00.0";
+
+/// At which checkpoint a call is killed.
+pub const KILL_AT: &str = "XPU_TESTBED_KILL_AT";
 
 /// The node. Its namespaces end with it.
 pub struct Node {
@@ -140,57 +140,6 @@ impl Node {
         pci
     }
 
-    fn make_ipam(&self) {
-        let bin = self.root.path().join("bin");
-        fs::create_dir_all(&bin).unwrap();
-        fs::create_dir_all(self.root.path().join("leases")).unwrap();
-        let root = self.root.path().display();
-        let script = format!(
-            "#!/bin/sh\ncat > {root}/ipam.stdin\n\
-             echo \"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME\" >> {root}/ipam.log\n\
-             if [ -e {root}/ipam.old ] && grep -q '\"cniVersion\":\"1.1.0\"' {root}/ipam.stdin; then\n\
-             echo '{{\"code\": 1, \"msg\": \"incompatible CNI versions\"}}'; exit 1; fi\n\
-             if [ -e {root}/ipam.error.$CNI_COMMAND ]; then cat {root}/ipam.error.$CNI_COMMAND; exit 1; fi\n\
-             [ \"$CNI_COMMAND\" != DEL ] || rm -f {root}/leases/$CNI_CONTAINERID\n\
-             [ \"$CNI_COMMAND\" = ADD ] || exit 0\n\
-             if [ -e {root}/ipam.error ]; then cat {root}/ipam.error; exit 1; fi\n\
-             : > {root}/leases/$CNI_CONTAINERID\n\
-             cat {root}/ipam.json\n"
-        );
-        fs::write(bin.join("fake-ipam"), script).unwrap();
-        fs::set_permissions(bin.join("fake-ipam"), fs::Permissions::from_mode(0o755)).unwrap();
-        self.ipam_gives(&json!({
-            "ips": [{"version": "4", "address": "10.1.2.3/24", "gateway": "10.1.2.1"}],
-            "routes": [{"dst": "0.0.0.0/0"}], "dns": {},
-        }));
-    }
-
-    /// An IPAM plugin named `dhcp` which, as the real one, finds nothing to do and fails where the
-    /// pod has no interface that is up and has carrier, be it at ADD or at DEL of what it has
-    /// given.
-    pub fn make_dhcp(&self) {
-        let (bin, root) = (self.root.path().join("bin"), self.root.path().display());
-        let script = format!(
-            "#!/bin/sh\nif [ $CNI_COMMAND != DEL -o -e {root}/leases/$CNI_CONTAINERID ] &&\n\
-             ! nsenter --net=$CNI_NETNS ip link show dev $CNI_IFNAME up | grep -q LOWER_UP; then\n\
-             echo '{{\"code\": 100, \"msg\": \"Link not found\"}}'; exit 1; fi\n\
-             exec {root}/bin/fake-ipam\n"
-        );
-        fs::write(bin.join("dhcp"), script).unwrap();
-        fs::set_permissions(bin.join("dhcp"), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// Sets what IPAM answers to ADD.
-    pub fn ipam_gives(&self, answer: &Value) {
-        fs::write(self.root.path().join("ipam.json"), answer.to_string()).unwrap();
-    }
-
-    /// What IPAM was asked, a line for each call.
-    pub fn ipam_log(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.root.path().join("ipam.log")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
     /// Makes sysfs forget the VF's netdev, as the real one does when it has moved away.
     pub fn hide_netdev(&self) {
         fs::remove_dir(self.netdev()).unwrap();
@@ -277,6 +226,21 @@ impl Node {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// One call of the plugin that is killed at a checkpoint, which are counted from 1; it gets
+    /// through where there are fewer.
+    pub fn call_killed_at(
+        &self,
+        point: u32,
+        command: &str,
+        container: &str,
+        netns: &Path,
+        config: &Value,
+    ) -> Answer {
+        let (at, config) = (point.to_string(), config.to_string());
+        let env = [(KILL_AT, at.as_str())];
+        self.call_with(command, container, netns, &config, &env)
     }
 
     /// A link as `ip -j` tells it; `Null` when there is none of that name.
@@ -406,8 +370,7 @@ pub fn end_silently(node: &Node, pod: &Path, name: &str) {
 pub fn killed_before_the_move(node: &mut Node, ends_first: bool) {
     let (pod, config) = (node.pod(), node.config(serde_json::json!({})));
     // The record, the claim, the port twice, and the move once.
-    let env = [("XPU_TESTBED_KILL_AT", "6")];
-    let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
+    let answer = node.call_killed_at(6, "ADD", "c1", &pod, &config);
     assert!(answer.stderr.contains("killed at move"), "{answer:?}");
     if ends_first {
         run("ip", &["netns", "del", name_of(&pod)]);

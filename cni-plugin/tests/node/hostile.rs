@@ -220,12 +220,11 @@ fn a_pod_that_never_lets_go_costs_a_moment() {
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
     // Which names the VF had is not known, so they are taken only where they are in the way.
-    let record = node.state("attachments").remove(0);
-    let record = node.root.path().join("state/attachments").join(record);
-    let text = std::fs::read_to_string(&record).unwrap();
-    let without = text.replace("\"alt_names\":[],", "");
-    assert_ne!(text, without);
-    std::fs::write(&record, without).unwrap();
+    node.rewrite_record(|text| {
+        let without = text.replace("\"alt_names\":[],", "");
+        assert_ne!(text, without);
+        without
+    });
     ip(&pod, "link property add dev net1 altname wire0");
     let again = format!(
         "names -n {} link property add dev net1 altname wire0",

@@ -1,12 +1,7 @@
 //! What the plugin leaves as it is: files and devices of others, and what it doesn't know enough
 //! of.
 
-use std::{
-    fs,
-    io::Write,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::{fs, io::Write, os::unix::fs::symlink, path::PathBuf};
 
 use serde_json::{Value, json};
 
@@ -14,12 +9,6 @@ use crate::{
     harness::{Node, VF, come_home, end_silently, ip, name_of, run},
     verbs::of_network,
 };
-
-/// The one record of the journal.
-fn record(node: &Node) -> PathBuf {
-    let name = node.state("attachments").remove(0);
-    node.root.path().join("state/attachments").join(name)
-}
 
 /// The runtime puts the device plugin's there, and that says more.
 #[test]
@@ -136,7 +125,7 @@ fn a_vf_whose_record_cannot_be_read_waits_for_an_operator() {
     let mut node = Node::new();
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
-    let record = record(&node);
+    let record = node.only_record();
     fs::write(&record, "{").unwrap();
     node.call("DEL", "c1", &pod, &config).ok();
     come_home(&node, &pod, VF);
@@ -163,7 +152,7 @@ fn a_claim_that_leads_to_a_record_of_another_vf_leads_to_none() {
     let (one, two, config) = (node.pod(), node.pod(), node.config(json!({})));
     let other = node.config(json!({ "deviceID": node.make_vf(1) }));
     node.call("ADD", "c1", &one, &config).ok();
-    fs::write(record(&node), "{").unwrap();
+    fs::write(node.only_record(), "{").unwrap();
     node.call("DEL", "c1", &one, &config).ok();
     come_home(&node, &one, VF);
     node.call("ADD", "c1", &one, &other).ok();
@@ -296,7 +285,7 @@ fn a_full_disk_begins_nothing_and_forgets_nothing() {
     // The port can neither be deleted nor noted, so the record stays.
     let (code, msg) = node.call("DEL", "c1", &pod, &config).error();
     assert_eq!(code, 5, "{msg}");
-    assert!(record(&node).exists());
+    assert!(node.only_record().exists());
     full.empty();
     node.agent.serve();
     node.call("DEL", "c1", &pod, &config).ok();
@@ -337,16 +326,10 @@ fn what_a_dead_writer_left_goes_and_a_living_ones_stays() {
     let mut node = Node::new();
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
-    let name = record(&node)
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let name = node.state("attachments").remove(0);
     let left = |digit: char| {
         let digit = if name.starts_with(digit) { 'f' } else { digit };
-        let path = Path::new("state/attachments").join(format!("{digit}{}.tmp", &name[1..]));
-        let path = node.root.path().join(path);
+        let path = node.record(&format!("{digit}{}.tmp", &name[1..]));
         fs::write(&path, "{").unwrap();
         path
     };

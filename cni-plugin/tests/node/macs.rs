@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, MAC, Node, name_of, run};
+use crate::harness::{Answer, KILL_AT, MAC, Node, name_of, run};
 
 /// What the PF gives the VF at its next reset.
 const BY_PF: &str = "02:00:00:00:0f:0f";
@@ -18,7 +18,7 @@ fn call(node: &Node, command: &str, pod: &Path, config: &Value, kill_at: u32) ->
     let env = [
         ("XPU_TESTBED_AFTER", line.as_str()),
         ("XPU_TESTBED_KEEPS_MAC", "yes"),
-        ("XPU_TESTBED_KILL_AT", kill_at.as_str()),
+        (KILL_AT, kill_at.as_str()),
     ];
     node.call_with(command, "c1", pod, &config.to_string(), &env)
 }

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::mpsc,
     time::{Duration, Instant},
@@ -151,13 +151,7 @@ fn an_ipam_that_hangs_for_a_dead_pod_costs_its_vfs_next_owner_little() {
     for name in ["slow", "dhcp"] {
         let mut node = Node::new();
         let (one, two) = (node.pod(), node.pod());
-        let bin = node.root.path().join("bin");
-        let script = format!(
-            "#!/bin/sh\n[ \"$CNI_COMMAND\" != DEL ] || exec sleep 60\nexec {}/fake-ipam\n",
-            bin.display()
-        );
-        fs::write(bin.join(name), script).unwrap();
-        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        node.make_ipam_after(name, "[ \"$CNI_COMMAND\" != DEL ] || exec sleep 60");
         let config = node.config(json!({"ipam": {"type": name}}));
         node.call("ADD", "c1", &one, &config).ok();
         end_silently(&node, &one, VF);
@@ -189,14 +183,11 @@ impl Waiting {
             run("mkfifo", &[fifo.to_str().unwrap()]);
         }
         let script = format!(
-            "#!/bin/sh\n[ \"$CNI_COMMAND\" != DEL ] || {{ echo > {asked}; read go < {go}; }}\n\
-             exec {bin}/fake-ipam\n",
-            asked = asked.display(),
-            go = go.display(),
-            bin = root.join("bin").display()
+            "[ \"$CNI_COMMAND\" != DEL ] || {{ echo > {}; read go < {}; }}",
+            asked.display(),
+            go.display(),
         );
-        fs::write(root.join("bin/slow"), script).unwrap();
-        fs::set_permissions(root.join("bin/slow"), fs::Permissions::from_mode(0o755)).unwrap();
+        node.make_ipam_after("slow", &script);
         // Open to both sides, so that nobody waits for the other one's.
         let go = File::options().read(true).write(true).open(go).unwrap();
         Self { asked, go }

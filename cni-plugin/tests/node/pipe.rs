@@ -2,14 +2,17 @@
 //! each other.
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::File,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
-use crate::harness::{Answer, Node, run};
+use crate::{
+    harness::{Answer, Node, run},
+    scripts,
+};
 
 /// Makes a pipe.
 pub fn make(path: &Path) {
@@ -22,9 +25,8 @@ pub fn make_waiter(node: &Node) -> String {
     let (pipe, waiter) = (node.root.path().join("pipe"), node.root.path().join("wait"));
     make(&pipe);
     let at = pipe.display();
-    let script = format!("#!/bin/sh\n[ ! -p {at} ] || {{ cat {at}; rm {at}; }} > /dev/null\n");
-    fs::write(&waiter, script).unwrap();
-    fs::set_permissions(&waiter, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = format!("[ ! -p {at} ] || {{ cat {at}; rm {at}; }} > /dev/null");
+    scripts::write(&waiter, &script);
     waiter.to_str().unwrap().to_owned()
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     check::attached,
     harness::{Answer, MAC, Node, PCI, VF, come_home, ip, name_of, run},
+    records::torn,
     verbs::ipam,
 };
 
@@ -48,15 +49,6 @@ fn made_anew(node: &Node, pod: &Path) {
     );
 }
 
-/// As a power cut leaves it: only the record's first line was synced.
-fn tear(node: &Node) {
-    let record = &node.state("attachments")[0];
-    let record = node.root.path().join("state/attachments").join(record);
-    let text = fs::read_to_string(&record).unwrap();
-    let (first, _) = text.split_once('\n').unwrap();
-    fs::write(&record, format!("{first}\n")).unwrap();
-}
-
 fn asks_for_all() -> Value {
     json!({"ipam": {"type": "fake-ipam"}, "mtu": 1400, "mac": "02:00:00:00:00:07"})
 }
@@ -77,7 +69,7 @@ fn a_vf_of_an_earlier_boots_record_goes_to_a_new_pod_as_it_is() {
         let (old, new, config) = (node.pod(), node.pod(), node.config(asks_for_all()));
         node.call("ADD", "c1", &old, &config).ok();
         if is_torn {
-            tear(&node);
+            node.rewrite_record(torn);
         }
         // In its own boot the VF is its.
         assert_eq!(node.call("ADD", "c2", &new, &config).error().0, 11);
@@ -152,7 +144,7 @@ fn gc_finishes_what_an_earlier_boot_left_and_touches_no_device() {
         let (pod, config) = (node.pod(), node.config(asks_for_all()));
         node.call("ADD", "c1", &pod, &config).ok();
         if is_torn {
-            tear(&node);
+            node.rewrite_record(torn);
         }
         let mut gc = config.clone();
         gc["cni.dev/valid-attachments"] = json!([]);

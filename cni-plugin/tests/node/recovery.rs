@@ -4,6 +4,7 @@
 use crate::{
     agent::Mood,
     harness::{MAC, Node, PCI, VF, end_silently, name_of, run},
+    records::{of_earlier_boot, torn},
 };
 use serde_json::{Value, json};
 
@@ -153,14 +154,7 @@ fn a_record_of_an_earlier_boot_costs_port_and_addresses_but_no_device() {
     let mut node = Node::new();
     let (pod, config) = (node.pod(), node.config(ipam()));
     node.call("ADD", "c1", &pod, &config).ok();
-    let dir = node.root.path().join("state/attachments");
-    let record = dir.join(&node.state("attachments")[0]);
-    let text = std::fs::read_to_string(&record).unwrap();
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let text = text.replace(boot.trim_end(), "an-earlier-boot");
-    // As a power cut leaves it: only the first line was synced.
-    let (first, _) = text.split_once('\n').unwrap();
-    std::fs::write(&record, format!("{first}\n")).unwrap();
+    node.rewrite_record(|text| torn(&of_earlier_boot(text)));
     node.call("DEL", "c1", &pod, &config).ok();
     assert_eq!(node.ipam_log(), ["ADD c1 net1", "DEL c1 net1"]);
     assert_eq!(node.agent.ports(), Vec::<String>::new());
@@ -224,15 +218,13 @@ fn settings_that_cannot_be_put_back_now_keep_the_vf_from_its_next_owner() {
     let (old, new, config) = (node.pod(), node.pod(), node.config(ipam()));
     node.call("ADD", "c1", &old, &config).ok();
     // As if a PF had taken a setting. A veth is none: it is asked to no avail, which is final.
-    let record = node.state("attachments").remove(0);
-    let record = node.root.path().join("state/attachments").join(record);
-    let text = std::fs::read_to_string(&record).unwrap();
-    let (first, steps) = text.split_once('\n').unwrap();
-    let mut first: Value = serde_json::from_str(first).unwrap();
-    first["vf"]["pf"] = json!({"netdev": "wire0", "vf": 0, "changes": [
-        {"key": "trust", "set": {"trust": true}, "back": {"trust": false}}]});
-    let text = format!("{first}\n{steps}{}\n", json!({"step": "pf"}));
-    std::fs::write(&record, text).unwrap();
+    node.rewrite_record(|text| {
+        let (first, steps) = text.split_once('\n').unwrap();
+        let mut first: Value = serde_json::from_str(first).unwrap();
+        first["vf"]["pf"] = json!({"netdev": "wire0", "vf": 0, "changes": [
+            {"key": "trust", "set": {"trust": true}, "back": {"trust": false}}]});
+        format!("{first}\n{steps}{}\n", json!({"step": "pf"}))
+    });
     // A PF that can't even be looked for.
     let net = node
         .root
@@ -346,7 +338,7 @@ fn an_ipam_plugin_that_is_gone_keeps_nothing() {
     let pod = node.pod();
     let config = node.config(json!({"ipam": {"type": "fake-ipam"}}));
     node.call("ADD", "c1", &pod, &config).ok();
-    std::fs::remove_file(node.root.path().join("bin/fake-ipam")).unwrap();
+    std::fs::remove_file(node.plugin("fake-ipam")).unwrap();
     // Its leases went with it.
     std::fs::remove_file(node.root.path().join("leases/c1")).unwrap();
     node.call("DEL", "c1", &pod, &config).ok();

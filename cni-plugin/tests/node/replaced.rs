@@ -18,10 +18,7 @@ use crate::{
 
 /// The only record's file, and what it says.
 fn record(node: &Node) -> (PathBuf, String) {
-    let [name] = &node.state("attachments")[..] else {
-        panic!("{:?}", node.state("attachments"))
-    };
-    let path = node.root.path().join("state/attachments").join(name);
+    let path = node.only_record();
     let text = fs::read_to_string(&path).unwrap();
     (path, text)
 }

@@ -107,9 +107,7 @@ fn kill_at_each(
     config: &Value,
 ) -> u32 {
     for point in 1..100 {
-        let at = point.to_string();
-        let env = [("XPU_TESTBED_KILL_AT", at.as_str())];
-        let answer = node.call_with(command, "c1", pod, &config.to_string(), &env);
+        let answer = node.call_killed_at(point, command, "c1", pod, config);
         if answer.code.is_some() {
             answer.ok();
             return point - 1;
@@ -211,9 +209,7 @@ fn a_del_killed_anywhere_leaves_no_vf_without_its_name() {
             &format!("link property add dev dev7 altname {VF}"),
         );
         node.hide_netdev();
-        let at = point.to_string();
-        let env = [("XPU_TESTBED_KILL_AT", at.as_str())];
-        let answer = node.call_with("DEL", "c1", &pod, &config.to_string(), &env);
+        let answer = node.call_killed_at(point, "DEL", "c1", &pod, &config);
         if answer.code.is_some() {
             answer.ok();
             node.assert_clean();
@@ -241,9 +237,7 @@ fn an_add_or_del_killed_anywhere_is_finished_by_any_later_call_without_del() {
             if command == "DEL" {
                 node.call("ADD", "c1", &pod, &config).ok();
             }
-            let at = point.to_string();
-            let env = [("XPU_TESTBED_KILL_AT", at.as_str())];
-            let answer = node.call_with(command, "c1", &pod, &config.to_string(), &env);
+            let answer = node.call_killed_at(point, command, "c1", &pod, &config);
             if answer.code.is_some() {
                 assert!(point > 5, "{way:?} {command} got through: {answer:?}");
                 break;

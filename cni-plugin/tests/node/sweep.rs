@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{MAC, Node, PCI, end_silently, name_of, run};
+use crate::{
+    harness::{MAC, Node, PCI, end_silently, name_of, run},
+    records::of_earlier_boot,
+};
 use serde_json::{Value, json};
 use xpu_cni::{env::Attachment, port::Key};
 
@@ -72,13 +75,11 @@ fn each_verb_that_works_finishes_what_a_lost_pod_left() {
 #[test]
 fn a_record_of_an_earlier_boot_is_finished_without_a_device() {
     let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let dir = node.root.path().join("state/attachments");
     for name in node.state("attachments") {
-        let path = dir.join(name);
+        let path = node.record(&name);
         let text = fs::read_to_string(&path).unwrap();
         if text.contains("\"c0\"") {
-            fs::write(&path, text.replace(boot.trim_end(), "an-earlier-boot")).unwrap();
+            fs::write(&path, of_earlier_boot(&text)).unwrap();
         }
     }
     node.call("DEL", "c1", &pods[1], &configs[1]).ok();
@@ -168,10 +169,10 @@ fn an_ipam_that_hangs_with_its_answer_given_holds_no_call_up_either() {
 fn ipam_hangs_but_for(node: &Node, container: &str, hang: &str) {
     let root = node.root.path().display();
     let script = format!(
-        "#!/bin/sh\n[ \"$CNI_CONTAINERID\" = {container} ] && exit 0\n\
-         echo \"$CNI_CONTAINERID\" >> {root}/hung\n{hang}\n"
+        "[ \"$CNI_CONTAINERID\" = {container} ] && exit 0\n\
+         echo \"$CNI_CONTAINERID\" >> {root}/hung\n{hang}"
     );
-    fs::write(node.root.path().join("bin/fake-ipam"), script).unwrap();
+    node.make_plugin("fake-ipam", &script);
 }
 
 /// For whom it hung.
@@ -239,7 +240,7 @@ fn an_agent_that_deletes_but_slowly_is_not_left_alone() {
 fn an_add_that_clears_its_way_forgets_no_address_without_ipam() {
     let (mut node, pods, configs) = attached(1, json!({"ipam": {"type": "fake-ipam"}}));
     end_silently(&node, &pods[0], "net1");
-    fs::remove_file(node.root.path().join("bin/fake-ipam")).unwrap();
+    fs::remove_file(node.plugin("fake-ipam")).unwrap();
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c2", &pod, &config).ok();
     assert_eq!(node.state("attachments").len(), 2);
@@ -252,15 +253,8 @@ fn an_add_that_clears_its_way_forgets_no_address_without_ipam() {
 fn a_slow_ipam_gets_through_in_a_sweep() {
     let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
     lose(&node, &pods[0]);
-    let bin = node.root.path().join("bin");
-    fs::rename(bin.join("fake-ipam"), bin.join("quick-ipam")).unwrap();
-    let slow = format!(
-        "#!/bin/sh\n[ \"$CNI_CONTAINERID\" != c0 ] || sleep 0.8\nexec {}/quick-ipam\n",
-        bin.display()
-    );
-    fs::write(bin.join("fake-ipam"), slow).unwrap();
-    let runnable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(bin.join("fake-ipam"), runnable).unwrap();
+    let slow = "[ \"$CNI_CONTAINERID\" != c0 ] || sleep 0.8";
+    node.precede_plugin("fake-ipam", slow);
     node.call("DEL", "c1", &pods[1], &configs[1]).ok();
     assert!(node.ipam_log().contains(&"DEL c0 net1".to_owned()));
     assert_eq!(node.state("attachments"), Vec::<String>::new());
@@ -273,7 +267,7 @@ fn a_sweep_finds_ipam_where_add_did_and_forgets_no_address_without_it() {
     let (node, pods, configs) = attached(2, json!({"ipam": {"type": "fake-ipam"}}));
     node.call("DEL", "c1", &pods[1], &configs[1]).ok();
     lose(&node, &pods[0]);
-    let bin = node.root.path().join("bin/fake-ipam");
+    let bin = node.plugin("fake-ipam");
     let away = node.root.path().join("away");
     fs::rename(&bin, &away).unwrap();
     let sweep = || {
@@ -330,12 +324,11 @@ fn copy_record(node: &Node, of: &str, to: &str) {
             netns: None,
         })
     };
-    let dir = node.root.path().join("state/attachments");
     let (of_key, to_key) = (key(of), key(to));
-    let text = fs::read_to_string(dir.join(of_key.as_str())).unwrap();
+    let text = fs::read_to_string(node.record(of_key.as_str())).unwrap();
     let text = text
         .replace(&format!("\"{of}\""), &format!("\"{to}\""))
         .replace(of_key.as_str(), to_key.as_str())
         .replace("/run/netns/", "/run/netns/gone-");
-    fs::write(dir.join(to_key.as_str()), text).unwrap();
+    fs::write(node.record(to_key.as_str()), text).unwrap();
 }

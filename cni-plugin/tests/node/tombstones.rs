@@ -70,8 +70,7 @@ fn a_record_that_cannot_be_read_leaves_no_port_behind() {
     let mut node = Node::new();
     let (pod, config) = (node.pod(), node.config(json!({})));
     node.call("ADD", "c1", &pod, &config).ok();
-    let record = node.state("attachments").remove(0);
-    fs::write(node.root.path().join("state/attachments").join(record), "{").unwrap();
+    fs::write(node.only_record(), "{").unwrap();
     node.agent.stop();
     node.call("DEL", "c1", &pod, &config).ok();
     assert_eq!(node.state("tombstones").len(), 1);
@@ -90,8 +89,7 @@ fn a_record_that_cannot_be_read_leaves_no_port_behind() {
 fn a_second_try_with_another_vf_finishes_the_first() {
     let mut node = Node::new();
     let (pod, config) = (node.pod(), node.config(json!({})));
-    let env = [("XPU_TESTBED_KILL_AT", "7")];
-    let answer = node.call_with("ADD", "c1", &pod, &config.to_string(), &env);
+    let answer = node.call_killed_at(7, "ADD", "c1", &pod, &config);
     assert!(answer.stderr.contains("killed at moved"), "{answer:?}");
     let mut other = config.clone();
     other["deviceID"] = node.make_vf(1).into();

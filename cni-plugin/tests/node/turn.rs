@@ -2,8 +2,6 @@
 //! agent or for an IPAM that asks a server.
 
 use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -53,13 +51,7 @@ fn stopped_after(
 
 /// An IPAM plugin that is stopped, once, before it does as the other one.
 fn make_stopped_ipam(node: &Node, name: &str) -> PathBuf {
-    let bin = node.root.path().join("bin");
-    let waiter = pipe::make_waiter(node);
-    let other = bin.join(format!("{name}-itself"));
-    fs::rename(bin.join(name), &other).unwrap();
-    let script = format!("#!/bin/sh\n{waiter}\nexec {}\n", other.display());
-    fs::write(bin.join(name), script).unwrap();
-    fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    node.precede_plugin(name, &pipe::make_waiter(node));
     node.root.path().join("pipe")
 }
 

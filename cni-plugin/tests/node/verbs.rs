@@ -1,6 +1,6 @@
 //! STATUS and GC on a node of namespaces, and what is common to the verbs.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, path::Path};
 
 use crate::{
     agent::FakeAgent,
@@ -119,14 +119,12 @@ fn status_is_50_while_agent_or_ipam_do_not_serve() {
 fn an_ipam_plugin_that_says_how_it_is_used_is_older_by_its_versions() {
     let node = Node::new();
     let config = node.config(json!({"ipam": {"type": "old-script"}}));
-    let program = node.root.path().join("bin/old-script");
     let calls = |versions: &str| {
         let script = format!(
-            "#!/bin/sh\nif [ $CNI_COMMAND = VERSION ]; then echo '{versions}'; exit 0; fi\n\
-             echo 'usage: ADD|DEL|CHECK|VERSION' >&2; exit 1\n"
+            "if [ $CNI_COMMAND = VERSION ]; then echo '{versions}'; exit 0; fi\n\
+             echo 'usage: ADD|DEL|CHECK|VERSION' >&2; exit 1"
         );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        node.make_plugin("old-script", &script);
         let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
         [("STATUS", &config), ("GC", &gc)].map(|(verb, config)| of_network(&node, verb, config))
     };
@@ -351,11 +349,7 @@ fn gc_goes_on_past_a_record_of_a_newer_plugin() {
     node.agent.stop();
     node.call("DEL", "c1", &one, &config).ok();
     node.agent.serve();
-    let record = node
-        .root
-        .path()
-        .join("state/attachments")
-        .join("0".repeat(40));
+    let record = node.record(&"0".repeat(40));
     fs::write(&record, "{\"format\":7}\n").unwrap();
     let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
     let answer = of_network(&node, "GC", &gc);
@@ -377,8 +371,7 @@ fn gc_frees_no_address_while_there_is_a_record_that_cannot_be_read() {
     let config = node.config(ipam());
     node.call("ADD", "c1", &one, &config).ok();
     let record = node.state("attachments").remove(0);
-    let path = node.root.path().join("state/attachments").join(&record);
-    fs::write(&path, "{").unwrap();
+    fs::write(node.record(&record), "{").unwrap();
     let other = with(&config, "deviceID", &node.make_vf(1).into());
     node.call("ADD", "c2", &two, &other).ok();
     let gc = with(&config, "cni.dev/valid-attachments", &json!([]));
@@ -414,7 +407,7 @@ fn gc_frees_addresses_where_what_cannot_be_read_is_listed() {
     for text in ["{", "{\"format\":7}\n"] {
         node.call("ADD", "c1", &pod, &config).ok();
         let record = node.state("attachments").remove(0);
-        let path = node.root.path().join("state/attachments").join(&record);
+        let path = node.record(&record);
         let kept = fs::read(&path).unwrap();
         fs::write(&path, text).unwrap();
         // Once where it is found, once where it is set aside.
