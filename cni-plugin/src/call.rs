@@ -1,12 +1,10 @@
 //! A call at work: what it has to work with, and how it fails.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
 
 use crate::{
     agent::{Agent, AgentError, Peer},
+    budget::AFTER_AGENT,
     env::Vars,
     error::{self, Error},
     host::Host,
@@ -34,9 +32,6 @@ pub struct Call<'a> {
     /// When the call must have answered.
     pub deadline: Instant,
 }
-
-/// What of a call's time is kept from the agent, for what comes after it.
-const AFTER_AGENT: Duration = Duration::from_secs(2);
 
 impl Call<'_> {
     /// When an agent that is asked in the middle of the call must have answered.

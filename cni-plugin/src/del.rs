@@ -1,10 +1,11 @@
 //! DEL: whatever isn't there any more is success, whatever can't be undone now is kept
 //! in the journal, and only what this attachment owns is touched.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::{
     Call, Failure,
+    budget::UNRECORDED_LIMIT,
     config::{Common, Raw},
     drain,
     env::Attachment,
@@ -15,10 +16,6 @@ use crate::{
     sandbox::{Sandbox, is_gone},
     undo::{Held, Undone, Why, delete_port_at, release_or_forget, undo},
 };
-
-/// The time that the agent may take for an attachment without a journal: there should be nothing to
-/// do. IPAM has all of the call's.
-const UNRECORDED_LIMIT: Duration = Duration::from_secs(2);
 
 /// Does DEL.
 ///

@@ -5,31 +5,17 @@
 //! late must never meet creating anew: whoever deletes holds the drain lock, reads the
 //! tombstones again under it, and holds the attachment's lock while no such one lives.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::{
     Call,
     agent::{Agent, AgentError, Peer},
+    budget::{DELETE_PORTS_LIMIT, DRAIN_COURTESY, HANG, OUT_OF_ORDER_WAIT},
     error::{Error, chain},
     journal::{Journal, Step, Subject, Tombstone},
     lock::{Lock, LockError, lock},
     port::Key,
 };
-
-/// How long an agent may take to delete ports. The rest of the call needs some of its time as
-/// well, and a tombstone keeps what isn't done by then.
-pub const DELETE_PORTS_LIMIT: Duration = Duration::from_secs(3);
-
-/// The time that ports of others may cost a call that needs none of them deleted.
-const COURTESY: Duration = Duration::from_millis(500);
-
-/// How long a lock on somebody else's attachment is waited for by a call that has its VF's lock:
-/// the order is the other way round, so whoever has that one may be waiting for this call. Long
-/// enough for a DEL that has just let go of the VF.
-const OUT_OF_ORDER: Duration = Duration::from_millis(100);
-
-/// A failure slower than this counts as a hang.
-const SLOW: Duration = Duration::from_millis(250);
 
 /// What [`clear`] has found.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +59,7 @@ pub fn clear(
         if tombstone.key() == own {
             return Ok(Some(None));
         }
-        let patience = deadline.min(Instant::now() + OUT_OF_ORDER);
+        let patience = deadline.min(Instant::now() + OUT_OF_ORDER_WAIT);
         Ok(lock_if_ended(call, journal, tombstone, patience)?.map(Some))
     };
     delete(call, journal, &here, deadline, &mut 0, hold)?;
@@ -157,7 +143,7 @@ fn drain(call: &Call<'_>, journal: &Journal) -> Result<(), Error> {
     };
     let mut tombstones = journal.tombstones()?;
     tombstones.sort_by(|a, b| a.agent.cmp(&b.agent));
-    let deadline = call.deadline.min(Instant::now() + COURTESY);
+    let deadline = call.deadline.min(Instant::now() + DRAIN_COURTESY);
     for of_one in tombstones.chunk_by(|a, b| a.agent == b.agent) {
         let addr = &of_one[0].agent;
         let agent = Subject::Agent(addr);
@@ -197,7 +183,7 @@ pub fn hung(error: &AgentError, start: Instant) -> bool {
         error,
         AgentError::Unreachable { .. } | AgentError::Deadline { .. }
     );
-    in_vain && start.elapsed() >= SLOW
+    in_vain && start.elapsed() >= HANG
 }
 
 /// Notes of an agent that it [hung](hung). A note that can't be written costs one try more.

@@ -9,16 +9,14 @@
 //! address is none of that: once that changes, GC leaves the attachments of before alone, and they
 //! are undone by their DEL or when their pods' namespaces are gone.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, time::Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     Call, Failure,
+    budget::GC_PATIENCE,
     config::{Common, ConfigError, Raw},
     drain,
     env::Attachment,
@@ -32,9 +30,6 @@ use crate::{
 /// Where the list is (CNI specification, section 2, "GC"), and where runtimes that took
 /// the specification's first wording have it.
 const LISTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
-
-/// How long one attachment, and its VF, is waited for: a call that hangs must not cost the others.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Does GC.
 ///
@@ -185,7 +180,7 @@ impl Network<'_> {
             let message = format!("no time was left for {name}; GC again");
             return Err(Error::Busy(message));
         }
-        let until = call.deadline.min(Instant::now() + PATIENCE);
+        let until = call.deadline.min(Instant::now() + GC_PATIENCE);
         let locked = call.lock_attachment(journal, entry, until)?;
         let Some((_own, held)) = locked.filter(|(_, held)| self.has(held.entry())) else {
             return Ok(());

@@ -13,6 +13,7 @@
 
 pub mod add;
 pub mod agent;
+pub mod budget;
 pub mod call;
 pub mod check;
 pub mod config;

@@ -1,14 +1,12 @@
 //! What a runtime asks for: read and found right, done, and answered.
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Instant};
 
 use serde_json::Value;
 
 use crate::{
     add,
+    budget::CALL_DEADLINE,
     call::{Call, Failure},
     check,
     config::Raw,
@@ -21,10 +19,6 @@ use crate::{
     privileges, status, sweep,
     version::{self, Version},
 };
-
-/// The time that one call has for everything: long enough for an agent's 5 s, short
-/// enough that a runtime's own deadline doesn't cut the undo off.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The document for stdout, if the command has one, and the exit code.
 #[must_use]

@@ -13,11 +13,12 @@ use std::{
 use xpu_linux::{sync::Rtnl, sysfs::SysfsError, vf};
 
 use crate::{
-    Call, device,
+    Call,
+    budget::{IPAM_LEAST, SWEEP_BEGINS, SWEEP_FIRST, SWEEP_MOST},
+    device,
     env::Attachment,
     error::{Error, chain},
     host::Host,
-    ipam,
     journal::{Backoff, Entry, Journal, Listing, Record, Step, Subject},
     life::{Ended, Life},
     lock::lock,
@@ -27,9 +28,6 @@ use crate::{
 
 /// How many records one call looks at: each costs four system calls, and an ADD makes few.
 const LOOKS: usize = 3;
-
-/// How long records are begun.
-const BUDGET: Duration = Duration::from_millis(100);
 
 /// Looks at a few records other than `own` and finishes those that nobody else will.
 /// Whatever comes of it is for the log alone: the call has succeeded.
@@ -42,8 +40,8 @@ pub fn sweep(call: &Call<'_>, own: Option<&Attachment>) {
 /// Until when records are begun by a call that must have answered at `answer_by`. None is begun that
 /// has no time for an IPAM plugin.
 fn begin_until(now: Instant, answer_by: Instant) -> Instant {
-    let last = answer_by.checked_sub(ipam::LEAST).unwrap_or(now);
-    last.min(now + BUDGET)
+    let last = answer_by.checked_sub(IPAM_LEAST).unwrap_or(now);
+    last.min(now + SWEEP_BEGINS)
 }
 
 fn look(call: &Call<'_>, own: Option<&Key>) -> Result<(), Error> {
@@ -167,9 +165,8 @@ fn due(journal: &Journal, key: &Key, entry: &Entry) -> Option<Due> {
 /// left alone for a while; one that is only slow has twice that the next time, and so on, until it
 /// gets through; never more than is `left` of the call's time.
 fn patience(failures: u32, left: Duration) -> Duration {
-    const FIRST: Duration = Duration::from_secs(2);
-    const MOST: Duration = Duration::from_secs(10);
-    let patience = FIRST.saturating_mul(1 << failures.min(8)).min(MOST);
+    let patience = SWEEP_FIRST.saturating_mul(1 << failures.min(8));
+    let patience = patience.min(SWEEP_MOST);
     patience.min(left)
 }
 

@@ -12,7 +12,6 @@ mod lease;
 mod process;
 
 pub use lease::{Lease, RouteText, nullable};
-pub use process::LEAST;
 use process::run;
 
 /// Why there are no addresses.

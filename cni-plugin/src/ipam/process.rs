@@ -8,7 +8,7 @@ use std::{
         unix::process::CommandExt,
     },
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use nix::{
@@ -24,17 +24,10 @@ use nix::{
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Delegate, IpamError, find, nullable};
+use crate::budget::{IPAM_LATECOMERS, IPAM_LEAST};
 
 /// The most that is read of an answer; an honest one has some hundred bytes.
 const MAX_ANSWER: u64 = 1 << 20;
-
-/// The time without which no plugin is started: one that is well would be killed for ours that is
-/// used up, and be taken for one that hangs.
-pub const LEAST: Duration = Duration::from_millis(250);
-
-/// How long what a plugin leaves to others to write is waited for once it has ended, where nothing
-/// whole is there yet: a shell waits for no `tee` that it has put behind its stdout.
-const LATECOMERS: Duration = Duration::from_millis(200);
 
 /// Runs the executable with our environment and the network's configuration, and reads its answer.
 ///
@@ -44,7 +37,7 @@ const LATECOMERS: Duration = Duration::from_millis(200);
 /// [`IpamError::Failed`] and [`IpamError::Answer`] when it says no, or nothing that can be read.
 pub fn run(call: &Delegate<'_>) -> Result<Vec<u8>, IpamError> {
     let program = find(call.name, call.path)?;
-    if call.deadline.saturating_duration_since(Instant::now()) < LEAST {
+    if call.deadline.saturating_duration_since(Instant::now()) < IPAM_LEAST {
         return Err(IpamError::NoTime { program });
     }
     let failed = |source| IpamError::Run {
@@ -168,7 +161,7 @@ fn read_answer(
         let [written, _] = both;
         if !written.any().unwrap_or(true) {
             // All that it wrote is there now, but may not have been when that was looked at.
-            ended = Some(deadline.min(Instant::now() + LATECOMERS));
+            ended = Some(deadline.min(Instant::now() + IPAM_LATECOMERS));
             continue;
         }
         let read = stdout.read(&mut chunk)?;

@@ -1,18 +1,16 @@
 //! Undoing a port.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Undoing;
 use crate::{
     Call,
     agent::{AgentError, Peer},
-    drain::{self, DELETE_PORTS_LIMIT},
+    budget::{DELETE_PORTS_LIMIT, OTHER_AGENT_LIMIT},
+    drain,
     error::chain,
     journal::{JournalError, Record, Step, Subject, Tombstone},
 };
-
-/// Limit for asking this call's agent, which may be the recorded one under a new address.
-const OTHER_AGENT_LIMIT: Duration = Duration::from_secs(1);
 
 impl Undoing<'_> {
     /// Has the port deleted, or kept for later.
@@ -101,7 +99,7 @@ pub fn delete_port_at(
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{os::unix::net::UnixListener, time::Duration};
 
     use super::*;
     use crate::{call::tests::bare, env::Vars, host::Host};

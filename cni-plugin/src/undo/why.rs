@@ -1,16 +1,10 @@
 //! Why an attachment is undone, which decides all that one undo does otherwise than another: whom it
 //! asks and waits for, and what it gives up.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Undone;
-
-/// The time an undo has when the call's own has run out: an ADD that failed at its
-/// deadline must still clean up.
-const UNDO_GRACE: Duration = Duration::from_secs(5);
-
-/// The time that an IPAM which must be asked before the VF moves may cost the VF's next owner.
-const NEXT_OWNERS_IPAM_LIMIT: Duration = Duration::from_secs(1);
+use crate::budget::{NEXT_OWNERS_IPAM_LIMIT, UNDO_GRACE};
 
 /// Why an attachment is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +105,8 @@ impl Why {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::error::Error;
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{process::refusal, *};
+use crate::budget::IPAM_LEAST;
 
 fn read(answer: Value) -> Result<Lease, IpamError> {
     Lease::read(answer.to_string().as_bytes())
@@ -113,7 +114,7 @@ fn a_plugin_is_not_started_where_no_time_is_left() {
     };
     for left in [
         Duration::ZERO,
-        LEAST.saturating_sub(Duration::from_millis(1)),
+        IPAM_LEAST.saturating_sub(Duration::from_millis(1)),
     ] {
         let told = release_within(left);
         assert!(matches!(told, Err(IpamError::NoTime { .. })), "{told:?}");
