@@ -158,3 +158,50 @@ impl Peer {
         self.tls.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_back() {
+        for text in [
+            "unix:///run/a.sock",
+            "http://127.0.0.1:50151",
+            "http://[::1]:50151",
+            "https://xpu.example:50151",
+        ] {
+            assert_eq!(text.parse::<AgentAddr>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "unix://a",
+            "http://",
+            "http://h",
+            "http://:1",
+            "http://h:x",
+            "http://h:1/p",
+            "tcp://h:1",
+            "https://h",
+            "https://",
+        ] {
+            assert!(text.parse::<AgentAddr>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_name_has_to_be_looked_up() {
+        for (text, has_name) in [
+            ("unix:///run/a.sock", false),
+            ("http://127.0.0.1:50151", false),
+            ("https://[fd00::1]:50151", false),
+            ("https://xpu.example:50151", true),
+            ("http://localhost:50151", true),
+            // Libc takes this for an address, by way of a look-up.
+            ("http://127.1:50151", true),
+        ] {
+            let addr: AgentAddr = text.parse().unwrap();
+            assert_eq!(addr.has_name(), has_name, "{text}");
+        }
+    }
+}

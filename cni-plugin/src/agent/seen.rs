@@ -7,7 +7,11 @@ use xpu_proto::evpn_gw::v1alpha1::{
     BridgePort, BridgePortSpec, BridgePortType, GetBridgePortRequest, ListBridgePortsRequest,
 };
 
-use super::{Agent, AgentError, ask, spec, why_down};
+use super::{
+    Agent, AgentError,
+    ask::ask,
+    port::{spec, why_down},
+};
 use crate::port::Port;
 
 /// The most that the API gives in one page.

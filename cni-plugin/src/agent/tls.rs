@@ -31,7 +31,8 @@ use tokio_rustls::{
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use super::{TCP_LIMIT, TlsFiles};
+use super::TlsFiles;
+use crate::budget::TCP_LIMIT;
 
 /// Why a file of the certificates can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +48,10 @@ pub enum TlsError {
         what: String,
     },
     /// Certificate and key don't go together, or are of a kind that isn't known.
-    #[error("`tls.cert` {} and `tls.key` {} can't be used together", cert.display(), key.display())]
+    #[error(
+        "`tls.cert` {} and `tls.key` {} can't be used together; give the certificate's own key",
+        cert.display(), key.display()
+    )]
     Identity {
         /// The certificate's file.
         cert: PathBuf,
@@ -58,7 +62,7 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The compiled-in cryptography has no TLS 1.3.
-    #[error("this program can't do TLS 1.3")]
+    #[error("this program can't do TLS 1.3; install one that can")]
     Version(#[source] rustls::Error),
 }
 
@@ -104,16 +108,16 @@ impl Tls {
     /// # Errors
     /// [`TlsError`] for a file that can't be read or used, by its key in the configuration.
     pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
-        let TlsFiles { ca, cert, key } = files;
+        let [(ca_at, ca), (cert_at, cert), (key_at, key)] = files.each();
         let mut roots = RootCertStore::empty();
-        for root in certificates("tls.ca", ca)? {
+        for root in certificates(ca_at, ca)? {
             roots
                 .add(root)
-                .map_err(|error| file("tls.ca", ca, format!("holds a bad one: {error}")))?;
+                .map_err(|error| file(ca_at, ca, format!("holds a bad one: {error}")))?;
         }
-        let chain = certificates("tls.cert", cert)?;
+        let chain = certificates(cert_at, cert)?;
         let private = PrivateKeyDer::from_pem_file(key)
-            .map_err(|error| file("tls.key", key, words(&error, "key")))?;
+            .map_err(|error| file(key_at, key, words(&error, "key")))?;
         let mut config = ClientConfig::builder_with_provider(ring::default_provider().into())
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Version)?
