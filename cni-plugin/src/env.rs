@@ -1,14 +1,16 @@
 //! The call's environment: which command, for which container, interface, namespace
 //! (CNI specification 1.1.0, section 2, "Parameters").
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use xpu_model::{IfName, Mac};
 
-use crate::version::Version;
+mod attachment;
+mod command;
+
+pub use attachment::Attachment;
+use attachment::is_container_id;
+pub use command::{Command, Verb};
 
 /// What is wrong with the environment; code 4.
 #[derive(Debug, thiserror::Error)]
@@ -26,90 +28,6 @@ pub enum EnvError {
         /// The rule it breaks.
         why: String,
     },
-}
-
-/// `CNI_COMMAND`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Attach.
-    Add,
-    /// Detach.
-    Del,
-    /// Compare an attachment with what ADD answered.
-    Check,
-    /// Tell whether an ADD could be served.
-    Status,
-    /// Detach all but the listed.
-    Gc,
-    /// Tell the versions.
-    Version,
-}
-
-impl Command {
-    /// The specification that first has the command, whose configurations alone may ask
-    /// for it.
-    #[must_use]
-    pub const fn since(self) -> Version {
-        match self {
-            Self::Add | Self::Del | Self::Version => Version::V0_3_0,
-            Self::Check => Version::V0_4_0,
-            Self::Status | Self::Gc => Version::V1_1_0,
-        }
-    }
-
-    /// As `CNI_COMMAND` writes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Add => "ADD",
-            Self::Del => "DEL",
-            Self::Check => "CHECK",
-            Self::Status => "STATUS",
-            Self::Gc => "GC",
-            Self::Version => "VERSION",
-        }
-    }
-}
-
-/// What is asked of this node: every command but `VERSION`, with the attachment where it is about
-/// one. The others are about a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verb {
-    /// [`Command::Add`].
-    Add(Attachment),
-    /// [`Command::Del`].
-    Del(Attachment),
-    /// [`Command::Check`].
-    Check(Attachment),
-    /// [`Command::Status`].
-    Status,
-    /// [`Command::Gc`].
-    Gc,
-}
-
-impl Verb {
-    /// The command.
-    #[must_use]
-    pub const fn command(&self) -> Command {
-        match self {
-            Self::Add(_) => Command::Add,
-            Self::Del(_) => Command::Del,
-            Self::Check(_) => Command::Check,
-            Self::Status => Command::Status,
-            Self::Gc => Command::Gc,
-        }
-    }
-
-    /// The attachment that it is about.
-    #[must_use]
-    pub const fn attachment(&self) -> Option<&Attachment> {
-        match self {
-            Self::Add(attachment) | Self::Del(attachment) | Self::Check(attachment) => {
-                Some(attachment)
-            }
-            Self::Status | Self::Gc => None,
-        }
-    }
 }
 
 /// The variables as they came.
@@ -248,45 +166,9 @@ impl Vars {
     }
 }
 
-/// One interface of one container: what ADD makes and DEL ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attachment {
-    /// The container.
-    pub container_id: String,
-    /// The interface's name in it.
-    pub ifname: IfName,
-    /// Its namespace; a DEL may come without.
-    pub netns: Option<PathBuf>,
-}
-
-impl Attachment {
-    /// The namespace, for the commands that need one.
-    ///
-    /// # Errors
-    /// [`EnvError::Missing`].
-    pub fn netns(&self) -> Result<&Path, EnvError> {
-        self.netns.as_deref().ok_or(EnvError::Missing("CNI_NETNS"))
-    }
-}
-
-impl fmt::Display for Attachment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of container {}", self.ifname, self.container_id)
-    }
-}
-
 /// What the reference library takes for true; anything else is false.
 fn is_true(text: &str) -> bool {
     text == "1" || text.eq_ignore_ascii_case("true")
-}
-
-/// The rule of the specification: `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`.
-fn is_container_id(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_alphanumeric())
-        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 #[cfg(test)]
