@@ -27,21 +27,40 @@ pub enum Subject<'a> {
     Attachment(&'a Key),
 }
 
+/// How long something is left alone.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    /// After its first failure.
+    first: Duration,
+    /// How many times longer after each further one.
+    factor: u32,
+    /// At the most.
+    most: Duration,
+}
+
 impl Subject<'_> {
-    /// How long it is left alone after its first failure and at most, and how many times longer
-    /// with each.
-    const fn waits(self) -> (Duration, Duration, u32) {
+    const fn waits(self) -> Waits {
         match self {
-            Self::Agent(_) => (Duration::from_secs(2), Duration::from_secs(60), 2),
-            Self::Ipam(_) | Self::Attachment(_) => {
-                (Duration::from_secs(10), Duration::from_secs(600), 4)
-            }
+            Self::Agent(_) => Waits {
+                first: Duration::from_secs(2),
+                factor: 2,
+                most: Duration::from_secs(60),
+            },
+            Self::Ipam(_) | Self::Attachment(_) => Waits {
+                first: Duration::from_secs(10),
+                factor: 4,
+                most: Duration::from_secs(600),
+            },
         }
     }
 
     /// How long it is left alone after so many failures in a row.
     fn wait(self, failures: u32) -> Duration {
-        let (first, most, factor) = self.waits();
+        let Waits {
+            first,
+            factor,
+            most,
+        } = self.waits();
         let Some(before) = failures.checked_sub(1) else {
             return Duration::ZERO;
         };
