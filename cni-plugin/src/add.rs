@@ -53,7 +53,7 @@ pub fn run(
         call.log.info(remark);
     }
     config.asked.mac = wanted_mac(call, &config)?;
-    let device_info = device_info(call, &config)?;
+    let device_info = device_info(call, raw)?;
     let netns = attachment.netns()?;
     match (&config.common.ipam, call.vars.ips()) {
         (Some(name), _) => {
@@ -125,7 +125,7 @@ fn attach(
     let mut home = Rtnl::open()?;
     let found = device::inspect(call.host, &mut home, device, &config.asked, &config.macs)?;
     if found.index.is_none() {
-        check_userspace_vf(call, config)?;
+        check_userspace_vf(call, order)?;
     }
     let peer = &config.common.agent;
     let cleared = delete_leftover_ports(call, journal, key, peer, &found)?;
@@ -162,10 +162,12 @@ fn attach(
 
 /// Fails if something is asked for that a VF of a userspace driver can't have. A default of the
 /// host's is for the others.
-fn check_userspace_vf(call: &Call<'_>, config: &AddConfig) -> Result<(), ConfigError> {
+fn check_userspace_vf(call: &Call<'_>, order: &Order<'_>) -> Result<(), ConfigError> {
+    let Order { raw, config, .. } = order;
+    let network = raw.network();
     if config.mtu.is_some() {
         let reason = "a VF of a userspace driver has no MTU that could be set here";
-        let error = ConfigError::invalid("mtu", reason);
+        let error = network.invalid("mtu", reason);
         if !config.is_mtu_default {
             return Err(error);
         }
@@ -173,7 +175,7 @@ fn check_userspace_vf(call: &Call<'_>, config: &AddConfig) -> Result<(), ConfigE
     }
     if config.common.asks_ipam_late() {
         let reason = "works on an interface, which a VF of a userspace driver has none of";
-        return Err(ConfigError::invalid("ipam.type", reason));
+        return Err(network.section("ipam")?.invalid("type", reason));
     }
     Ok(())
 }
@@ -200,17 +202,20 @@ fn wanted_mac(call: &Call<'_>, config: &AddConfig) -> Result<Option<Mac>, EnvErr
 }
 
 /// Where the device-info file goes, if the runtime wants one.
-fn device_info(call: &Call<'_>, config: &AddConfig) -> Result<Option<PathBuf>, ConfigError> {
-    let Some(path) = &config.device_info else {
+fn device_info(call: &Call<'_>, raw: &Raw) -> Result<Option<PathBuf>, ConfigError> {
+    const KEY: &str = "CNIDeviceInfoFile";
+    let runtime = raw.runtime()?;
+    let Some(path) = runtime.text(KEY)? else {
         return Ok(None);
     };
     let folder = &call.host.device_info;
-    match deviceinfo::accept(folder, path) {
+    match deviceinfo::accept(folder, &path) {
         Some(path) => Ok(Some(path)),
-        None => Err(ConfigError::invalid(
-            "runtimeConfig.CNIDeviceInfoFile",
-            format!("`{path}` must be a file directly in {}", folder.display()),
-        )),
+        None => {
+            let folder = folder.display();
+            let reason = format!("`{path}` must be a file directly in {folder}");
+            Err(runtime.invalid(KEY, reason))
+        }
     }
 }
 

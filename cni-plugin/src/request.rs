@@ -9,7 +9,7 @@ use crate::{
     budget::CALL_DEADLINE,
     call::{Call, Failure},
     check,
-    config::Raw,
+    config::{LogSettings, Raw},
     del,
     env::{Command, EnvError, Vars, Verb},
     error::{Error, chain},
@@ -106,7 +106,7 @@ fn open_call<'a>(
         Some(about) => format!("{command} {} {}", about.container_id, about.ifname),
         None => command.to_owned(),
     };
-    let (level, file) = raw.log();
+    let LogSettings { level, file } = raw.log();
     let log = Log::new(Level::from_config(level), file, prefix);
     for remark in raw.remarks() {
         log.warn(remark);

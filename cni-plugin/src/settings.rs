@@ -1,10 +1,10 @@
 //! The values of VF settings, read from their JSON. Pure.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use xpu_linux::sync::vf_side::Carrier;
 
 use crate::{
-    config::{ConfigError, invalid},
+    config::{ConfigError, Section, invalid},
     pf::{Asked, carrier_text},
     port::Attach,
 };
@@ -55,21 +55,18 @@ pub fn priority(value: u32) -> Result<u8, ConfigError> {
 ///
 /// # Errors
 /// [`ConfigError::Unsupported`] for a limit of what the pod receives.
-pub fn egress_rate(bandwidth: &Map<String, Value>) -> Result<Option<u32>, ConfigError> {
-    const KEY: &str = "runtimeConfig.bandwidth";
-    let rate = |key: &str| match bandwidth.get(key) {
-        None | Some(Value::Null) => Ok(0),
-        Some(value) => value.as_u64().ok_or_else(|| {
-            invalid(
-                &format!("{KEY}.{key}"),
-                format!("{value} is no rate in bit/s"),
-            )
-        }),
+pub fn egress_rate(bandwidth: &Section<'_>) -> Result<Option<u32>, ConfigError> {
+    const INGRESS: &str = "ingressRate";
+    let rate = |key: &str| match bandwidth.value(key) {
+        None => Ok(0),
+        Some(value) => value
+            .as_u64()
+            .ok_or_else(|| bandwidth.invalid(key, format!("{value} is no rate in bit/s"))),
     };
-    let ingress = rate("ingressRate")?;
+    let ingress = rate(INGRESS)?;
     if ingress != 0 {
         return Err(ConfigError::Unsupported {
-            key: format!("{KEY}.ingressRate"),
+            key: bandwidth.path(INGRESS),
             value: ingress.into(),
             reason: "bit/s can't be kept: a VF limits only what its pod sends; remove the key",
         });
@@ -87,7 +84,7 @@ pub fn consistent(asked: &Asked) -> Result<(), ConfigError> {
     match (asked.min_tx_rate, asked.max_tx_rate) {
         (Some(min), Some(max)) if max != 0 && min > max => Err(invalid(
             "min_tx_rate",
-            format!("{min} is above max_tx_rate {max}"),
+            format!("{min} is above max_tx_rate {max}; guarantee at most that"),
         )),
         _ => Ok(()),
     }
@@ -134,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_rounded_up_and_what_a_vf_cannot_do_is_refused() {
-        let rate = |value: Value| egress_rate(value.as_object().unwrap());
+        let rate = |value: Value| egress_rate(&Section::whole(value.as_object().unwrap()));
         assert_eq!(rate(json!({})).unwrap(), None);
         assert_eq!(
             rate(json!({"egressRate": 1, "egressBurst": 9})).unwrap(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{ConfigError, Raw, invalid, is_right_below, text, typed};
+use super::{ConfigError, Raw, invalid, is_right_below};
 use crate::agent::{AgentAddr, Peer, TlsFiles};
 
 /// Where networks may name files of certificates; the host may name any.
@@ -16,8 +16,8 @@ impl Raw {
     pub(crate) fn peer(&self) -> Result<Peer, ConfigError> {
         const KEY: &str = "tls";
         let addr = self.agent()?;
-        let asked: Option<TlsFiles> = self.net(KEY)?;
-        let pinned: Option<TlsFiles> = typed(&self.host, "", KEY)?;
+        let asked: Option<TlsFiles> = self.network().get(KEY)?;
+        let pinned: Option<TlsFiles> = self.host().get(KEY)?;
         let tls = match (asked, pinned) {
             (Some(asked), Some(pinned)) if asked != pinned => {
                 return Err(is_pinned(KEY));
@@ -53,20 +53,21 @@ impl Raw {
         };
         // The public plugin's key holds a bare host:port.
         let conn = |conn: String| parse(PUBLIC, format!("http://{conn}"));
-        let asked = text(&self.map, "", KEY)?;
-        if let Some(pinned) = text(&self.host, "", KEY)? {
+        let (network, host) = (self.network(), self.host());
+        let asked = network.text(KEY)?;
+        if let Some(pinned) = host.text(KEY)? {
             return match asked {
                 Some(asked) if asked != pinned => Err(is_pinned(KEY)),
                 _ => parse(KEY, pinned),
             };
         }
-        let asked = match (asked, text(&self.map, "", PUBLIC)?) {
+        let asked = match (asked, network.text(PUBLIC)?) {
             (Some(asked), _) => Some((KEY, parse(KEY, asked)?)),
             (None, Some(asked)) => Some((PUBLIC, conn(asked)?)),
             (None, None) => None,
         };
         // The public plugin's host file pins the agent as well.
-        let pinned = text(&self.host, "", PUBLIC)?;
+        let pinned = host.text(PUBLIC)?;
         match (asked, pinned.map(conn).transpose()?) {
             (Some((key, asked)), Some(pinned)) if asked != pinned => Err(is_pinned(key)),
             (_, Some(addr)) | (Some((_, addr)), None) => Ok(addr),

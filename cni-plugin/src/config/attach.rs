@@ -1,9 +1,8 @@
 //! Where a network's frames go.
 
-use serde_json::{Map, Value};
 use xpu_model::{Kind, ObjectKey};
 
-use super::{ConfigError, Raw, invalid, text, typed};
+use super::{ConfigError, Raw, Section, invalid};
 use crate::port::Attach;
 
 impl Raw {
@@ -13,17 +12,18 @@ impl Raw {
     /// [`ConfigError::Invalid`], also where it isn't said.
     pub(crate) fn attach(&self) -> Result<Attach, ConfigError> {
         // The public plugin's NADs carry empty values for what they don't use.
-        let named = |map: &Map<String, Value>| -> Result<_, ConfigError> {
-            let one: Option<String> = text(map, "", "logical_bridge")?;
-            let many: Option<Vec<String>> = typed(map, "", "logical_bridges")?;
-            Ok((one, many.filter(|names| !names.is_empty())))
+        let named = |keys: &Section<'_>| -> Result<_, ConfigError> {
+            let many: Option<Vec<String>> = keys.get("logical_bridges")?;
+            let many = many.filter(|names| !names.is_empty());
+            Ok((keys.text("logical_bridge")?, many))
         };
+        let network = self.network();
         // Whoever may have every bridge says so itself: a host-wide file opens them to no network
         // that forgot to name its own.
-        let trunk = text(&self.map, "", "trunk")?;
-        let (one, many) = match named(&self.map)? {
+        let trunk = network.text("trunk")?;
+        let (one, many) = match named(&network)? {
             // The host's default counts only for a network that names no bridge itself.
-            (None, None) if trunk.is_none() => named(&self.host)?,
+            (None, None) if trunk.is_none() => named(&self.host())?,
             said => said,
         };
         match (one, many, trunk.as_deref()) {
@@ -33,7 +33,10 @@ impl Raw {
                 for name in &many {
                     let key = bridge("logical_bridges", name)?;
                     if keys.contains(&key) {
-                        return Err(invalid("logical_bridges", format!("names `{name}` twice")));
+                        return Err(invalid(
+                            "logical_bridges",
+                            format!("names `{name}` twice; remove one"),
+                        ));
                     }
                     keys.push(key);
                 }
@@ -41,7 +44,7 @@ impl Raw {
             }
             (None, None, Some("all")) => Ok(Attach::Transparent),
             (None, None, Some(_)) => Err(invalid("trunk", "the only value is \"all\"")),
-            (None, None, None) if self.net::<String>("type")?.as_deref() == Some("evpn-gw") => {
+            (None, None, None) if network.get::<String>("type")?.as_deref() == Some("evpn-gw") => {
                 Ok(Attach::Transparent)
             }
             (None, None, None) => Err(invalid(

@@ -2,15 +2,13 @@
 //! what one of them can't have is left out for that one, and told in the log. What a network asks
 //! itself is refused instead, as what the file alone gets wrong.
 
-use serde_json::Value;
-
 use super::{ConfigError, Raw};
 use crate::{pf::Asked, port::Attach, settings};
 
 impl Raw {
     /// Whether a key's value is the host's default: the network says nothing about it.
     pub(super) fn is_default(&self, key: &str) -> bool {
-        self.map.get(key).is_none_or(Value::is_null)
+        self.network().value(key).is_none()
     }
 
     /// Takes out of the settings those defaults that don't go with the others, and gives remarks

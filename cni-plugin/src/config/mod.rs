@@ -6,26 +6,29 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use xpu_linux::sysfs::PciAddr;
 use xpu_model::{Mac, Mtu};
 
 use crate::{agent::Peer, ipam, pf::Asked, port::Attach, result::Dns, version::Version};
 
+mod add;
 mod agent;
 mod attach;
 mod defaults;
 mod raw;
+mod section;
 
+pub use add::no_ipam;
 pub use defaults::left_out;
-pub use raw::{Raw, no_ipam};
+pub use raw::{LogSettings, Raw};
+pub use section::Section;
 
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not JSON, or no object; code 6.
-    #[error("the network configuration can't be decoded: {0}")]
+    #[error("the network configuration can't be decoded: {0}; it must be one JSON object")]
     Decode(String),
     /// A key that can't be honoured; code 2.
     #[error("`{key}`: {value} {reason}")]
@@ -46,7 +49,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A host-wide file that exists, but can't be used; code 7.
-    #[error("the host-wide configuration {}: {reason}", path.display())]
+    #[error("the host-wide configuration {}: {reason}; mend the file, or remove it", path.display())]
     HostFile {
         /// The file.
         path: PathBuf,
@@ -93,8 +96,6 @@ pub struct AddConfig {
     pub macs: PathBuf,
     /// Name servers for the result.
     pub dns: Option<Dns>,
-    /// Where the runtime wants the device-info file, as it says.
-    pub device_info: Option<String>,
     /// The result of the plugin before this one in a chain.
     pub prev_result: Option<Map<String, Value>>,
     /// What of the host's defaults was left out, for the log.
@@ -133,25 +134,6 @@ impl Common {
 fn is_right_below(folder: &Path, path: &Path) -> bool {
     let parent = path.parent().map(Path::as_os_str);
     path.file_name().is_some() && parent == Some(folder.as_os_str())
-}
-
-/// A key's value; `null` counts as absent.
-fn typed<T: DeserializeOwned>(
-    map: &Map<String, Value>,
-    prefix: &str,
-    key: &str,
-) -> Result<Option<T>, ConfigError> {
-    match map.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => T::deserialize(value)
-            .map(Some)
-            .map_err(|error| invalid(&format!("{prefix}{key}"), error)),
-    }
-}
-
-/// A text; an empty one counts as absent.
-fn text(map: &Map<String, Value>, prefix: &str, key: &str) -> Result<Option<String>, ConfigError> {
-    Ok(typed::<String>(map, prefix, key)?.filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]

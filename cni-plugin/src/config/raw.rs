@@ -1,32 +1,34 @@
-//! The configuration's keys as written, of the network and of the host, and what ADD reads of them.
+//! The configuration's keys as written, of the network and of the host: which files are read, and
+//! which of them has a say in what.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use xpu_model::{Mac, Mtu};
 
-use super::{AddConfig, AskedMac, Common, ConfigError, invalid, is_right_below, text, typed};
+use super::{Common, ConfigError, Section, is_right_below};
 use crate::{
     install,
-    pf::Asked,
-    port::Attach,
-    settings,
     version::{Version, VersionError},
 };
-
-/// Where the public plugin keeps the MACs of VFs that have no netdev.
-const PCI_TO_MAC: &str = "/etc/cni/net.d/evpn-gw.d/pci_to_mac.conf";
 
 /// The keys of a configuration, as written.
 #[derive(Debug, Clone, Default)]
 pub struct Raw {
-    pub(super) map: Map<String, Value>,
-    pub(super) host: Map<String, Value>,
+    map: Map<String, Value>,
+    host: Map<String, Value>,
     remarks: Vec<String>,
+}
+
+/// How much is logged, and where besides stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings<'a> {
+    /// `logLevel`.
+    pub level: Option<&'a str>,
+    /// `logFile`.
+    pub file: Option<&'a str>,
 }
 
 impl Raw {
@@ -38,7 +40,7 @@ impl Raw {
     /// [`ConfigError::Decode`] for stdin, [`ConfigError::HostFile`] for a file.
     pub fn read(stdin: &[u8], host_files: &[PathBuf]) -> Result<Self, ConfigError> {
         let mut read = Self::read_first(stdin, host_files)?;
-        if let Some(named) = text(&read.map, "", "configuration_path")? {
+        if let Some(named) = read.network().text("configuration_path")? {
             read.add_named(&named, host_files)?;
         }
         let unused = [read.unused_log_file(), read.unused_trunk()];
@@ -48,7 +50,7 @@ impl Raw {
 
     /// A host-wide `trunk` is ignored; this remark tells the host's owner.
     fn unused_trunk(&self) -> Option<String> {
-        let trunk = self.host.get("trunk").filter(|trunk| !trunk.is_null())?;
+        let trunk = self.host().value("trunk")?;
         Some(format!(
             "`trunk`: {trunk} of the host-wide file is not used: a network that is for every bridge \
              says so itself"
@@ -59,7 +61,7 @@ impl Raw {
     fn unused_log_file(&self) -> Option<String> {
         const KEY: &str = "logFile";
         let named = self.map.get(KEY)?.as_str()?;
-        let used = self.log().1 == Some(named);
+        let used = self.log().file == Some(named);
         (!named.is_empty() && !used).then(|| {
             format!(
                 "`{KEY}`: {named} is not written: where the log goes only the host-wide file says"
@@ -152,9 +154,7 @@ impl Raw {
     /// The result of an earlier ADD, as it came.
     #[must_use]
     pub fn prev_result(&self) -> Option<&Value> {
-        self.map
-            .get("prevResult")
-            .filter(|result| !result.is_null())
+        self.network().value("prevResult")
     }
 
     /// The version to answer in, errors included.
@@ -173,13 +173,15 @@ impl Raw {
     /// starting. The file is the host's choice alone: a network's author can't have root write
     /// to a path.
     #[must_use]
-    pub fn log(&self) -> (Option<&str>, Option<&str>) {
+    pub fn log(&self) -> LogSettings<'_> {
         fn said<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
             map.get(key)?.as_str().filter(|text| !text.is_empty())
         }
         const LEVEL: &str = "logLevel";
-        let level = said(&self.map, LEVEL).or_else(|| said(&self.host, LEVEL));
-        (level, said(&self.host, "logFile"))
+        LogSettings {
+            level: said(&self.map, LEVEL).or_else(|| said(&self.host, LEVEL)),
+            file: said(&self.host, "logFile"),
+        }
     }
 
     /// What every command needs.
@@ -187,23 +189,12 @@ impl Raw {
     /// # Errors
     /// [`ConfigError::Invalid`] for a key that is missing or has a wrong value.
     pub fn common(&self) -> Result<Common, ConfigError> {
-        let network: String = self
-            .net("name")?
-            .ok_or_else(|| invalid("name", "is required"))?;
-        let ipam: Option<Map<String, Value>> = self.net("ipam")?;
-        let ipam = ipam.filter(|ipam| !ipam.is_empty()).map(|ipam| {
-            let name = ipam.get("type").and_then(Value::as_str).unwrap_or_default();
-            if name.is_empty() || name.contains('/') {
-                Err(invalid(
-                    "ipam.type",
-                    "names the IPAM plugin's executable, without a path",
-                ))
-            } else if install::NAMES.contains(&name) {
-                Err(invalid("ipam.type", format!("{name} is no IPAM plugin")))
-            } else {
-                Ok(name.to_owned())
-            }
-        });
+        let keys = self.network();
+        let network: Option<String> = keys.get("name")?;
+        let network = network
+            .ok_or_else(|| keys.invalid("name", "is required: what the network is called"))?;
+        let ipam = keys.section("ipam")?;
+        let ipam = (!ipam.is_empty()).then(|| ipam_name(&ipam));
         Ok(Common {
             network,
             agent: self.peer()?,
@@ -211,192 +202,46 @@ impl Raw {
         })
     }
 
-    /// What ADD needs.
+    /// The network's keys.
+    pub(crate) fn network(&self) -> Section<'_> {
+        Section::whole(&self.map)
+    }
+
+    /// What the runtime passes on with the network.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] for a key that is missing or has a wrong value;
-    /// [`ConfigError::Unsupported`] for what nobody could set.
-    pub fn add(&self, common: Common, version: Version) -> Result<AddConfig, ConfigError> {
-        let runtime: Map<String, Value> = self.net("runtimeConfig")?.unwrap_or_default();
-        if common.ipam.is_none() {
-            let cni = self.args()?;
-            for (map, at) in [(&runtime, "runtimeConfig."), (&cni, "args.cni.")] {
-                nobody_sets(map, at)?;
-            }
-        }
-        let device = match text(&runtime, "runtimeConfig.", "deviceID")? {
-            Some(device) => Some(device),
-            None => self.net("deviceID")?,
-        };
-        let device = device.ok_or_else(|| {
-            invalid(
-                "deviceID",
-                "is required: the VF's PCI address, which Multus fills in from the pod's resource",
-            )
-        })?;
-        let device = device.parse().map_err(|error| invalid("deviceID", error))?;
-        let attach = self.attach()?;
-        let mac = self.mac(&runtime)?;
-        let (asked, remarks) = self.asked(&runtime, &attach)?;
-        Ok(AddConfig {
-            device,
-            attach,
-            mac,
-            asked,
-            mtu: self.mtu()?,
-            is_mtu_default: self.net("mtu")?.filter(is_mtu).is_none(),
-            macs: self.macs()?,
-            dns: self.net("dns")?,
-            device_info: text(&runtime, "runtimeConfig.", "CNIDeviceInfoFile")?,
-            prev_result: self.net("prevResult")?,
-            remarks,
-            common,
-            version,
-        })
+    /// [`ConfigError::Invalid`] where it is no object.
+    pub(crate) fn runtime(&self) -> Result<Section<'_>, ConfigError> {
+        self.network().section("runtimeConfig")
     }
 
-    pub(super) fn net<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
-        typed(&self.map, "", key)
-    }
-
-    /// The NAD's value, else the host-wide file's.
-    fn either<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
-        self.either_set(key, |_| true)
-    }
-
-    /// The same of those values that are `set`: Go programs write what is not as 0 or as an empty
-    /// text.
-    fn either_set<T: DeserializeOwned>(
-        &self,
-        key: &str,
-        set: impl Fn(&T) -> bool,
-    ) -> Result<Option<T>, ConfigError> {
-        Ok(match self.net(key)?.filter(&set) {
-            Some(value) => Some(value),
-            None => typed(&self.host, "", key)?.filter(set),
-        })
-    }
-
-    fn mac(&self, runtime: &Map<String, Value>) -> Result<Option<AskedMac>, ConfigError> {
-        let parse = |key: &str, text: String| -> Result<Mac, ConfigError> {
-            text.parse()
-                .map_err(|error: xpu_model::mac::MacError| invalid(key, error))
-        };
-        if let Some(mac) = text(runtime, "runtimeConfig.", "mac")? {
-            let mac = parse("runtimeConfig.mac", mac)?;
-            return Ok(Some(AskedMac::Runtime(mac)));
-        }
-        let cni = self.args()?;
-        if let Some(mac) = text(&cni, "args.cni.", "mac")? {
-            let mac = parse("args.cni.mac", mac)?;
-            return Ok(Some(AskedMac::Network(mac)));
-        }
-        let mac = text(&self.map, "", "mac")?
-            .map(|mac| parse("mac", mac))
-            .transpose()?;
-        Ok(mac.map(AskedMac::Network))
-    }
-
-    /// The VF settings, without the MAC; and remarks about defaults that are left out.
-    fn asked(
-        &self,
-        runtime: &Map<String, Value>,
-        attach: &Attach,
-    ) -> Result<(Asked, Vec<String>), ConfigError> {
-        let bandwidth: Map<String, Value> =
-            typed(runtime, "runtimeConfig.", "bandwidth")?.unwrap_or_default();
-        let egress = settings::egress_rate(&bandwidth)?;
-        let mut asked = Asked {
-            mac: None,
-            min_tx_rate: self.either("min_tx_rate")?,
-            max_tx_rate: match egress {
-                Some(rate) => Some(rate),
-                None => self.either("max_tx_rate")?,
-            },
-            spoofchk: self.on_off("spoofchk")?,
-            trust: self.on_off("trust")?,
-            link_state: self
-                .setting("link_state")?
-                .map(|value| settings::link_state(&value))
-                .transpose()?,
-            vlan_qos: self
-                .either("vlan_qos")?
-                .map(settings::priority)
-                .transpose()?,
-        };
-        let remarks = self.reconcile(&mut asked, attach, egress.is_some())?;
-        Ok((asked, remarks))
-    }
-
-    fn on_off(&self, key: &str) -> Result<Option<bool>, ConfigError> {
-        self.setting(key)?
-            .map(|value| settings::on_off(key, &value))
-            .transpose()
-    }
-
-    /// The value of a setting that is a word.
-    fn setting(&self, key: &str) -> Result<Option<Value>, ConfigError> {
-        self.either_set(key, |value| value != "")
-    }
-
-    /// The host says where the file is; a network can't have root read another.
-    fn macs(&self) -> Result<PathBuf, ConfigError> {
-        const KEY: &str = "pci_to_mac_path";
-        let host: Option<String> = text(&self.host, "", KEY)?;
-        let path = host.unwrap_or_else(|| PCI_TO_MAC.to_owned());
-        match text(&self.map, "", KEY)? {
-            Some(asked) if asked != path => Err(invalid(
-                KEY,
-                format!("is {path} on this host and can't be changed by a network"),
-            )),
-            _ => Ok(path.into()),
-        }
-    }
-
-    /// What the pod asks for, as the runtime passes it on.
-    fn args(&self) -> Result<Map<String, Value>, ConfigError> {
-        let args: Map<String, Value> = self.net("args")?.unwrap_or_default();
-        Ok(typed(&args, "args.", "cni")?.unwrap_or_default())
-    }
-
-    fn mtu(&self) -> Result<Option<Mtu>, ConfigError> {
-        let mtu = self.either_set("mtu", is_mtu)?;
-        mtu.map(|mtu| Mtu::try_from(mtu).map_err(|error| invalid("mtu", error)))
-            .transpose()
+    /// The host-wide file's keys.
+    pub(super) fn host(&self) -> Section<'_> {
+        Section::whole(&self.host)
     }
 }
 
-/// Whether an MTU is set.
-fn is_mtu(mtu: &u32) -> bool {
-    *mtu != 0
-}
-
-/// Addresses that the runtime or the pod asks for are IPAM's to give; without one the pod would
-/// silently go without.
-fn nobody_sets(map: &Map<String, Value>, at: &str) -> Result<(), ConfigError> {
-    const KEY: &str = "ips";
-    let asked: Option<Vec<Value>> = typed(map, at, KEY)?;
-    match asked.filter(|ips| !ips.is_empty()) {
-        None => Ok(()),
-        Some(ips) => Err(no_ipam(&format!("{at}{KEY}"), ips)),
-    }
-}
-
-/// The refusal of addresses that nobody would set.
-#[must_use]
-pub fn no_ipam(key: &str, value: impl Into<Value>) -> ConfigError {
-    ConfigError::Unsupported {
-        key: key.to_owned(),
-        value: value.into(),
-        reason: "can't be set without IPAM: give the network an `ipam` that takes addresses, or ask \
-                 for none",
+/// The IPAM plugin's name.
+fn ipam_name(ipam: &Section<'_>) -> Result<String, ConfigError> {
+    const KEY: &str = "type";
+    let name = ipam.value(KEY).and_then(Value::as_str).unwrap_or_default();
+    if name.is_empty() || name.contains('/') {
+        let reason = "names the IPAM plugin's executable, without a path";
+        Err(ipam.invalid(KEY, reason))
+    } else if install::NAMES.contains(&name) {
+        Err(ipam.invalid(
+            KEY,
+            format!("{name} is no IPAM plugin; name one, as `host-local` is"),
+        ))
+    } else {
+        Ok(name.to_owned())
     }
 }
 
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err("it is no JSON object".to_owned()),
+        Ok(_) => Err("it is JSON, but no object".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -174,7 +174,7 @@ fn what_a_network_leaves_empty_the_hosts_file_fills() {
         let (network, host) = (network.to_string(), host.to_string());
         let host = (Path::new("/host.conf"), host.as_bytes());
         let raw = Raw::parse(network.as_bytes(), Some(host)).unwrap();
-        assert_eq!(raw.log().0, Some("error"), "{network}");
+        assert_eq!(raw.log().level, Some("error"), "{network}");
     }
     let config = both(json!({"mtu": 1450, "trust": "off"}), host).unwrap();
     assert_eq!(config.mtu.map(u32::from), Some(1450));
@@ -419,7 +419,7 @@ fn a_log_file_that_a_network_names_is_not_written_and_that_is_told() {
         fs::write(&file, host.to_string()).unwrap();
         let network = json!({"name": "red", "logFile": log_file}).to_string();
         let raw = Raw::read(network.as_bytes(), std::slice::from_ref(&file)).unwrap();
-        let used = raw.log().1.map(str::to_owned);
+        let used = raw.log().file.map(str::to_owned);
         (used, raw.remarks().join(" "))
     };
     let host = || json!({"logFile": "/var/log/host"});

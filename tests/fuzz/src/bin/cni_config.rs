@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let host: Value = serde_json::from_slice(host).unwrap_or_default();
     // A network can't have root write to a file.
-    assert_eq!(raw.log().1.is_some(), is_text(&host["logFile"]));
+    assert_eq!(raw.log().file.is_some(), is_text(&host["logFile"]));
     let network: Value = serde_json::from_slice(stdin).unwrap_or_default();
 
     let verdicts = Version::ALL.map(|version| read(&raw, version));
