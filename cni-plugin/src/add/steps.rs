@@ -8,7 +8,7 @@ use xpu_model::{IfIndex, Mac};
 use super::Attach;
 use crate::{
     agent::AgentError,
-    device::{self, Arrived, Found, MacBy, Wanted},
+    device::{self, Arrived, AtHome, Found, MacBy, Wanted},
     deviceinfo, drain,
     error::{Error, chain},
     ipam::{self, Lease},
@@ -225,7 +225,11 @@ impl Attach<'_> {
             };
             self.entry.begin_with(Step::Move, learned)
         };
-        let vf = (&self.config.device, &netdev, index);
+        let vf = AtHome {
+            pci: &self.config.device,
+            netdev: &netdev,
+            index,
+        };
         let mut arrived = device::move_in(self.call.host, &mut self.home, pod, vf, &wanted, keep)?;
         self.alt_names = arrived.alt_names.take();
         self.call.host.checkpoint("moved");

@@ -1,4 +1,8 @@
-//! How a VF goes into the pod.
+//! How a VF goes into the pod: one message moves it, names it, sets what is asked for and brings it up.
+//!
+//! The kernel does these one after the other and stops where it is refused, so a VF whose name or
+//! setting is refused may be in the pod already: what was refused is found out by looking ([`taken`] for
+//! a name that is another's).
 
 use std::{ffi::OsString, os::fd::AsFd};
 
@@ -24,6 +28,17 @@ use crate::{
 mod taken;
 
 use taken::try_again;
+
+/// A VF at home that is to go into the pod.
+#[derive(Debug, Clone, Copy)]
+pub struct AtHome<'a> {
+    /// Its PCI address.
+    pub pci: &'a PciAddr,
+    /// What it is.
+    pub netdev: &'a Netdev,
+    /// Its index.
+    pub index: IfIndex,
+}
 
 /// What the pod's interface is to be.
 #[derive(Debug)]
@@ -65,7 +80,7 @@ pub fn move_in(
     host: &Host,
     home: &mut Rtnl,
     pod: &mut Sandbox,
-    (pci, netdev, index): (&PciAddr, &Netdev, IfIndex),
+    vf: AtHome<'_>,
     wanted: &Wanted<'_>,
     keep: impl FnOnce(Vec<OsString>) -> Result<(), JournalError>,
 ) -> Result<Arrived, Error> {
@@ -76,6 +91,7 @@ pub fn move_in(
         mtu,
         ..
     } = wanted;
+    let AtHome { netdev, index, .. } = vf;
     if *mac_by == MacBy::Reset {
         reset_to_pf_mac(host, home, netdev, *mac)?;
     }
@@ -98,12 +114,11 @@ pub fn move_in(
     let is_up = || netdev.up && pod.is_own();
     let mut moved = change_in_place(&moves, what.clone(), is_up, |all| home.apply(all));
     let mut known = None;
-    if moved.as_ref().is_err_and(is_taken) {
-        let (vf, change) = ((pci, &netdev.name), (&renames, what));
-        if let Some(again) = try_again(host, home, pod, vf, change, keep)? {
-            moved = again.moved;
-            known = Some(again.names);
-        }
+    if moved.as_ref().is_err_and(is_taken)
+        && let Some(again) = try_again(host, home, pod, vf, &renames, what, keep)?
+    {
+        moved = again.moved;
+        known = Some(again.names);
     }
     moved.map_err(|error| refused(home, pod, netdev, wanted, error))?;
     let vanished = |source| Error::Io {
@@ -221,7 +236,9 @@ fn refused(
 /// That the pod has an interface of the name that the VF is to have.
 #[must_use]
 pub fn name_taken(name: &IfName) -> Error {
-    Error::Device(format!("the pod has an interface {name} already"))
+    Error::Device(format!(
+        "the pod has an interface {name} already; give this attachment another name, or end that one"
+    ))
 }
 
 /// Whether it is the VF's driver that takes no other MAC, and not its state that keeps it from it,

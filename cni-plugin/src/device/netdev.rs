@@ -1,6 +1,6 @@
-//! A netdev as it is now, however that was read.
+//! Netdevs as they are now, however that was read: a VF's own, and the names that others have.
 
-use std::io;
+use std::{ffi::OsString, io};
 
 use xpu_linux::sync::{LinkFacts, Rtnl, ioctl, link::SetFlags};
 use xpu_model::{IfIndex, IfName, Mac};
@@ -64,4 +64,19 @@ pub fn read_netdev(host: &Host, home: &Rtnl, name: &IfName, index: IfIndex) -> i
         group: host.sysfs.group(name),
         alias: host.sysfs.alias(name),
     })
+}
+
+/// The names that devices of a socket's namespace have already.
+pub fn taken_by(there: &Rtnl, names: &[OsString]) -> Vec<OsString> {
+    let taken = |name: &&OsString| match name.to_str().and_then(|name| name.parse::<IfName>().ok())
+    {
+        // If the look fails, the name counts as taken: the move is tried without it then.
+        Some(name) => {
+            let found = ioctl::index(there, &name);
+            found.map_or_else(|error| error.raw_os_error() != Some(libc::ENODEV), |_| true)
+        }
+        // No text, too long for a look without RTNL, or no name for a device: it goes as well.
+        None => true,
+    };
+    names.iter().filter(taken).cloned().collect()
 }

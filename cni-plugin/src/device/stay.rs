@@ -7,7 +7,11 @@ use xpu_linux::{
 };
 use xpu_model::IfName;
 
-use super::{Away, home::locate::locate};
+use super::{
+    Away,
+    home::locate::{Look, locate},
+    netdev::Current,
+};
 use crate::{error::Error, host::Host, journal::Netdev};
 
 /// Takes all addresses and routes from a VF that ADD made `name` of.
@@ -21,12 +25,8 @@ pub fn strip(
     origin: &Netdev,
     name: &IfName,
 ) -> Result<(), Error> {
-    let Some(located) = locate(host, home, None, pci)? else {
+    let Some(current) = seen(locate(host, home, None, pci)?, pci)? else {
         return Ok(());
-    };
-    let Some(current) = located.current() else {
-        let (pci, why) = (pci.clone(), Away::Changed);
-        return Err(Error::NotHome { pci, why });
     };
     if current.name == origin.name.as_str() && *name != origin.name {
         return Ok(()); // ADD didn't come that far: whatever it has is the host's
@@ -51,4 +51,33 @@ pub fn strip(
         }
     }
     Ok(())
+}
+
+/// What a look shows of a VF that never moved; `None`: it has no netdev, and nothing to take from it.
+///
+/// # Errors
+/// [`Error::NotHome`] when it went while it was looked at.
+fn seen(look: Look, pci: &PciAddr) -> Result<Option<Current>, Error> {
+    match look {
+        Look::Found(located) => Ok(Some(located.current())),
+        Look::NoNetdev => Ok(None),
+        Look::Vanished => {
+            let (pci, why) = (pci.clone(), Away::Vanished);
+            Err(Error::NotHome { pci, why })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_netdev_that_went_meanwhile_is_not_taken_for_one_that_others_change() {
+        let pci = "0000:af:06.0".parse().unwrap();
+        assert!(seen(Look::NoNetdev, &pci).unwrap().is_none());
+        let told = seen(Look::Vanished, &pci).unwrap_err().to_string();
+        let gone = "the VF 0000:af:06.0 had its netdev removed or renamed";
+        assert!(told.starts_with(gone), "{told}");
+    }
 }

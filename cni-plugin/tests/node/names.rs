@@ -179,7 +179,11 @@ fn a_name_that_the_pod_takes_before_the_vf_comes_is_told() {
     let (code, msg) = answer.error();
     assert_eq!(
         (code, msg.as_str()),
-        (100, "the pod has an interface net1 already")
+        (
+            100,
+            "the pod has an interface net1 already; give this attachment another name, or end \
+                 that one"
+        )
     );
     assert_eq!(
         Node::link(name_of(&pod), "net1")["linkinfo"]["info_kind"],

@@ -7,9 +7,9 @@ use super::{
     names::{FALLBACK, fallback_name},
     *,
 };
-use crate::device::by_way_of_down;
+use crate::device::change::by_way_of_down;
 
-fn origin(up: bool) -> Netdev {
+pub(super) fn origin(up: bool) -> Netdev {
     Netdev {
         name: "ens1v3".parse().unwrap(),
         mac: "02:00:00:00:00:07".parse().unwrap(),

@@ -7,13 +7,12 @@ use xpu_linux::{
         LinkFacts, Rtnl, RtnlError,
         link::{self, Change, drop_alt_name},
     },
-    sysfs::PciAddr,
     vf,
 };
-use xpu_model::{IfIndex, IfName};
 
+use super::AtHome;
 use crate::{
-    device::{change_in_place, is_gone, taken_by},
+    device::{change_in_place, is_gone, netdev::taken_by},
     error::Error,
     host::Host,
     journal::JournalError,
@@ -29,29 +28,36 @@ pub struct Again {
     pub names: Vec<OsString>,
 }
 
-/// Where the VF is: at home, or in the pod under the name that it had at home, since the kernel moves
-/// before it renames. Gives what it is there, and whether that is in the pod.
+/// Where a move that was refused has left the VF, and what it is there.
+enum Left {
+    /// At home: it was refused as a whole.
+    AtHome(LinkFacts),
+    /// In the pod, under the name that it had at home: the kernel moves before it renames.
+    InPod(LinkFacts),
+}
+
+/// Looks for a VF whose move was refused; `None`: it has no netdev in either place.
 fn find(
     host: &Host,
     home: &mut Rtnl,
     pod: &mut Sandbox,
-    (pci, index): (&PciAddr, IfIndex),
-) -> Result<Option<(LinkFacts, bool)>, RtnlError> {
-    let link = match link::one(home, index) {
+    vf: AtHome<'_>,
+) -> Result<Option<Left>, RtnlError> {
+    let link = match link::one(home, vf.index) {
         Err(error) if is_gone(&error) => None,
         link => link?,
     };
-    if let Some(link) = link.filter(|link| (host.proof)(&host.sysfs, link, pci)) {
-        return Ok(Some((link, false)));
+    if let Some(link) = link.filter(|link| (host.proof)(&host.sysfs, link, vf.pci)) {
+        return Ok(Some(Left::AtHome(link)));
     }
-    let link = vf::find(&host.sysfs, &mut pod.rtnl, pci, host.proof)?;
-    Ok(link.map(|link| (link, true)))
+    let link = vf::find(&host.sysfs, &mut pod.rtnl, vf.pci, host.proof)?;
+    Ok(link.map(Left::InPod))
 }
 
 /// Takes the alternative names from the VF that are in the way of its move, and tries that again;
 /// before that, `keep` notes all of them. `None`: there are none such.
 ///
-/// `name` is the VF's at home; `change` makes it what it is to be in the pod, and `what` says so.
+/// `change` makes the VF what it is to be in the pod, and `what` says so.
 ///
 /// # Errors
 /// The kernel's refusal to tell of the VF, or `keep`'s.
@@ -59,17 +65,17 @@ pub fn try_again(
     host: &Host,
     home: &mut Rtnl,
     pod: &mut Sandbox,
-    (pci, name): (&PciAddr, &IfName),
-    (change, what): (&Change<'_>, String),
+    vf: AtHome<'_>,
+    change: &Change<'_>,
+    what: String,
     keep: impl FnOnce(Vec<OsString>) -> Result<(), JournalError>,
 ) -> Result<Option<Again>, Error> {
-    let Some((link, in_pod)) = find(host, home, pod, (pci, change.index))? else {
+    let Some(left) = find(host, home, pod, vf)? else {
         return Ok(None);
     };
-    let mut drops = if in_pod {
-        Vec::new()
-    } else {
-        taken_by(&pod.rtnl, &link.alt_names)
+    let (link, mut drops) = match &left {
+        Left::AtHome(link) => (link, taken_by(&pod.rtnl, &link.alt_names)),
+        Left::InPod(link) => (link, Vec::new()),
     };
     // The kernel takes a device's alternative name for one that is taken, also for that device.
     let is_own = |own: &&OsString| change.name.is_some_and(|name| **own == *name.as_str());
@@ -78,9 +84,9 @@ pub fn try_again(
     if drops.is_empty() {
         return Ok(None);
     }
-    let arrived = match change.name {
+    let arrived = match (&left, change.name) {
         // Since its arrival the pod may have given it names.
-        Some(wanted) if in_pod => pod.arrival_of(link.index, [name, wanted]),
+        (Left::InPod(_), Some(wanted)) => pod.arrival_of(link.index, [&vf.netdev.name, wanted]),
         _ => None,
     };
     let names = arrived.map_or_else(|| link.alt_names.clone(), |arrived| arrived.alt_names);
@@ -88,20 +94,22 @@ pub fn try_again(
     keep(names.clone())?;
     host.checkpoint("names");
     let drops = drops.iter().map(|name| drop_alt_name(link.index, name));
-    let moved = if in_pod {
-        let drops = Vec::from_iter(drops);
-        pod.rtnl.apply(&drops).and_then(|()| {
+    let drops = Vec::from_iter(drops);
+    let moved = match &left {
+        Left::InPod(link) => pod.rtnl.apply(&drops).and_then(|()| {
             host.checkpoint("rename");
             let index = link.index;
             let renames = Change { index, ..*change };
             change_in_place(&renames, what, || link.up, |all| pod.rtnl.apply(all))
-        })
-    } else {
-        let moves = Change {
-            netns: Some(pod.ns.as_fd()),
-            ..*change
-        };
-        home.apply(&Vec::from_iter(drops.chain([moves.request(what)])))
+        }),
+        Left::AtHome(_) => {
+            let moves = Change {
+                netns: Some(pod.ns.as_fd()),
+                ..*change
+            };
+            let moves = moves.request(what);
+            home.apply(&Vec::from_iter(drops.into_iter().chain([moves])))
+        }
     };
     Ok(Some(Again { moved, names }))
 }

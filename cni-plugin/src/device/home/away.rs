@@ -9,6 +9,8 @@ pub enum Away {
     Elsewhere,
     /// Its pod's namespace is gone, and the kernel hasn't brought it back.
     OnItsWay,
+    /// Its netdev went, or got another name, while it was looked at.
+    Vanished,
     /// Others give it a name or a setting as often as they are put right.
     Changed,
     /// The pod puts devices on it as often as they are deleted.
@@ -32,10 +34,13 @@ impl fmt::Display for Away {
                 "has no netdev, neither in the pod nor on the host; it may be in another \
                  namespace, with whose end it comes home",
             ),
-            Self::OnItsWay => f.write_str("has not come back from its pod's namespace yet"),
-            Self::Changed => f.write_str("is changed by others as often as it is put right"),
+            Self::OnItsWay => f.write_str("has not come back from its pod's namespace yet; the next call looks again"),
+            Self::Vanished => {
+                f.write_str("had its netdev removed or renamed while it was looked at; the next call looks again")
+            }
+            Self::Changed => f.write_str("is changed by others as often as it is put right; see what else on the node configures it"),
             Self::Laden => {
-                f.write_str("gets devices of its pod's put on it as often as they are deleted")
+                f.write_str("gets devices of its pod's put on it as often as they are deleted; end the pod's processes")
             }
             Self::Crowded { count, most } => write!(
                 f,
@@ -44,7 +49,7 @@ impl fmt::Display for Away {
             ),
             Self::Unsearched => f.write_str(
                 "may have devices on it in network namespaces inside the pod's; looking for them \
-                 takes too long",
+                 takes too long; with the pod's end they are gone",
             ),
         }
     }
