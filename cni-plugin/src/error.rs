@@ -26,7 +26,8 @@ pub enum Error {
     Version(#[from] VersionError),
     /// The version is older than the command.
     #[error(
-        "cniVersion `{version}` has no {}; it came with {}", command.as_str(), command.since()
+        "cniVersion `{version}` has no {}; it came with {}: set that, or a later one",
+        command.as_str(), command.since()
     )]
     TooOld {
         /// The configuration's version.
@@ -47,10 +48,16 @@ pub enum Error {
     #[error(transparent)]
     NetNs(#[from] NetNsError),
     /// The namespace is that of the host.
-    #[error("CNI_NETNS `{0}` is the host's own network namespace")]
+    #[error(
+        "CNI_NETNS `{0}` is the host's own network namespace; a runtime that means it sets \
+         CNI_NETNS_OVERRIDE=1"
+    )]
     HostNetNs(String),
     /// The namespace's name is another's by now.
-    #[error("CNI_NETNS `{0}` is another namespace by now")]
+    #[error(
+        "CNI_NETNS `{0}` is another namespace by now, so the pod that was meant has ended; ADD again \
+         for one that runs"
+    )]
     OtherNetNs(String),
     /// IPAM.
     #[error(transparent)]
@@ -201,7 +208,8 @@ impl Error {
         let details: Vec<&str> = notes
             .iter()
             .map(String::as_str)
-            .chain(self.hint())
+            .chain(self.others_words())
+            .chain(self.next_step())
             .collect();
         if !details.is_empty() {
             document["details"] = visible(&details.join("; ")).into();
@@ -209,11 +217,75 @@ impl Error {
         document
     }
 
-    fn hint(&self) -> Option<&str> {
+    /// The further words of an IPAM plugin.
+    fn others_words(&self) -> Option<&str> {
         match self {
             Self::Ipam(IpamError::Failed { details, .. }) if !details.is_empty() => Some(details),
-            Self::NotUndone { cause, .. } => cause.hint(),
+            Self::NotUndone { cause, .. } => cause.others_words(),
             _ => None,
+        }
+    }
+
+    /// Its words, its causes', and the next step.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let step = self.next_step().map(|step| format!("; {step}"));
+        format!("{}{}", chain(self), step.unwrap_or_default())
+    }
+
+    /// What the operator can do about it, where the error's own words don't say so: they are the
+    /// kernel's, or another program's.
+    #[must_use]
+    pub fn next_step(&self) -> Option<&'static str> {
+        const FILES: &str = "see to space, rights and mounts there";
+        const AGENT: &str =
+            "see that xpu-agent runs and listens there: `systemctl status xpu-agent`";
+        const DOCTOR: &str = "`xpuctl doctor` says what mends it";
+        match self {
+            Self::Journal(JournalError::File { .. })
+            | Self::Lock(LockError::File { .. })
+            | Self::Io { .. } => Some(FILES),
+            Self::BootId(_) => Some("mount procfs at /proc"),
+            Self::Setting { .. } => {
+                Some("remove the key, or give the network VFs whose driver takes the value")
+            }
+            Self::Agent(error) => match error {
+                AgentError::Unreachable { .. } => Some(AGENT),
+                AgentError::Deadline { .. } | AgentError::Down { .. } => Some(DOCTOR),
+                AgentError::Later { .. }
+                | AgentError::Refused { .. }
+                | AgentError::Unusable { .. } => None,
+            },
+            Self::PodsSuffer(_) => Some(DOCTOR),
+            Self::Ipam(error) => match error {
+                IpamError::Run { .. } => Some("see that it is an executable for this machine"),
+                IpamError::Deadline { .. } => {
+                    Some("see what it waits for: its server, or a lock of its store")
+                }
+                IpamError::Answer { .. } => {
+                    Some("run it by hand, as the specification says, to see what it answers")
+                }
+                IpamError::NotFound { .. }
+                | IpamError::NoTime { .. }
+                | IpamError::Failed { .. } => None,
+            },
+            Self::NotUndone { cause, .. } => cause.next_step(),
+            Self::Env(_)
+            | Self::Version(_)
+            | Self::TooOld { .. }
+            | Self::Config(_)
+            | Self::Journal(_)
+            | Self::Lock(LockError::Held { .. })
+            | Self::NetNs(_)
+            | Self::HostNetNs(_)
+            | Self::OtherNetNs(_)
+            | Self::Sysfs(_)
+            | Self::Rtnl(_)
+            | Self::Device(_)
+            | Self::Busy(_)
+            | Self::NotHome { .. }
+            | Self::Mismatch { .. }
+            | Self::NotReady(_) => None,
         }
     }
 }
@@ -277,6 +349,27 @@ mod tests {
     }
 
     #[test]
+    fn an_error_in_the_kernels_words_comes_with_a_next_step() {
+        let failed = || Error::Io {
+            what: "write /x".to_owned(),
+            source: std::io::Error::other("disk full"),
+        };
+        let left = Error::NotUndone {
+            part: "device info",
+            owner: None,
+            cause: Box::new(failed()),
+        };
+        for error in [failed(), left] {
+            let document = error.document(Version::LATEST, &["undo: port left".to_owned()]);
+            let told = "undo: port left; see to space, rights and mounts there";
+            assert_eq!(document["details"], told);
+        }
+        // What says it itself isn't followed by more.
+        let own = Error::Busy("the VF is held; try again".to_owned());
+        assert_eq!(own.document(Version::LATEST, &[]).get("details"), None);
+    }
+
+    #[test]
     fn what_others_wrote_moves_no_cursor() {
         let error = Error::Device("`\x1b[2Jnet1\n` is no name".to_owned());
         let document = error.document(Version::LATEST, &["\t".to_owned()]);
@@ -290,7 +383,7 @@ mod tests {
             version: Version::V0_3_1,
             command: Command::Check,
         };
-        let told = "cniVersion `0.3.1` has no CHECK; it came with 0.4.0";
+        let told = "cniVersion `0.3.1` has no CHECK; it came with 0.4.0: set that, or a later one";
         assert_eq!((too_old.code(), chain(&too_old)), (1, told.to_owned()));
         let mismatch = Error::Mismatch {
             what: "MTU of net1".to_owned(),

@@ -12,7 +12,7 @@ use crate::{
     config::{LogSettings, Raw},
     del,
     env::{Command, EnvError, Vars, Verb},
-    error::{Error, chain},
+    error::Error,
     gc,
     host::Host,
     log::{Level, Log},
@@ -33,7 +33,7 @@ pub fn answer(host: &Host, vars: &Vars, stdin: &[u8]) -> (Option<Value>, ExitCod
             let done = perform(&call, &request);
             match &done {
                 Ok(_) => afterwards(&call, &request.verb, start),
-                Err(failure) => call.log.write(Level::Error, chain(&failure.error)),
+                Err(failure) => call.log.write(Level::Error, failure.error.told()),
             }
             (request.version, done)
         }

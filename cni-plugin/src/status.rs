@@ -43,7 +43,7 @@ pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
     }
     let broken = broken
         .iter()
-        .map(|error| Error::NotReady(chain(error)))
+        .map(|error| Error::NotReady(error.told()))
         .collect::<Vec<_>>();
     // Runtimes ask often, also on nodes where no pod comes or goes any more.
     if let Some(journal) = &journal {

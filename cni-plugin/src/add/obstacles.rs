@@ -100,7 +100,8 @@ fn finish_last_owner(
             ..
         } = &entry.record;
         return Err(Error::Busy(format!(
-            "the VF {} is attached to container {container_id} as {ifname}",
+            "the VF {} is attached to container {container_id} as {ifname}; end that one, or give \
+             another VF",
             config.device
         )));
     };
@@ -122,7 +123,7 @@ fn finish(call: &Call<'_>, journal: &Journal, held: Held, why: Why) -> Result<()
     }
     let told = undone.failures.first().map(|error| chain(error));
     Err(Error::Busy(told.unwrap_or_else(|| {
-        format!("its VF has not come home yet (left of {name})")
+        format!("its VF has not come home yet (left of {name}); try again")
     })))
 }
 

@@ -124,7 +124,9 @@ impl Raw {
         let path = path.unwrap_or_else(|| PCI_TO_MAC.to_owned());
         match network.text(KEY)? {
             Some(asked) if asked != path => {
-                let reason = format!("is {path} on this host and can't be changed by a network");
+                let reason = format!(
+                    "is {path} on this host and can't be changed by a network; leave it out there"
+                );
                 Err(network.invalid(KEY, reason))
             }
             _ => Ok(path.into()),

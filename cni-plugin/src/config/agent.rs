@@ -79,7 +79,7 @@ impl Raw {
 fn is_pinned(key: &str) -> ConfigError {
     invalid(
         key,
-        "is set for this host and can't be changed by a network",
+        "is set for this host and can't be changed by a network; leave it out there",
     )
 }
 

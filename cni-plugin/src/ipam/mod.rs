@@ -18,7 +18,7 @@ use process::run;
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
     /// No such executable; code 7.
-    #[error("`ipam.type`: no `{name}` in CNI_PATH ({path})")]
+    #[error("`ipam.type`: no `{name}` in CNI_PATH ({path}); install it there, or name another")]
     NotFound {
         /// What was sought.
         name: String,
@@ -41,7 +41,7 @@ pub enum IpamError {
         program: PathBuf,
     },
     /// It wasn't run, since the time that is left is too short for one that is well; code 11.
-    #[error("no time was left for the IPAM plugin {}", program.display())]
+    #[error("no time was left for the IPAM plugin {}; try again", program.display())]
     NoTime {
         /// The executable.
         program: PathBuf,

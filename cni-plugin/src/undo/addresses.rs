@@ -54,7 +54,8 @@ impl Undoing<'_> {
         let subject = Subject::Ipam(&ipam.name);
         if self.why.heeds_backoff_of_ipam() && journal.is_left_alone(subject) {
             return Err(Error::Busy(format!(
-                "{} hung not long ago and is left alone for a while",
+                "the IPAM plugin {} hung not long ago and is left alone for a while; the sweep asks \
+                 it again",
                 ipam.name
             )));
         }

@@ -102,7 +102,8 @@ fn without_an_agent_an_add_fails_at_once_and_a_del_leaves_a_tombstone() {
     assert_eq!(node.state("tombstones").len(), 1);
     assert_eq!(node.state("attachments"), Vec::<String>::new());
     let start = std::time::Instant::now();
-    let (code, msg) = node.call("ADD", "c2", &pod, &config).error();
+    let answer = node.call("ADD", "c2", &pod, &config);
+    let (code, msg) = answer.error();
     assert!(
         start.elapsed().as_millis() < 1000,
         "at once: {:?}",
@@ -110,6 +111,10 @@ fn without_an_agent_an_add_fails_at_once_and_a_del_leaves_a_tombstone() {
     );
     assert_eq!(code, 11);
     assert!(msg.contains("can't be reached"), "{msg}");
+    let step = "`systemctl status xpu-agent`";
+    let details = answer.json()["details"].to_string();
+    assert!(details.contains(step), "{details}");
+    assert!(answer.stderr.contains(step), "{answer:?}");
     assert_eq!(node.agent.ports(), std::slice::from_ref(&port));
 
     // The new attachment's MAC is that of the old port, which therefore goes first.

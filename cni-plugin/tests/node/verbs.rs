@@ -102,9 +102,13 @@ fn status_is_50_while_agent_or_ipam_do_not_serve() {
     assert!(msg.contains("none-such"), "{msg}");
 
     node.agent.stop();
-    let (code, msg) = of_network(&node, "STATUS", &config).error();
+    let answer = of_network(&node, "STATUS", &config);
+    let (code, msg) = answer.error();
     assert_eq!(code, 50);
     assert!(msg.contains("can't be reached"), "{msg}");
+    let step = "`systemctl status xpu-agent`";
+    assert!(msg.contains(step), "{msg}");
+    assert!(answer.stderr.contains(step), "{answer:?}");
     node.agent.serve();
     assert_eq!(
         of_network(&node, "STATUS", &json!({"cniVersion": "1.1.0"}))
