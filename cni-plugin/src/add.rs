@@ -136,7 +136,7 @@ fn attach(
     let record = record(call, order, &found, pod)?;
     call.host.checkpoint("record");
     let entry = journal.create(record)?;
-    let mut attach = Attach {
+    let mut add = AddRun {
         call,
         journal,
         config,
@@ -147,16 +147,16 @@ fn attach(
         agent_hung: false,
         alt_names: None,
     };
-    match attach.run(pod) {
+    match add.run(pod) {
         Ok(answer) => {
             // Leaked on purpose, as the pod's sockets are.
-            std::mem::forget((attach.agent, attach.home));
+            std::mem::forget((add.agent, add.home));
             if cleared.others {
                 drain::in_passing(call, journal);
             }
             Ok(answer)
         }
-        Err(error) => Err(attach.fail(pod, vf, error)),
+        Err(error) => Err(add.fail(pod, vf, error)),
     }
 }
 
@@ -262,7 +262,7 @@ fn record(
 }
 
 /// An ADD at work.
-struct Attach<'a> {
+struct AddRun<'a> {
     call: &'a Call<'a>,
     journal: &'a Journal,
     config: &'a AddConfig,
@@ -276,7 +276,7 @@ struct Attach<'a> {
     alt_names: Option<Vec<OsString>>,
 }
 
-impl Attach<'_> {
+impl AddRun<'_> {
     /// Undoes what has begun. Gives the error, and what couldn't be undone.
     fn fail(self, pod: &mut Sandbox, vf: Lock, error: Error) -> Failure {
         let why = Why::AddFailed {

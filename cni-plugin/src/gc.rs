@@ -23,7 +23,7 @@ use crate::{
     error::{Error, chain},
     ipam::{self, Delegate},
     journal::{Backoff, Entry, Journal, Subject},
-    port::{Attach, Key},
+    port::{Key, PortMode},
     undo::{Left, Why, undo_left},
 };
 
@@ -82,7 +82,7 @@ pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
                 config: config.as_bytes(),
                 ..call.delegate(name, "GC", None)
             };
-            Ok(ipam::tell(&gc)?)
+            Ok(ipam::run_if_supported(&gc)?)
         });
         failures.extend(collected.err());
     }
@@ -138,7 +138,7 @@ struct Network<'a> {
     call: &'a Call<'a>,
     journal: &'a Journal,
     common: &'a Common,
-    attach: &'a Attach,
+    attach: &'a PortMode,
 }
 
 impl Network<'_> {

@@ -21,7 +21,7 @@ pub use setting::{Setting, SettingKey, carrier_text};
 
 /// What the configuration asks of the PF.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct VfSettings {
     /// The VF's address.
     pub mac: Option<Mac>,
     /// Guaranteed Mbit/s; 0: none.
@@ -38,7 +38,7 @@ pub struct Asked {
     pub vlan_qos: Option<u8>,
 }
 
-impl Asked {
+impl VfSettings {
     /// The first setting that only a PF can do. An address the VF can be told itself where it has a
     /// netdev.
     #[must_use]
@@ -68,7 +68,7 @@ pub struct PfSide {
 impl PfSide {
     /// What is to be done at a PF that has this for the VF; `None`: nothing, then or later.
     #[must_use]
-    pub fn new(netdev: IfName, vf: u32, asked: &Asked, has: &VfSide) -> Option<Self> {
+    pub fn new(netdev: IfName, vf: u32, asked: &VfSettings, has: &VfSide) -> Option<Self> {
         let changes = changes(asked, has);
         let trusts = asked.trust.unwrap_or(has.trust);
         // An address that is changed has its way back among the changes.
@@ -95,7 +95,7 @@ pub struct PfChange {
 
 /// The changes that make a VF, as its PF has it, what is asked for: only what differs.
 #[must_use]
-pub fn changes(asked: &Asked, has: &VfSide) -> Vec<PfChange> {
+pub fn changes(asked: &VfSettings, has: &VfSide) -> Vec<PfChange> {
     settings(asked, has)
         .map(|(key, set)| PfChange {
             key,
@@ -108,8 +108,11 @@ pub fn changes(asked: &Asked, has: &VfSide) -> Vec<PfChange> {
 
 /// What is asked for, by key, in the order in which it is set; what stands beside it in a message
 /// of the kernel's as the VF has it.
-fn settings(asked: &Asked, has: &VfSide) -> impl Iterator<Item = (SettingKey, Setting)> + use<> {
-    let Asked {
+fn settings(
+    asked: &VfSettings,
+    has: &VfSide,
+) -> impl Iterator<Item = (SettingKey, Setting)> + use<> {
+    let VfSettings {
         mac,
         min_tx_rate,
         max_tx_rate,

@@ -9,7 +9,7 @@ use crate::env::Attachment;
 /// Where a port's frames go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Attach {
+pub enum PortMode {
     /// Untagged, in one LogicalBridge.
     Access(ObjectKey),
     /// Tagged, in these.
@@ -18,7 +18,7 @@ pub enum Attach {
     Transparent,
 }
 
-impl Attach {
+impl PortMode {
     /// Whether both say the same, in whatever order they name the bridges.
     #[must_use]
     pub fn is_as(&self, other: &Self) -> bool {
@@ -99,7 +99,7 @@ pub struct Port {
     /// The VF's MAC.
     pub mac: Mac,
     /// Where its frames go.
-    pub attach: Attach,
+    pub attach: PortMode,
 }
 
 #[cfg(test)]
@@ -139,13 +139,13 @@ mod tests {
             let key = |name: &&str| ObjectKey::parse(xpu_model::Kind::LogicalBridge, name).unwrap();
             names.iter().map(key).collect::<Vec<_>>()
         };
-        let trunk = |names: &[&str]| Attach::Trunk(bridges(names));
+        let trunk = |names: &[&str]| PortMode::Trunk(bridges(names));
         assert!(trunk(&["blue", "green"]).is_as(&trunk(&["green", "blue"])));
         assert!(!trunk(&["blue", "green"]).is_as(&trunk(&["blue"])));
         assert!(!trunk(&["blue"]).is_as(&trunk(&["blue", "green"])));
-        let access = Attach::Access(bridges(&["blue"]).remove(0));
+        let access = PortMode::Access(bridges(&["blue"]).remove(0));
         assert!(access.is_as(&access) && !access.is_as(&trunk(&["blue"])));
-        assert!(!trunk(&["blue"]).is_as(&Attach::Transparent));
+        assert!(!trunk(&["blue"]).is_as(&PortMode::Transparent));
     }
 
     #[test]

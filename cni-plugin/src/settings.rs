@@ -5,8 +5,8 @@ use xpu_linux::sync::vf_side::Carrier;
 
 use crate::{
     config::{ConfigError, Section, invalid},
-    pf::{Asked, carrier_text},
-    port::Attach,
+    pf::{VfSettings, carrier_text},
+    port::PortMode,
 };
 
 /// `on`, `off`, or a JSON boolean.
@@ -80,7 +80,7 @@ pub fn egress_rate(bandwidth: &Section<'_>) -> Result<Option<u32>, ConfigError> 
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] for a guarantee above the limit.
-pub fn consistent(asked: &Asked) -> Result<(), ConfigError> {
+pub fn consistent(asked: &VfSettings) -> Result<(), ConfigError> {
     match (asked.min_tx_rate, asked.max_tx_rate) {
         (Some(min), Some(max)) if max != 0 && min > max => Err(invalid(
             "min_tx_rate",
@@ -98,9 +98,9 @@ pub fn consistent(asked: &Asked) -> Result<(), ConfigError> {
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] for a priority on a trunk.
-pub fn priority_fits(asked: &Asked, attach: &Attach) -> Result<(), ConfigError> {
+pub fn priority_fits(asked: &VfSettings, attach: &PortMode) -> Result<(), ConfigError> {
     match (asked.vlan_qos, attach) {
-        (Some(qos @ 1..), Attach::Trunk(_) | Attach::Transparent) => Err(invalid(
+        (Some(qos @ 1..), PortMode::Trunk(_) | PortMode::Transparent) => Err(invalid(
             "vlan_qos",
             format!(
                 "{qos} would have the PF tag every frame, and those of a trunk bring tags of their \
@@ -148,10 +148,10 @@ mod tests {
 
     #[test]
     fn a_guarantee_stays_below_the_limit() {
-        let asked = |min, max| Asked {
+        let asked = |min, max| VfSettings {
             min_tx_rate: Some(min),
             max_tx_rate: Some(max),
-            ..Asked::default()
+            ..VfSettings::default()
         };
         assert!(consistent(&asked(5, 10)).is_ok());
         assert!(consistent(&asked(5, 0)).is_ok(), "0 is no limit");

@@ -39,7 +39,7 @@ pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
     }
     if let Some(name) = &common.ipam {
         let status = call.delegate(name, "STATUS", None);
-        broken.extend(ipam::tell(&status).err().map(Error::from));
+        broken.extend(ipam::run_if_supported(&status).err().map(Error::from));
     }
     let broken = broken
         .iter()

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 use xpu_model::{IfIndex, Mac};
 
-use super::Attach;
+use super::AddRun;
 use crate::{
     agent::AgentError,
     device::{self, Arrived, AtHome, Found, MacBy, Wanted},
@@ -20,7 +20,7 @@ use crate::{
     sweep::finish_dead,
 };
 
-impl Attach<'_> {
+impl AddRun<'_> {
     /// All steps, in their order. Gives the answer to ADD.
     ///
     /// # Errors

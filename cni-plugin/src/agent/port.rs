@@ -9,7 +9,7 @@ use xpu_proto::evpn_gw::v1alpha1::{
 };
 
 use super::{Agent, AgentError, ask::ask};
-use crate::port::{Attach, Port};
+use crate::port::{Port, PortMode};
 
 impl Agent {
     /// Creates the port and waits until it is up.
@@ -69,12 +69,12 @@ impl Agent {
 /// A port as the API has it.
 pub fn spec(port: &Port) -> BridgePortSpec {
     let (ptype, logical_bridges) = match &port.attach {
-        Attach::Access(bridge) => (BridgePortType::Access, vec![bridge.to_string()]),
-        Attach::Trunk(bridges) => (
+        PortMode::Access(bridge) => (BridgePortType::Access, vec![bridge.to_string()]),
+        PortMode::Trunk(bridges) => (
             BridgePortType::Trunk,
             bridges.iter().map(ToString::to_string).collect(),
         ),
-        Attach::Transparent => (BridgePortType::Trunk, Vec::new()),
+        PortMode::Transparent => (BridgePortType::Trunk, Vec::new()),
     };
     BridgePortSpec {
         mac_address: port.mac.octets().to_vec(),

@@ -124,13 +124,13 @@ impl Agent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::Attach;
+    use crate::port::PortMode;
 
     fn bridge(name: &str) -> xpu_model::ObjectKey {
         xpu_model::ObjectKey::parse(xpu_model::Kind::LogicalBridge, name).unwrap()
     }
 
-    fn port(attach: Attach) -> Port {
+    fn port(attach: PortMode) -> Port {
         Port {
             id: "cni-1".to_owned(),
             mac: "02:00:00:00:00:07".parse().unwrap(),
@@ -142,14 +142,14 @@ mod tests {
     fn a_port_that_is_as_asked_for_reads_the_same() {
         for (attach, told) in [
             (
-                Attach::Access(bridge("blue")),
+                PortMode::Access(bridge("blue")),
                 "ACCESS in logicalBridges/blue",
             ),
             (
-                Attach::Trunk(vec![bridge("green"), bridge("blue")]),
+                PortMode::Trunk(vec![bridge("green"), bridge("blue")]),
                 "TRUNK in logicalBridges/blue, logicalBridges/green",
             ),
-            (Attach::Transparent, "TRUNK in all bridges"),
+            (PortMode::Transparent, "TRUNK in all bridges"),
         ] {
             let wanted = Seen::wanted(&port(attach.clone()));
             assert_eq!(

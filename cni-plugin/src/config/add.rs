@@ -9,7 +9,7 @@ use xpu_linux::sysfs::PciAddr;
 use xpu_model::{Mac, Mtu};
 
 use super::{AddConfig, AskedMac, Common, ConfigError, Raw, Section};
-use crate::{pf::Asked, port::Attach, settings, version::Version};
+use crate::{pf::VfSettings, port::PortMode, settings, version::Version};
 
 /// Where the public plugin keeps the MACs of VFs that have no netdev.
 const PCI_TO_MAC: &str = "/etc/cni/net.d/evpn-gw.d/pci_to_mac.conf";
@@ -80,10 +80,10 @@ impl Raw {
     fn asked(
         &self,
         runtime: &Section<'_>,
-        attach: &Attach,
-    ) -> Result<(Asked, Vec<String>), ConfigError> {
+        attach: &PortMode,
+    ) -> Result<(VfSettings, Vec<String>), ConfigError> {
         let egress = settings::egress_rate(&runtime.section("bandwidth")?)?;
-        let mut asked = Asked {
+        let mut asked = VfSettings {
             mac: None,
             min_tx_rate: self.either("min_tx_rate")?,
             max_tx_rate: match egress {

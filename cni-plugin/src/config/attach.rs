@@ -3,14 +3,14 @@
 use xpu_model::{Kind, ObjectKey};
 
 use super::{ConfigError, Raw, Section, invalid};
-use crate::port::Attach;
+use crate::port::PortMode;
 
 impl Raw {
     /// One bridge, several, or all of them.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`], also where it isn't said.
-    pub(crate) fn attach(&self) -> Result<Attach, ConfigError> {
+    pub(crate) fn attach(&self) -> Result<PortMode, ConfigError> {
         // The public plugin's NADs carry empty values for what they don't use.
         let named = |keys: &Section<'_>| -> Result<_, ConfigError> {
             let many: Option<Vec<String>> = keys.get("logical_bridges")?;
@@ -27,7 +27,7 @@ impl Raw {
             said => said,
         };
         match (one, many, trunk.as_deref()) {
-            (Some(one), None, None) => Ok(Attach::Access(bridge("logical_bridge", &one)?)),
+            (Some(one), None, None) => Ok(PortMode::Access(bridge("logical_bridge", &one)?)),
             (None, Some(many), None) => {
                 let mut keys = Vec::with_capacity(many.len());
                 for name in &many {
@@ -40,12 +40,12 @@ impl Raw {
                     }
                     keys.push(key);
                 }
-                Ok(Attach::Trunk(keys))
+                Ok(PortMode::Trunk(keys))
             }
-            (None, None, Some("all")) => Ok(Attach::Transparent),
+            (None, None, Some("all")) => Ok(PortMode::Transparent),
             (None, None, Some(_)) => Err(invalid("trunk", "the only value is \"all\"")),
             (None, None, None) if network.get::<String>("type")?.as_deref() == Some("evpn-gw") => {
-                Ok(Attach::Transparent)
+                Ok(PortMode::Transparent)
             }
             (None, None, None) => Err(invalid(
                 "logical_bridge",

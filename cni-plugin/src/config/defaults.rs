@@ -3,7 +3,7 @@
 //! itself is refused instead, as what the file alone gets wrong.
 
 use super::{ConfigError, Raw};
-use crate::{pf::Asked, port::Attach, settings};
+use crate::{pf::VfSettings, port::PortMode, settings};
 
 impl Raw {
     /// Whether a key's value is the host's default: the network says nothing about it.
@@ -18,8 +18,8 @@ impl Raw {
     /// [`ConfigError::Invalid`] where it is none of the host's defaults that is in the way.
     pub(super) fn reconcile(
         &self,
-        asked: &mut Asked,
-        attach: &Attach,
+        asked: &mut VfSettings,
+        attach: &PortMode,
         pods_own_rate: bool,
     ) -> Result<Vec<String>, ConfigError> {
         let mut remarks = Vec::new();

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use xpu_linux::sysfs::PciAddr;
 use xpu_model::{Mac, Mtu};
 
-use crate::{agent::Peer, ipam, pf::Asked, port::Attach, result::Dns, version::Version};
+use crate::{agent::Peer, ipam, pf::VfSettings, port::PortMode, result::Dns, version::Version};
 
 mod add;
 mod agent;
@@ -83,11 +83,11 @@ pub struct AddConfig {
     /// The VF.
     pub device: PciAddr,
     /// Where its frames go.
-    pub attach: Attach,
+    pub attach: PortMode,
     /// The MAC asked for, besides `CNI_ARGS`.
     pub mac: Option<AskedMac>,
     /// What its PF is asked to set; the MAC is decided together with `CNI_ARGS`.
-    pub asked: Asked,
+    pub asked: VfSettings,
     /// The MTU asked for.
     pub mtu: Option<Mtu>,
     /// Whether that is the host's default, where there is one.

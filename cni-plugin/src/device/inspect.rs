@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     host::Host,
     journal::{Netdev, Vf},
-    pf::{Asked, PfSide},
+    pf::{PfSide, VfSettings},
 };
 
 /// A VF at home, as it is before anything is changed.
@@ -46,7 +46,7 @@ pub fn inspect(
     host: &Host,
     home: &mut Rtnl,
     pci: &PciAddr,
-    asked: &Asked,
+    asked: &VfSettings,
     macs: &Path,
 ) -> Result<Found, Error> {
     let here = vf::at_home(&host.sysfs, home, pci)?;
@@ -88,7 +88,7 @@ pub fn inspect(
         .map(|(name, index)| kept(host, home, pci, name, *index))
         .transpose()?;
     // Asking a PF takes RTNL: only for what only a PF knows.
-    let wants = *asked != Asked::default() || netdev.is_none();
+    let wants = *asked != VfSettings::default() || netdev.is_none();
     let side = match pf {
         Some(pf) if wants => {
             let vf = host.sysfs.vf_number(&parent.pci, pci)?;

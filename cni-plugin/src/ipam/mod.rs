@@ -143,7 +143,7 @@ pub fn check(call: &Delegate<'_>) -> Result<(), IpamError> {
 ///
 /// # Errors
 /// [`IpamError::Failed`] with its refusal; another one when it can't be run or doesn't answer.
-pub fn tell(call: &Delegate<'_>) -> Result<(), IpamError> {
+pub fn run_if_supported(call: &Delegate<'_>) -> Result<(), IpamError> {
     match run(call) {
         Err(IpamError::Failed {
             code, msg, details, ..

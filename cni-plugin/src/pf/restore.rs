@@ -135,16 +135,16 @@ mod tests {
     use xpu_linux::sync::{RtnlError, vf_side::VfSide};
 
     use super::*;
-    use crate::pf::{Asked, changes};
+    use crate::pf::{VfSettings, changes};
 
     /// A VF that is trusted for a moment longer than its address is its PF's could take another.
     #[test]
     fn trust_ends_before_the_address_is_put_back_and_returns_after_it() {
-        let asked = |trust| Asked {
+        let asked = |trust| VfSettings {
             mac: Some("02:00:00:00:00:07".parse().unwrap()),
             trust: Some(trust),
             spoofchk: Some(trust),
-            ..Asked::default()
+            ..VfSettings::default()
         };
         let has = |trust| VfSide {
             trust,

@@ -86,7 +86,10 @@ impl fmt::Display for Setting {
 /// A key of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each is the key of that name, see `Asked`")]
+#[expect(
+    missing_docs,
+    reason = "each is the key of that name, see `VfSettings`"
+)]
 pub enum SettingKey {
     Trust,
     Mac,

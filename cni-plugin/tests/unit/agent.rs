@@ -4,7 +4,7 @@ use xpu_proto::evpn_gw::v1alpha1::{BridgePortStatus, Component};
 
 use super::*;
 
-fn port(attach: Attach) -> Port {
+fn port(attach: PortMode) -> Port {
     Port {
         id: "cni-1".to_owned(),
         mac: "02:00:00:00:00:07".parse().unwrap(),
@@ -18,16 +18,16 @@ fn blue() -> xpu_model::ObjectKey {
 
 #[test]
 fn each_way_to_attach_has_its_port_type() {
-    let access = spec(&port(Attach::Access(blue())));
+    let access = spec(&port(PortMode::Access(blue())));
     assert_eq!(access.ptype(), BridgePortType::Access);
     assert_eq!(access.logical_bridges, ["logicalBridges/blue"]);
     assert_eq!(access.mac_address, [2, 0, 0, 0, 0, 7]);
-    let trunk = spec(&port(Attach::Trunk(vec![blue()])));
+    let trunk = spec(&port(PortMode::Trunk(vec![blue()])));
     assert_eq!(
         (trunk.ptype(), trunk.logical_bridges.len()),
         (BridgePortType::Trunk, 1)
     );
-    let all = spec(&port(Attach::Transparent));
+    let all = spec(&port(PortMode::Transparent));
     assert_eq!(
         (all.ptype(), all.logical_bridges.len()),
         (BridgePortType::Trunk, 0)
@@ -58,7 +58,7 @@ fn a_port_that_is_down_says_why_errors_first() {
         status: Some(status),
         ..BridgePort::default()
     };
-    let told = up(&port(Attach::Transparent), &answer)
+    let told = up(&port(PortMode::Transparent), &answer)
         .unwrap_err()
         .to_string();
     assert_eq!(

@@ -33,17 +33,17 @@ fn the_three_ways_to_attach() {
     let attach = |config| read(config).unwrap().attach;
     assert_eq!(
         attach(json!({"logical_bridge": "blue"})),
-        Attach::Access(blue())
+        PortMode::Access(blue())
     );
     assert_eq!(
         attach(json!({"logical_bridge": "logicalBridges/blue"})),
-        Attach::Access(blue())
+        PortMode::Access(blue())
     );
     assert_eq!(
         attach(json!({"logical_bridges": ["blue"]})),
-        Attach::Trunk(vec![blue()])
+        PortMode::Trunk(vec![blue()])
     );
-    assert_eq!(attach(json!({"trunk": "all"})), Attach::Transparent);
+    assert_eq!(attach(json!({"trunk": "all"})), PortMode::Transparent);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn no_key_opens_nothing_except_for_the_public_plugins_name() {
     );
     assert_eq!(
         read(json!({"type": "evpn-gw"})).unwrap().attach,
-        Attach::Transparent
+        PortMode::Transparent
     );
     let two = json!({"logical_bridge": "blue", "trunk": "all"});
     assert!(matches!(read(two), Err(ConfigError::Invalid { .. })));
@@ -200,7 +200,7 @@ fn what_a_network_leaves_empty_the_hosts_file_fills() {
         network["logical_bridge"] = "blue".into();
         let config = both(network, host.clone()).unwrap();
         assert_eq!(config.common.agent.addr().to_string(), agent, "{host}");
-        assert!(matches!(config.attach, Attach::Access(_)));
+        assert!(matches!(config.attach, PortMode::Access(_)));
     }
 }
 
@@ -228,6 +228,23 @@ fn the_runtimes_mac_and_device_win() {
     );
 }
 
+#[test]
+fn a_wrong_device_is_told_by_the_key_that_it_stands_under() {
+    for (config, key) in [
+        (
+            json!({"runtimeConfig": {"deviceID": "vf0"}}),
+            "runtimeConfig.deviceID",
+        ),
+        (json!({"deviceID": "vf0"}), "deviceID"),
+    ] {
+        let told = read(config).unwrap_err();
+        assert!(
+            matches!(&told, ConfigError::Invalid { key: told, .. } if told == key),
+            "{told}"
+        );
+    }
+}
+
 /// A network may name a host-wide file, as the public plugin has it; but only where those are, and
 /// not one that undoes what the host has set for all.
 #[test]
@@ -244,7 +261,7 @@ fn a_file_that_a_network_names_counts_where_host_wide_files_are() {
         Raw::read(net.to_string().as_bytes(), &files)
     };
     let raw = read(&other).unwrap();
-    assert!(matches!(raw.attach().unwrap(), Attach::Access(_)));
+    assert!(matches!(raw.attach().unwrap(), PortMode::Access(_)));
     let agent = raw.common().unwrap().agent;
     assert_eq!(agent.addr().to_string(), "unix:///pinned");
     // The file itself and its folder are the same.
@@ -380,7 +397,7 @@ fn the_hosts_file_fills_gaps_and_pins_the_agent() {
     };
     assert_eq!(
         net("unix:///run/a.sock").unwrap().attach,
-        Attach::Access(blue())
+        PortMode::Access(blue())
     );
     assert!(
         matches!(net("unix:///run/b.sock"), Err(ConfigError::Invalid { key, .. }) if key == "agent")

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     env::Attachment,
     pf::{PfChange, PfSide, Setting, SettingKey},
-    port::{Attach, Port},
+    port::{Port, PortMode},
 };
 
 fn record(container_id: &str) -> Record {
@@ -60,7 +60,7 @@ fn record(container_id: &str) -> Record {
         port: Port {
             id: Key::of(&attachment).port_id(),
             mac,
-            attach: Attach::Transparent,
+            attach: PortMode::Transparent,
         },
         agent: "unix:///run/a.sock".to_owned(),
         tls: None,

@@ -14,12 +14,12 @@ fn only_what_differs_is_a_change_and_each_knows_its_way_back() {
         spoofchk: true,
         ..VfSide::default()
     };
-    let asked = Asked {
+    let asked = VfSettings {
         mac: Some(mac()),
         max_tx_rate: Some(200),
         spoofchk: Some(false),
         trust: Some(false),
-        ..Asked::default()
+        ..VfSettings::default()
     };
     let found = changes(&asked, &has);
     let keys: Vec<_> = found.iter().map(|change| change.key.as_str()).collect();
@@ -41,7 +41,7 @@ fn every_setting_knows_what_it_was() {
         trust: true,
         link_state: Carrier::Enable,
     };
-    let asked = Asked {
+    let asked = VfSettings {
         mac: Some(mac()),
         min_tx_rate: Some(50),
         max_tx_rate: Some(0),
@@ -91,9 +91,9 @@ fn a_priority_keeps_the_port_vlan() {
         vlan: 12,
         ..VfSide::default()
     };
-    let asked = Asked {
+    let asked = VfSettings {
         vlan_qos: Some(5),
-        ..Asked::default()
+        ..VfSettings::default()
     };
     let found = changes(&asked, &has);
     assert_eq!(found[0].set, Setting::Vlan { vlan: 12, qos: 5 });
@@ -102,12 +102,12 @@ fn a_priority_keeps_the_port_vlan() {
 
 #[test]
 fn a_change_that_a_driver_did_not_make_is_found_by_what_its_pf_shows() {
-    let asked = Asked {
+    let asked = VfSettings {
         mac: Some(mac()),
         min_tx_rate: Some(50),
         max_tx_rate: Some(200),
         spoofchk: Some(true),
-        ..Asked::default()
+        ..VfSettings::default()
     };
     let changes = changes(&asked, &VfSide::default());
     let made = VfSide {
@@ -139,12 +139,12 @@ fn a_change_that_a_driver_did_not_make_is_found_by_what_its_pf_shows() {
 
 #[test]
 fn a_guarantee_is_named_where_one_is_asked_for() {
-    let asked = |min_tx_rate, max_tx_rate| Asked {
+    let asked = |min_tx_rate, max_tx_rate| VfSettings {
         min_tx_rate,
         max_tx_rate,
-        ..Asked::default()
+        ..VfSettings::default()
     };
-    let key = |asked: &Asked| changes(asked, &VfSide::default())[0].key.as_str();
+    let key = |asked: &VfSettings| changes(asked, &VfSide::default())[0].key.as_str();
     assert_eq!(key(&asked(Some(5), Some(10))), "min_tx_rate");
     assert_eq!(key(&asked(Some(0), Some(10))), "max_tx_rate");
     assert_eq!(key(&asked(None, Some(10))), "max_tx_rate");
@@ -152,9 +152,9 @@ fn a_guarantee_is_named_where_one_is_asked_for() {
 
 #[test]
 fn an_address_alone_needs_no_pf() {
-    let mut asked = Asked {
+    let mut asked = VfSettings {
         mac: Some(mac()),
-        ..Asked::default()
+        ..VfSettings::default()
     };
     assert_eq!(asked.needs_pf(true), None);
     // A program's VF has nobody else who could be told.
@@ -178,12 +178,12 @@ fn the_address_of_a_trusted_vf_is_kept_for_later() {
         trust,
         ..VfSide::default()
     };
-    let asks = |trust, mac| Asked {
+    let asks = |trust, mac| VfSettings {
         trust,
         mac,
-        ..Asked::default()
+        ..VfSettings::default()
     };
-    let kept = |asked: Asked, has: VfSide| {
+    let kept = |asked: VfSettings, has: VfSide| {
         PfSide::new(netdev(), 3, &asked, &has).map(|side| (side.changes.len(), side.mac))
     };
     assert_eq!(kept(asks(None, None), has(false)), None, "nothing to do");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use xpu_cni::{
     agent::AgentAddr,
     config::{AddConfig, AskedMac, ConfigError, Raw},
-    port::Attach,
+    port::PortMode,
     version::Version,
 };
 use xpu_fuzz::{parts, told};
@@ -89,7 +89,7 @@ fn holds(config: &AddConfig, network: &Value, host: &Value) {
 }
 
 /// A missing key opens nothing, and the host's bridges are for networks that say nothing.
-fn attaches(attach: &Attach, network: &Value, host: &Value) {
+fn attaches(attach: &PortMode, network: &Value, host: &Value) {
     let says = |map: &Value| {
         let many = map["logical_bridges"].as_array();
         is_text(&map["logical_bridge"]) || many.is_some_and(|many| !many.is_empty())
@@ -102,12 +102,12 @@ fn attaches(attach: &Attach, network: &Value, host: &Value) {
     };
     let key = |name: &Value| ObjectKey::parse(Kind::LogicalBridge, name.as_str().unwrap()).unwrap();
     match attach {
-        Attach::Transparent => {
+        PortMode::Transparent => {
             assert!(!says(map), "{map}");
             assert!(all == "all" || all.is_null() && network["type"] == "evpn-gw");
         }
-        Attach::Access(bridge) => assert_eq!(*bridge, key(&map["logical_bridge"])),
-        Attach::Trunk(bridges) => {
+        PortMode::Access(bridge) => assert_eq!(*bridge, key(&map["logical_bridge"])),
+        PortMode::Trunk(bridges) => {
             let named = map["logical_bridges"].as_array().unwrap();
             assert_eq!(*bridges, named.iter().map(key).collect::<Vec<_>>());
             let other = |at: usize| !bridges[..at].contains(&bridges[at]);
@@ -121,7 +121,7 @@ fn sets(config: &AddConfig, network: &Value) {
     let asked = &config.asked;
     let most = asked.max_tx_rate.filter(|most| *most != 0);
     assert!(most.is_none_or(|most| asked.min_tx_rate.unwrap_or(0) <= most));
-    let is_access = matches!(config.attach, Attach::Access(_));
+    let is_access = matches!(config.attach, PortMode::Access(_));
     assert!(
         asked
             .vlan_qos
