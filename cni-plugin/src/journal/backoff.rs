@@ -10,7 +10,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Journal, JournalError, file_error, remove};
+use super::{
+    Journal, JournalError,
+    files::{file_error, remove},
+};
 use crate::{
     host::read_small,
     port::{Key, hex},

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use super::{Journal, JournalError, file_error};
+use super::{Journal, JournalError, files::file_error};
 use crate::{host::read_small, port::Key};
 
 /// The file with the record that the sweep looked at last.

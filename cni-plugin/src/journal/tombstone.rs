@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use xpu_model::Mac;
 
 use super::{
-    Journal, JournalError, backoff::digest, file_error, newer_format, record::Record, remove,
-    temporary, write_durably,
+    Journal, JournalError,
+    backoff::digest,
+    files::{file_error, remove, temporary, write_durably},
+    newer_format,
+    record::Record,
 };
 use crate::{
     agent::{AgentError, Peer, TlsFiles},

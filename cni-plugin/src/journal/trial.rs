@@ -6,7 +6,10 @@ use std::{
     os::unix::fs::OpenOptionsExt,
 };
 
-use super::{Journal, JournalError, file_error, remove};
+use super::{
+    Journal, JournalError,
+    files::{file_error, remove},
+};
 
 /// More than most records have, so that the disk has to find a place for it.
 const LENGTH: usize = 4096;

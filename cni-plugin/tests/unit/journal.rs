@@ -1,13 +1,13 @@
 //! The journal survives what can happen to it: torn lines, strangers' files, a claim
 //! that another attachment took over.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, io::Write};
 
 use proptest::prelude::*;
 use serde_json::json;
 use xpu_model::Mac;
 
-use super::*;
+use super::{entry::cut_half_line, *};
 use crate::{
     env::Attachment,
     pf::{PfChange, PfSide, Setting, SettingKey},
