@@ -186,7 +186,7 @@ pub fn hung(error: &AgentError, start: Instant) -> bool {
     in_vain && start.elapsed() >= HANG
 }
 
-/// Notes of an agent that it [hung](hung). A note that can't be written costs one try more.
+/// Notes of an agent that it [`hung`]. A note that can't be written costs one try more.
 pub fn note_hung_agent(call: &Call<'_>, journal: &Journal, agent: &str) {
     if let Err(error) = journal.note_failure(Subject::Agent(agent)) {
         call.log.warn(chain(&error));
