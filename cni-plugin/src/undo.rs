@@ -258,7 +258,7 @@ impl<'a> Undoing<'a> {
 
     /// Lets the VF go, unless something of this attachment's is in its next owner's way.
     fn let_vf_go(&mut self) {
-        if (self.undone.frees_vf || !self.ours) && !self.leaves_port {
+        if !self.ours || (self.undone.frees_vf && !self.leaves_port) {
             self.vf = None;
         }
     }
