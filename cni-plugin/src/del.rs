@@ -82,7 +82,7 @@ fn open_pod(attachment: &Attachment, entry: &Entry) -> Result<Option<Sandbox>, E
 }
 
 /// An attachment whose record isn't there or can't be read: undone already, never made, or the
-/// journal was lost. IPAM and port go by their names; no VF is touched.
+/// journal was lost. Port and IPAM go by their names; no VF is touched.
 fn without_record(
     call: &Call<'_>,
     attachment: &Attachment,
@@ -92,12 +92,7 @@ fn without_record(
 ) -> Undone {
     let mut undone = Undone::default();
     let deadline = call.deadline.min(Instant::now() + UNRECORDED_LIMIT);
-    if let Some(name) = &common.ipam {
-        let release = call.delegate(name, "DEL", Some(attachment));
-        if let Err(error) = release_or_forget(call, Why::PodEnds, &release) {
-            undone.fail("IPAM", error);
-        }
-    }
+    // Before IPAM, which may use up the call's time.
     if let Err(error) = delete_port_at(call, &common.agent, &key.port_id(), deadline) {
         call.log.info(format_args!(
             "no record, and the port can't be asked for: {}",
@@ -109,6 +104,12 @@ fn without_record(
         let tombstone = Tombstone::without_record(key.clone(), &common.agent);
         if was_attached && let Err(error) = journal.add_tombstone(&tombstone) {
             undone.fail("port", error);
+        }
+    }
+    if let Some(name) = &common.ipam {
+        let release = call.delegate(name, "DEL", Some(attachment));
+        if let Err(error) = release_or_forget(call, Why::PodEnds, &release) {
+            undone.fail("IPAM", error);
         }
     }
     undone

@@ -260,6 +260,57 @@ fn a_vf_whose_port_is_left_waits_for_the_end_of_its_del() {
     node.assert_clean();
 }
 
+/// Its pod gave the VF away before, and only its addresses are left.
+#[test]
+fn a_del_of_what_only_addresses_are_left_of_keeps_the_vfs_next_owner_from_nothing() {
+    let mut node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    let mut ipam = Waiting::make(&node);
+    let with_ipam = node.config(json!({"ipam": {"type": "slow"}}));
+    let config = node.config(json!({}));
+    node.call("ADD", "c1", &one, &with_ipam).ok();
+    end_silently(&node, &one, VF);
+    // Nobody can release them meanwhile.
+    let [there, away] = ["bin/slow", "away"].map(|path| node.root.path().join(path));
+    fs::rename(&there, &away).unwrap();
+    node.call("ADD", "c2", &two, &config).ok();
+    fs::rename(&away, &there).unwrap();
+    node.agent.stop();
+    std::thread::scope(|scope| {
+        let del = scope.spawn(|| node.call("DEL", "c1", &one, &with_ipam));
+        ipam.is_asked();
+        let (ended, has_ended) = mpsc::channel();
+        let (node, two, config) = (&node, &two, &config);
+        scope.spawn(move || ended.send(node.call("DEL", "c2", two, config)).unwrap());
+        let early = has_ended.recv_timeout(Duration::from_secs(5));
+        ipam.goes_on();
+        early.expect("waits for the other's IPAM").ok();
+        del.join().unwrap().ok();
+    });
+    node.agent.serve();
+    node.call("DEL", "c2", &two, &config).ok();
+    node.assert_clean();
+}
+
+/// IPAM may use up the call's time.
+#[test]
+fn a_del_without_a_record_has_its_port_deleted_before_ipam_is_asked() {
+    let mut node = Node::new();
+    let pod = node.pod();
+    let mut ipam = Waiting::make(&node);
+    let with_ipam = node.config(json!({"ipam": {"type": "slow"}}));
+    node.call("ADD", "c1", &pod, &with_ipam).ok();
+    fs::remove_dir_all(node.root.path().join("state/attachments")).unwrap();
+    std::thread::scope(|scope| {
+        let del = scope.spawn(|| node.call("DEL", "c1", &pod, &with_ipam));
+        ipam.is_asked();
+        let left = node.agent.ports();
+        ipam.goes_on();
+        del.join().unwrap().ok();
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
 /// Whoever is at it may have let its VF go, and be at its addresses.
 #[test]
 fn gc_and_sweep_leave_an_attachment_to_whoever_is_at_it() {
