@@ -17,7 +17,7 @@ mod runtime;
 mod seen;
 mod tls;
 
-pub use error::AgentError;
+pub use error::{AgentError, DOCTOR};
 pub use peer::{AgentAddr, Peer, TlsFiles};
 pub use seen::Seen;
 

@@ -1,8 +1,8 @@
 //! How the time of one CNI call is shared.
 //!
-//! All shares are cut from the call's own deadline: whoever waits has until its share is over or the
-//! call is, whichever comes first. The undo alone may go beyond, by [`UNDO_GRACE`], so that a call ends
-//! after about 15 s at the latest.
+//! Whoever waits has until its share is over or the call is, whichever comes first; of what takes
+//! less than a second, until its share is. An undo alone may go beyond the call, by [`UNDO_GRACE`]: a
+//! call ends after about 15 s, and after 5 s more for each further attachment that it has to undo.
 //!
 //! | who | has | where that is over |
 //! |---|---|---|
@@ -17,7 +17,7 @@
 //! | – IPAM that speaks from the interface, for carrier | [`IPAM_CARRIER_WAIT`] | it is asked all the same |
 //! | – the announcement, for carrier | [`ANNOUNCE_WAIT`] | it is sent into the dark |
 //! | – a VF that comes back from a dead namespace | [`RETURN_WAIT`] | the sweep waits for it |
-//! | – one attachment of a GC | [`GC_PATIENCE`] | GC fails, and goes on with the others |
+//! | – the locks of one attachment, in a GC | [`GC_PATIENCE`] | GC fails, and goes on with the others |
 //! | the undo | what the call has left, at least [`UNDO_GRACE`] | the record keeps the rest |
 //! | – IPAM that works on the interface | half of that | the VF goes home without |
 //! | – the same, where the VF's next owner waits | [`NEXT_OWNERS_IPAM_LIMIT`] | as above |
@@ -50,8 +50,8 @@ pub const DELETE_PORTS_LIMIT: Duration = Duration::from_secs(3);
 /// Limit for asking this call's agent, which may be the recorded one under a new address.
 pub const OTHER_AGENT_LIMIT: Duration = Duration::from_secs(1);
 
-/// The time that the agent may take for an attachment without a journal: there should be nothing to
-/// do. IPAM has all of the call's.
+/// The time that the agent may take for an attachment without a record: there should be nothing to
+/// do. IPAM has what the call has left after it.
 pub const UNRECORDED_LIMIT: Duration = Duration::from_secs(2);
 
 /// The time that ports of others may cost a call that needs none of them deleted.
@@ -74,7 +74,8 @@ pub const IPAM_CARRIER_WAIT: Duration = Duration::from_secs(3);
 /// How long a VF's return from a dead namespace is waited for.
 pub const RETURN_WAIT: Duration = Duration::from_millis(500);
 
-/// How long GC waits for one attachment, and its VF: one that hangs must not cost the others.
+/// How long GC waits for the locks of one attachment and its VF: a call that hangs must not cost the
+/// others.
 pub const GC_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The time an undo has when the call's own has run out: an ADD that failed at its deadline must
@@ -102,7 +103,7 @@ pub const IPAM_LEAST: Duration = Duration::from_millis(250);
 /// whole is there yet: a shell waits for no `tee` that it has put behind its stdout.
 pub const IPAM_LATECOMERS: Duration = Duration::from_millis(200);
 
-/// An undo can ask two agents, one after the other, and has time left to bring the VF home.
+/// An undo can wait for the VF's return, and ask two agents one after the other.
 const _: () = {
     let agents = DELETE_PORTS_LIMIT.as_millis() + OTHER_AGENT_LIMIT.as_millis();
     assert!(agents + RETURN_WAIT.as_millis() <= UNDO_GRACE.as_millis());

@@ -1,6 +1,8 @@
 //! Every way a call fails, and the CNI error code each has. The one place that knows
 //! the codes (CNI specification 1.1.0, section 5, "Error").
 
+use std::io::{self, ErrorKind};
+
 use serde_json::{Value, json};
 use xpu_linux::{
     netns::NetNsError,
@@ -10,8 +12,15 @@ use xpu_linux::{
 pub use xpu_model::cause::chain;
 
 use crate::{
-    agent::AgentError, config::ConfigError, device::Away, env::Command, env::EnvError,
-    ipam::IpamError, journal::JournalError, lock::LockError, version::Version,
+    agent::{AgentError, DOCTOR},
+    config::ConfigError,
+    device::Away,
+    env::Command,
+    env::EnvError,
+    ipam::IpamError,
+    journal::JournalError,
+    lock::LockError,
+    version::Version,
     version::VersionError,
 };
 
@@ -122,11 +131,16 @@ pub enum Error {
     #[error("{0}; no pod can be attached now")]
     NotReady(String),
     /// STATUS: pods that are attached have no network.
-    #[error("{0}")]
-    PodsSuffer(String),
+    #[error("{what}")]
+    PodsSuffer {
+        /// Whose port is how.
+        what: String,
+        /// What can be done about it.
+        next_step: &'static str,
+    },
     /// Which boot of the kernel runs can't be told.
     #[error("can't read /proc/sys/kernel/random/boot_id")]
-    BootId(#[source] std::io::Error),
+    BootId(#[source] io::Error),
     /// A file, or a device, that can't be read or written.
     #[error("can't {what}")]
     Io {
@@ -134,7 +148,7 @@ pub enum Error {
         what: String,
         /// The kernel's answer.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -181,7 +195,7 @@ impl Error {
                 AgentError::Refused { .. } => 101,
             },
             Self::NotReady(_) => 50,
-            Self::PodsSuffer(_) => 51,
+            Self::PodsSuffer { .. } => 51,
             Self::Sysfs(_) | Self::Device(_) => 100,
             Self::Rtnl(_) => 102,
             Self::Ipam(error) => match error {
@@ -233,32 +247,28 @@ impl Error {
         format!("{}{}", chain(self), step.unwrap_or_default())
     }
 
-    /// What the operator can do about it, where the error's own words don't say so: they are the
-    /// kernel's, or another program's.
+    /// What the operator can do about it, where the error's own words don't say so, being another
+    /// program's or the kernel's about a file. The kernel's about a device say what it is.
     #[must_use]
     pub fn next_step(&self) -> Option<&'static str> {
-        const FILES: &str = "see to space, rights and mounts there";
-        const AGENT: &str =
-            "see that xpu-agent runs and listens there: `systemctl status xpu-agent`";
-        const DOCTOR: &str = "`xpuctl doctor` says what mends it";
         match self {
-            Self::Journal(JournalError::File { .. })
-            | Self::Lock(LockError::File { .. })
-            | Self::Io { .. } => Some(FILES),
+            Self::Journal(JournalError::File { source, .. })
+            | Self::Lock(LockError::File { source, .. })
+            | Self::Io { source, .. } => files(source),
             Self::BootId(_) => Some("mount procfs at /proc"),
             Self::Setting { .. } => {
                 Some("remove the key, or give the network VFs whose driver takes the value")
             }
             Self::Agent(error) => match error {
-                AgentError::Unreachable { .. } => Some(AGENT),
+                AgentError::Unreachable { next_step, .. } => *next_step,
                 AgentError::Deadline { .. } | AgentError::Down { .. } => Some(DOCTOR),
                 AgentError::Later { .. }
                 | AgentError::Refused { .. }
                 | AgentError::Unusable { .. } => None,
             },
-            Self::PodsSuffer(_) => Some(DOCTOR),
+            Self::PodsSuffer { next_step, .. } => Some(next_step),
             Self::Ipam(error) => match error {
-                IpamError::Run { .. } => Some("see that it is an executable for this machine"),
+                IpamError::Run { source, .. } => executable(source),
                 IpamError::Deadline { .. } => {
                     Some("see what it waits for: its server, or a lock of its store")
                 }
@@ -287,6 +297,30 @@ impl Error {
             | Self::Mismatch { .. }
             | Self::NotReady(_) => None,
         }
+    }
+}
+
+/// What a program needs that can't be run.
+fn executable(source: &io::Error) -> Option<&'static str> {
+    match source.raw_os_error() {
+        // The last one for its interpreter: it was found itself.
+        Some(libc::ENOEXEC | libc::EACCES | libc::ENOENT) => {
+            Some("see that it is an executable for this machine")
+        }
+        _ => None,
+    }
+}
+
+/// What a file needs that can't be read or written.
+fn files(source: &io::Error) -> Option<&'static str> {
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("make room there"),
+        ErrorKind::ReadOnlyFilesystem => Some("mount it writable"),
+        ErrorKind::PermissionDenied => Some("see to rights and mounts there"),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            Some("see to the folders and mounts there")
+        }
+        _ => None,
     }
 }
 
@@ -352,7 +386,7 @@ mod tests {
     fn an_error_in_the_kernels_words_comes_with_a_next_step() {
         let failed = || Error::Io {
             what: "write /x".to_owned(),
-            source: std::io::Error::other("disk full"),
+            source: io::Error::from_raw_os_error(libc::ENOSPC),
         };
         let left = Error::NotUndone {
             part: "device info",
@@ -361,12 +395,18 @@ mod tests {
         };
         for error in [failed(), left] {
             let document = error.document(Version::LATEST, &["undo: port left".to_owned()]);
-            let told = "undo: port left; see to space, rights and mounts there";
+            let told = "undo: port left; make room there";
             assert_eq!(document["details"], told);
         }
-        // What says it itself isn't followed by more.
+        // What says it itself isn't followed by more, and what is no file's is told nothing of files.
         let own = Error::Busy("the VF is held; try again".to_owned());
-        assert_eq!(own.document(Version::LATEST, &[]).get("details"), None);
+        let device = Error::Io {
+            what: "find the PF ens1".to_owned(),
+            source: io::Error::from_raw_os_error(libc::ENODEV),
+        };
+        for error in [own, device] {
+            assert_eq!(error.document(Version::LATEST, &[]).get("details"), None);
+        }
     }
 
     #[test]
@@ -393,7 +433,11 @@ mod tests {
         let told = "MTU of net1: expected 1450, found 1500";
         assert_eq!((mismatch.code(), chain(&mismatch)), (104, told.to_owned()));
         assert_eq!(Error::NotReady(String::new()).code(), 50);
-        assert_eq!(Error::PodsSuffer(String::new()).code(), 51);
+        let suffers = Error::PodsSuffer {
+            what: String::new(),
+            next_step: "",
+        };
+        assert_eq!(suffers.code(), 51);
     }
 
     #[test]
@@ -424,7 +468,7 @@ mod tests {
 
     #[test]
     fn causes_follow_the_error_once() {
-        let source = std::io::Error::other("disk full");
+        let source = io::Error::other("disk full");
         let error = Error::Io {
             what: "write /x".to_owned(),
             source,

@@ -4,7 +4,7 @@
 
 use crate::{
     Call, Failure,
-    agent::{Agent, Seen},
+    agent::{Agent, DOCTOR, Seen},
     config::{Common, Raw},
     drain,
     error::{Error, chain},
@@ -31,7 +31,7 @@ pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
     };
     if let Some(journal) = &journal {
         match ports(call, journal, &common) {
-            Ok(wrong) => suffering.extend(wrong.into_iter().map(Error::PodsSuffer)),
+            Ok(wrong) => suffering.extend(wrong),
             Err(error) => broken.push(error),
         }
         // What can be read needn't be what an ADD could add to.
@@ -54,7 +54,7 @@ pub fn run(call: &Call<'_>, raw: &Raw) -> Result<(), Failure> {
 }
 
 /// What is wrong with the ports that this node's pods have at the network's agent.
-fn ports(call: &Call<'_>, journal: &Journal, common: &Common) -> Result<Vec<String>, Error> {
+fn ports(call: &Call<'_>, journal: &Journal, common: &Common) -> Result<Vec<Error>, Error> {
     let mut agent = call.connect_to(&common.agent, call.deadline)?;
     let seen = agent.list(call.deadline)?;
     let addr = common.agent.addr().to_string();
@@ -102,7 +102,7 @@ fn second_look(
     journal: &Journal,
     seen: &Entry,
     agent: &mut Agent,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<Error>, Error> {
     // If it can't be locked, the pod is being attached or detached.
     let Some((_vf, entry)) = call.try_lock_entry(journal, seen)? else {
         return Ok(None);
@@ -114,15 +114,21 @@ fn second_look(
     Ok(wrong(&entry, seen.as_ref()))
 }
 
-fn wrong(entry: &Entry, seen: Option<&Seen>) -> Option<String> {
+fn wrong(entry: &Entry, seen: Option<&Seen>) -> Option<Error> {
     let record = &entry.record;
     let whose = format!("port {} ({})", record.port.id, record.attachment());
     match seen {
-        None => Some(format!("{whose} is missing at the agent")),
+        None => Some(Error::PodsSuffer {
+            what: format!("{whose} is missing at the agent"),
+            next_step: "restart the pod: only an ADD makes its port",
+        }),
         Some(Seen {
             down: Some(reasons),
             ..
-        }) => Some(format!("{reasons}; {whose} is not up")),
+        }) => Some(Error::PodsSuffer {
+            what: format!("{reasons}; {whose} is not up"),
+            next_step: DOCTOR,
+        }),
         Some(_) => None,
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     config::AddConfig,
     device::Found,
     drain::{self, Cleared},
-    error::{Error, chain},
+    error::Error,
     journal::{Journal, Record},
     life::Life,
     port::Key,
@@ -121,7 +121,7 @@ fn finish(call: &Call<'_>, journal: &Journal, held: Held, why: Why) -> Result<()
         undone.warn(call);
         return Ok(());
     }
-    let told = undone.failures.first().map(|error| chain(error));
+    let told = undone.failures.first().map(Error::told);
     Err(Error::Busy(told.unwrap_or_else(|| {
         format!("its VF has not come home yet (left of {name}); try again")
     })))

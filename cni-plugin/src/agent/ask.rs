@@ -33,6 +33,7 @@ impl Agent {
         let unreachable = |reason: &str| AgentError::Unreachable {
             addr: self.addr.clone(),
             reason: reason.to_owned(),
+            next_step: None,
         };
         // With a delay, another try can be within the limit; without one it is a no.
         let retry = status.get_details_retry_info();

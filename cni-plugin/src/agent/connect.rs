@@ -6,7 +6,9 @@ use tonic::transport::Endpoint;
 use xpu_proto::evpn_gw::v1alpha1::bridge_port_service_client::BridgePortServiceClient;
 
 use super::{
-    Agent, AgentAddr, AgentError, Peer, names,
+    Agent, AgentAddr, AgentError, Peer,
+    error::{DOCTOR, SERVICE},
+    names,
     runtime::Runtime,
     tls::{Ended, Tls},
 };
@@ -36,6 +38,7 @@ impl Agent {
         let unreachable = |reason: String| AgentError::Unreachable {
             addr: addr.clone(),
             reason,
+            next_step: None,
         };
         if addr.has_name() && !names::by_hosts_and_dns() {
             let reason = "libc can't be told to look its name up by /etc/hosts and DNS alone; give \
@@ -79,9 +82,14 @@ pub fn ended_by(
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let noted = ended.and_then(Ended::why).map(str::to_owned);
+    let (reason, next_step) = match ended.and_then(Ended::why) {
+        // One side doesn't take the other's certificate.
+        Some(noted) => (noted.to_owned(), DOCTOR),
+        None => (cause.to_string(), SERVICE),
+    };
     AgentError::Unreachable {
         addr: addr.clone(),
-        reason: noted.unwrap_or_else(|| cause.to_string()),
+        reason,
+        next_step: Some(next_step),
     }
 }

@@ -14,8 +14,10 @@ pub enum AgentError {
     Unreachable {
         /// Where it was sought.
         addr: AgentAddr,
-        /// The transport's words.
+        /// The transport's words, or the agent's own.
         reason: String,
+        /// What can be done about it, where these don't say so.
+        next_step: Option<&'static str>,
     },
     /// No answer in time; code 11.
     #[error("the agent at {addr} did not answer within {} ms", waited.as_millis())]
@@ -58,6 +60,11 @@ pub enum AgentError {
         reason: String,
     },
 }
+
+/// Nobody listens.
+pub const SERVICE: &str = "see that xpu-agent runs and listens there: `systemctl status xpu-agent`";
+/// The agent, its certificates and its objects are looked at.
+pub const DOCTOR: &str = "`xpuctl doctor` says what mends it";
 
 impl AgentError {
     /// Whether something of the agent's is in the way of what it is asked for, as a port that has

@@ -97,6 +97,10 @@ impl Ended {
             }
             _ => error.to_string(),
         };
+        self.know(words);
+    }
+
+    fn know(&self, words: String) {
         // The first one is the cause of those that follow.
         let _known = self.0.set(words);
     }
@@ -176,7 +180,11 @@ impl Tls {
             .connect(name, tcp)
             .await;
         Ok(Watched {
-            stream: connected.map_err(|error| self.explain(host, error))?,
+            stream: connected.map_err(|error| {
+                let error = self.explain(host, error);
+                self.ended.know(error.to_string());
+                error
+            })?,
             ended: self.ended(),
         })
     }

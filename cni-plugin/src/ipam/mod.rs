@@ -18,7 +18,7 @@ use process::run;
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
     /// No such executable; code 7.
-    #[error("`ipam.type`: no `{name}` in CNI_PATH ({path}); install it there, or name another")]
+    #[error("`ipam.type`: no `{name}` in CNI_PATH ({path}); install it there")]
     NotFound {
         /// What was sought.
         name: String,

@@ -99,7 +99,8 @@ pub fn run(call: &Delegate<'_>) -> Result<Vec<u8>, IpamError> {
         }
         Err(source) => {
             reap(&mut child);
-            return Err(IpamError::Run { program, source });
+            let reason = format!("{}: {source}", program.display());
+            return Err(IpamError::Answer { reason });
         }
     };
     if status.success() {

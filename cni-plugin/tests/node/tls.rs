@@ -27,7 +27,12 @@ use tokio_rustls::{
     },
 };
 
-use crate::harness::{Node, run};
+use crate::harness::{Answer, Node, run};
+
+/// Where an agent runs but isn't trusted, or doesn't trust, its service is well.
+fn leads_to_doctor(answer: &Answer) -> bool {
+    answer.stdout.contains("`xpuctl doctor`") && !answer.stdout.contains("systemctl")
+}
 
 /// A CA and what it has signed.
 struct Authority {
@@ -321,12 +326,14 @@ fn who_is_not_trusted_is_told_and_nothing_is_attached() {
         files.write(&ca, &ca.client());
         let front = Front::start(&node, &server, &ca);
         let config = network(&node, &front.address());
-        let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+        let answer = node.call("ADD", "c1", &pod, &config);
+        let (code, msg) = answer.error();
         assert_eq!(code, 11, "{msg}");
         assert!(
             msg.contains(word) && msg.contains(&front.address()),
             "{msg}"
         );
+        assert!(leads_to_doctor(&answer), "{answer:?}");
         node.assert_clean();
     }
     let front = Front::start(&node, &ca.server(), &ca);
@@ -336,12 +343,14 @@ fn who_is_not_trusted_is_told_and_nothing_is_attached() {
         (ca.signs("node1.example", old), "CertificateExpired"),
     ] {
         files.write(&ca, &client);
-        let (code, msg) = node.call("ADD", "c1", &pod, &config).error();
+        let answer = node.call("ADD", "c1", &pod, &config);
+        let (code, msg) = answer.error();
         assert_eq!(code, 11, "{msg}");
         assert!(
             msg.contains(word) && msg.contains("our certificate"),
             "{msg}"
         );
+        assert!(leads_to_doctor(&answer), "{answer:?}");
     }
     // Whether the port was made, nobody could tell; the next call that is let in looks.
     files.write(&ca, &ca.client());

@@ -163,17 +163,21 @@ fn status_is_51_while_a_port_of_a_living_pod_is_missing_or_down() {
     let ids = node.agent.ports();
     let last = &ids[4];
     node.agent.set_down(last, Some("no carrier"));
-    let (code, msg) = of_network(&node, "STATUS", &config).error();
+    let answer = of_network(&node, "STATUS", &config);
+    let (code, msg) = answer.error();
     assert_eq!(code, 51);
     assert!(
         msg.starts_with("linux: no carrier") && msg.contains(last),
         "{msg}"
     );
+    assert!(answer.stdout.contains("xpuctl doctor"), "{answer:?}");
     node.agent.set_down(last, None);
     node.agent.put(&ids[2], None);
-    let (code, msg) = of_network(&node, "STATUS", &config).error();
+    let answer = of_network(&node, "STATUS", &config);
+    let (code, msg) = answer.error();
     assert_eq!(code, 51);
     assert!(msg.contains("missing") && msg.contains(&ids[2]), "{msg}");
+    assert!(answer.stdout.contains("restart the pod"), "{answer:?}");
 
     // The pod of a port that is missing is at work: its lock is held.
     let vfs = (0..5).map(|number| format!("0000:af:06.{number}"));

@@ -34,14 +34,21 @@ impl fmt::Display for Away {
                 "has no netdev, neither in the pod nor on the host; it may be in another \
                  namespace, with whose end it comes home",
             ),
-            Self::OnItsWay => f.write_str("has not come back from its pod's namespace yet; the next call looks again"),
-            Self::Vanished => {
-                f.write_str("had its netdev removed or renamed while it was looked at; the next call looks again")
-            }
-            Self::Changed => f.write_str("is changed by others as often as it is put right; see what else on the node configures it"),
-            Self::Laden => {
-                f.write_str("gets devices of its pod's put on it as often as they are deleted; end the pod's processes")
-            }
+            Self::OnItsWay => f.write_str(
+                "has not come back from its pod's namespace yet; the next call looks again",
+            ),
+            Self::Vanished => f.write_str(
+                "had its netdev removed or renamed while it was looked at; the next call looks \
+                 again",
+            ),
+            Self::Changed => f.write_str(
+                "is changed by others as often as it is put right; see what else on the node \
+                 configures it",
+            ),
+            Self::Laden => f.write_str(
+                "gets devices of its pod's put on it as often as they are deleted; end the pod's \
+                 processes",
+            ),
             Self::Crowded { count, most } => write!(
                 f,
                 "has {count} of its pod's devices on it in further namespaces; {most} are deleted \

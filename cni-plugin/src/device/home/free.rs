@@ -1,6 +1,6 @@
 //! Taking from a VF at home what its pod has left on it: devices that stand on it, and programs.
 //!
-//! Only a look from home finds all. As long as the VF is in the pod, a living process can put devices
+//! Only a look once it is home finds all. As long as the VF is in the pod, a living process can put devices
 //! on it, also between the messages that free and move it. And where the pod has put it into a
 //! namespace of its own that ended since, it comes home by itself, with its programs, while the
 //! devices on it stay.
