@@ -1,5 +1,6 @@
-//! Whether systemd-networkd takes away what it did not make: FRR's routes, the agent's unreachable
-//! defaults, rules of others. It does unless its configuration says no (networkd.conf(5)).
+//! Whether systemd-networkd takes away what it did not make: FRR's routes and next hops, the agent's
+//! unreachable defaults, rules of others. It does unless its configuration says no
+//! (networkd.conf(5)). Before systemd 256 it takes next hops even so; its files don't tell which it is.
 
 use std::{
     collections::BTreeMap,
@@ -67,7 +68,7 @@ fn in_words<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, String> {
 pub(super) fn check(found: &Files) -> Check {
     const NAME: &str = "systemd-networkd";
     const MEND: &str = "`make install` puts a file into networkd.conf.d for it; else write [Network], \
-        ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no into \
+        ManageForeignRoutes=no, ManageForeignRoutingPolicyRules=no and ManageForeignNextHops=no into \
         /etc/systemd/networkd.conf.d/50-xpu-agent.conf; then systemctl restart systemd-networkd";
     let files = match found {
         Ok(Some(files)) => files,
@@ -81,12 +82,16 @@ pub(super) fn check(found: &Files) -> Check {
     let taken: Vec<_> = [
         ("ManageForeignRoutes", "routes"),
         ("ManageForeignRoutingPolicyRules", "routing rules"),
+        ("ManageForeignNextHops", "next hops"),
     ]
     .into_iter()
     .filter_map(|(key, what)| manages(key).then_some(what))
     .collect();
     if taken.is_empty() {
-        return good(NAME, "leaves routes and rules of others alone");
+        return good(
+            NAME,
+            "is told to leave routes, rules and next hops of others alone",
+        );
     }
     let found = format!(
         "takes away the {} that it did not make, FRR's among them",
@@ -152,10 +157,15 @@ fn boolean(text: &str) -> Option<bool> {
 mod tests {
     use super::{super::Verdict, *};
 
-    const NO: &str = "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n";
-    const YES: &str = "[Network]\nManageForeignRoutes=yes\nManageForeignRoutingPolicyRules=yes\n";
+    const NO: &str = "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n\
+        ManageForeignNextHops=no\n";
+    const YES: &str = "[Network]\nManageForeignRoutes=yes\nManageForeignRoutingPolicyRules=yes\n\
+        ManageForeignNextHops=yes\n";
+    const NO_TO_NEXT_HOPS: &str = "[Network]\nManageForeignNextHops=no\n";
+    const AS_BEFORE_SYSTEMD_256: &str =
+        "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n";
     const NO_AND_YES: &str = "[Network]\nManageForeignRoutes=no\nManageForeignRoutes=true\n\
-        ManageForeignRoutingPolicyRules=no\n";
+        ManageForeignRoutingPolicyRules=no\nManageForeignNextHops=no\n";
     const INSTALLED: &str = include_str!("../../../../netconf-examples/systemd/networkd.conf");
 
     fn judged(files: &[(&str, &str)]) -> Check {
@@ -166,13 +176,13 @@ mod tests {
     }
 
     #[rstest::rstest]
-    #[case::by_default(&[], Some("routes and the routing rules"))]
+    #[case::by_default(&[], Some("routes and the routing rules and the next hops that"))]
     #[case::as_installed(
         &[("/usr/local/lib/systemd/networkd.conf.d/50-xpu-agent.conf", INSTALLED)], None)]
     #[case::in_the_main_file(&[("/etc/systemd/networkd.conf", NO)], None)]
     #[case::in_a_main_file_that_does_not_count(
         &[("/usr/lib/systemd/networkd.conf", NO), ("/etc/systemd/networkd.conf", "")],
-        Some("routes and the routing rules"))]
+        Some("routes and the routing rules and the next hops that"))]
     #[case::a_drop_in_wins_over_the_main_file(
         &[("/etc/systemd/networkd.conf", YES), ("/usr/lib/systemd/networkd.conf.d/a.conf", NO)],
         None)]
@@ -181,10 +191,13 @@ mod tests {
         None)]
     #[case::of_one_name_that_of_etc_counts(
         &[("/etc/systemd/networkd.conf.d/a.conf", ""), ("/usr/lib/systemd/networkd.conf.d/a.conf", NO)],
-        Some("routes and the routing rules"))]
+        Some("routes and the routing rules and the next hops that"))]
     #[case::only_rules(
-        &[("/etc/systemd/networkd.conf", "[Network]\n ManageForeignRoutes = OFF \n")],
+        &[("/etc/systemd/networkd.conf", "[Network]\n ManageForeignRoutes = OFF \n"),
+          ("/etc/systemd/networkd.conf.d/a.conf", NO_TO_NEXT_HOPS)],
         Some("the routing rules that"))]
+    #[case::only_next_hops(
+        &[("/etc/systemd/networkd.conf", AS_BEFORE_SYSTEMD_256)], Some("away the next hops that"))]
     #[case::the_last_in_a_file_counts(
         &[("/etc/systemd/networkd.conf", NO_AND_YES)],
         Some("the routes that"))]
@@ -192,7 +205,7 @@ mod tests {
         &[("/etc/systemd/networkd.conf",
            "#ManageForeignRoutes=no\nManageForeignRoutes=no\n[DHCPv4]\nManageForeignRoutes=no\n\
             [Network]\n;ManageForeignRoutes=no\nManageForeignRoutes=\n\
-            ManageForeignRoutingPolicyRules=0\n")],
+            ManageForeignRoutingPolicyRules=0\nManageForeignNextHops=n\n")],
         Some("the routes that"))]
     fn its_files_say_what_it_takes(#[case] files: &[(&str, &str)], #[case] taken: Option<&str>) {
         let check = judged(files);
