@@ -1,10 +1,11 @@
 //! TLS 1.3 with client certificates, and certificates that change while the agent runs.
 //!
-//! What the files hold is [`Material`], whole or not at all. A connection keeps what it was made
-//! with; a new one gets what is newest. A client whose certificate expires, is revoked, or is of
-//! a CA that is no longer trusted is asked to end its connection when that happens
-//! ([`Session::until_untrusted`]): its calls under way are answered first. A new certificate of
-//! our own ends nothing.
+//! What the files hold is [`Material`], whole or not at all. Only where the agent's own certificate
+//! has not begun or has expired does the old one stay in use, and whom to trust is new all the same.
+//! A connection keeps what it was made with; a new one gets what is newest. A client whose
+//! certificate expires, is revoked, or is of a CA that is no longer trusted is asked to end its
+//! connection when that happens ([`Session::until_untrusted`]): its calls under way are answered
+//! first. A new certificate of our own ends nothing.
 //!
 //! Sessions are not resumed: a resumed one would skip the check of the client's certificate.
 
@@ -103,7 +104,8 @@ impl Tls {
         &self.0.files
     }
 
-    /// How often other certificates were taken over, and how often they could not be.
+    /// How often changed files were taken over, and how often they could not be. Both count where of
+    /// the files only the agent's certificate, which has expired, could not be.
     #[must_use]
     pub fn reloads(&self) -> (u64, u64) {
         (self.0.reloads.load(Relaxed), self.0.failures.load(Relaxed))
@@ -120,13 +122,15 @@ impl Tls {
         self.0.current.borrow().warn(&self.0.files.cert);
     }
 
-    /// Reads the files again. Files that cannot be used change nothing, and are warned about. Of a
-    /// certificate that begins later, this returns when: the files are to be read again then.
+    /// Reads the files again. Files that cannot be used change nothing, and are warned about. While
+    /// our own certificate has not begun, or has expired, only the clients' CAs and revocation lists
+    /// are taken over. Of one that begins later, this returns when: the files are to be read again
+    /// then.
     pub fn reload(&self) -> Option<SystemTime> {
         let files = &self.0.files;
         let current = self.0.current.borrow().clone();
         match Material::read(files) {
-            Ok(new) if new.content == current.content => {}
+            Ok(new) if new.own == current.own && new.trusted == current.trusted => {}
             Ok(new) if new.is_to_come() && current.is_valid() => {
                 let begins = new.not_before;
                 warn!(
@@ -134,6 +138,7 @@ impl Tls {
                     "the new certificate is not valid yet; the old one stays in use, and the new \
                      one is taken over when it begins. If it should be valid now, look at the clock"
                 );
+                self.trust(new, &current);
                 return Some(begins);
             }
             Ok(new) if !new.is_valid() && current.is_valid() => {
@@ -143,6 +148,7 @@ impl Tls {
                     "the new certificate has expired; the old one stays in use. Look at the \
                      clock, then issue it anew"
                 );
+                self.trust(new, &current);
             }
             Ok(new) => {
                 self.0.reloads.fetch_add(1, Relaxed);
@@ -164,6 +170,17 @@ impl Tls {
             }
         }
         None
+    }
+
+    /// Takes over whom to trust, and leaves the agent's own certificate as it is.
+    fn trust(&self, new: Material, current: &Material) {
+        if new.trusted == current.trusted {
+            return;
+        }
+        self.0.reloads.fetch_add(1, Relaxed);
+        info!("the clients' CAs and revocation lists were taken over");
+        let new = new.with_certificate_of(current);
+        self.0.current.send_replace(Arc::new(new));
     }
 
     /// The server's side of a handshake.
@@ -192,7 +209,10 @@ struct Material {
     verifier: Arc<dyn ClientCertVerifier>,
     not_before: SystemTime,
     not_after: SystemTime,
-    content: Vec<Vec<u8>>,
+    /// The texts of certificate and key.
+    own: (Vec<u8>, Vec<u8>),
+    /// Those of the clients' CAs and of the revocation lists.
+    trusted: (Vec<u8>, Option<Vec<u8>>),
 }
 
 impl std::fmt::Debug for Material {
@@ -231,15 +251,32 @@ impl Material {
         grpc.alpn_protocols = vec![b"h2".to_vec()];
         let mut http = grpc.clone();
         http.alpn_protocols.push(b"http/1.1".to_vec());
-        let files = [Some(cert), Some(key), Some(ca), crl];
         Ok(Self {
             grpc: Arc::new(grpc),
             http: Arc::new(http),
             verifier,
             not_before,
             not_after,
-            content: files.into_iter().flatten().map(|it| it.content).collect(),
+            own: (cert.content, key.content),
+            trusted: (ca.content, crl.map(|it| it.content)),
         })
+    }
+
+    /// With the other's certificate and key; whom to trust stays.
+    fn with_certificate_of(self, other: &Self) -> Self {
+        let shown = |config: Arc<ServerConfig>| {
+            let mut config = Arc::unwrap_or_clone(config);
+            config.cert_resolver = other.grpc.cert_resolver.clone();
+            Arc::new(config)
+        };
+        Self {
+            grpc: shown(self.grpc),
+            http: shown(self.http),
+            not_before: other.not_before,
+            not_after: other.not_after,
+            own: other.own.clone(),
+            ..self
+        }
     }
 
     fn is_valid(&self) -> bool {

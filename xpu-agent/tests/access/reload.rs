@@ -257,6 +257,49 @@ async fn a_revoked_client_is_asked_to_go() {
     rig.stop().await;
 }
 
+/// A stolen key must be shut out though the agent's own certificate is not of this time: clients
+/// take the old one, so that it is the old one that is shown.
+#[rstest::rstest]
+#[case::begins_later(3_600, 7_200)]
+#[case::has_expired(-7_200, -1)]
+#[tokio::test]
+async fn a_revocation_does_not_wait_for_the_agents_certificate(
+    #[case] from: i64,
+    #[case] until: i64,
+) {
+    let (ca, files) = (Ca::new(), tempfile::tempdir().unwrap());
+    let rig = Rig::over(&configure(&files, &ca), Transport::Tls).await;
+    let tls = rig.gate.tls().unwrap().clone();
+    let stolen = ca.issue(&Leaf {
+        serial: 77,
+        ..viewer()
+    });
+    let open = connect(rig.tcp, &ca.pem(), &stolen);
+    list(&open).await.unwrap();
+    let served = tls.not_after();
+    let (cert, key) = ca.issue(&Leaf {
+        from,
+        until,
+        names: &["DNS:localhost"],
+        usage: rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+        ..Leaf::good()
+    });
+    replace(&files.path().join("server.key"), &key);
+    replace(&files.path().join("server.crt"), &cert);
+    replace(&files.path().join("ca.crl"), &ca.revoke(&[666, 77]));
+
+    eventually("taken over", || tls.reloads().0 == 1).await;
+    let limits = rig.gate.limits().clone();
+    eventually("disconnected", || limits.connections() == 0).await;
+    assert!(list(&open).await.is_err(), "it got in again");
+    let other = connect(rig.tcp, &ca.pem(), &stolen);
+    assert!(list(&other).await.is_err(), "it got in anew");
+    let good = connect(rig.tcp, &ca.pem(), &ca.issue(&viewer()));
+    list(&good).await.unwrap();
+    assert_eq!(tls.not_after(), served, "another certificate is in use");
+    rig.stop().await;
+}
+
 /// A link leads out of the directory that is watched: what changes behind it tells nobody.
 #[tokio::test]
 async fn what_no_event_tells_of_is_taken_over_at_a_hangup() {

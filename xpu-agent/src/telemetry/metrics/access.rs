@@ -71,7 +71,7 @@ impl Collector for Access {
         let (taken, failed) = tls.reloads();
         let mut reloads = encoder.encode_descriptor(
             "tls_reloads",
-            "How often other certificates were taken over, or could not be",
+            "How often certificates, client CAs or revocation lists were taken over, or could not be",
             None,
             MetricType::Counter,
         )?;
