@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use xpu_agent::{
     access::tls::Tls,
     app::App,
-    config::{Config, ConfigFile, ConfigText, LogFormat},
+    config::{Config, ConfigError, ConfigFile, ConfigText, LogFormat},
     lifecycle::{
         STOP_DEADLINE, checks,
         instance::{self, Instance},
@@ -21,12 +21,21 @@ use xpu_agent::{
         signals::Signals,
     },
     purge,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, logs},
 };
+
+/// The exit status where the configuration has to be corrected first: `EX_CONFIG` of sysexits.h. Of
+/// arguments it is clap's, 2. The unit names both, since trying again mends neither.
+const UNUSABLE_CONFIGURATION: u8 = 78;
 
 /// Serves the OPI EVPN Gateway API and makes this node's bridges, VRFs and FRR match it.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "Exit status: 0 when it was stopped or is done; 2 for arguments and 78 for a \
+                  configuration that cannot be used, which systemd does not try again; 1 for what \
+                  else is wrong, which it does; 130 at a second signal."
+)]
 struct Arguments {
     /// The configuration file. Without one named it is /etc/xpu-agent/agent.toml, if that is
     /// there, else the defaults hold.
@@ -38,7 +47,7 @@ struct Arguments {
     check_config: bool,
     /// What to log, over `log.filter` until the next SIGHUP: a level, or targets with levels
     /// (`info,xpu_linux=debug`).
-    #[arg(long, env = "XPU_AGENT_LOG")]
+    #[arg(long, env = "XPU_AGENT_LOG", value_parser = log_filter)]
     log: Option<String>,
     /// Log as JSON, one object a line, over `log.format`.
     #[arg(long)]
@@ -62,19 +71,46 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("xpu-agent: {error:#}");
-            ExitCode::FAILURE
-        }
+    let configured = match Configured::read(arguments.config.clone()) {
+        Ok(configured) => configured,
+        Err(error) => return failed(&error.into(), UNUSABLE_CONFIGURATION.into()),
+    };
+    run(&arguments, configured).unwrap_or_else(|error| failed(&error, ExitCode::FAILURE))
+}
+
+fn failed(error: &anyhow::Error, code: ExitCode) -> ExitCode {
+    eprintln!("xpu-agent: {error:#}");
+    code
+}
+
+/// Refuses what is no filter before anything starts.
+fn log_filter(text: &str) -> anyhow::Result<String> {
+    logs::parse(text)?;
+    Ok(text.to_owned())
+}
+
+/// The configuration, and where it came from.
+struct Configured {
+    file: ConfigFile,
+    origin: String,
+    config: Config,
+}
+
+impl Configured {
+    fn read(named: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let file = ConfigFile::chosen(named);
+        let ConfigText { text, origin } = file.read()?;
+        let config = Config::read(&text, &origin, std::env::vars_os())?;
+        Ok(Self {
+            file,
+            origin,
+            config,
+        })
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let file = ConfigFile::chosen(arguments.config.clone());
-    let ConfigText { text, origin } = file.read()?;
-    let config = Config::read(&text, &origin, std::env::vars_os())?;
+fn run(arguments: &Arguments, configured: Configured) -> anyhow::Result<ExitCode> {
+    let Configured { origin, config, .. } = &configured;
     if arguments.check_config {
         // What there is to warn about: a certificate that ends soon, say.
         tracing_subscriber::fmt()
@@ -84,34 +120,34 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .init();
         config.tls.clone().map(Tls::open).transpose()?;
         config.ports.read()?;
-        let text = toml::to_string(&config).context("cannot print the configuration")?;
+        let text = toml::to_string(config).context("cannot print the configuration")?;
         // A comment, so that what is printed is a configuration again.
         std::io::stdout().write_all(format!("# {origin}\n{text}").as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     match arguments.command {
         Some(Command::Check { json }) => {
-            let facts = runtime()?.block_on(checks::observe(&config));
+            let facts = runtime()?.block_on(checks::observe(config));
             show(&checks::judge(&facts), json)
         }
         Some(Command::Purge) => {
             let _instance = Instance::lock(Path::new(instance::DIRECTORY))?;
-            runtime()?.block_on(purge::purge(&config, |what| {
+            runtime()?.block_on(purge::purge(config, |what| {
                 // Whoever reads it may have gone; the purge goes on.
                 let _ = writeln!(std::io::stdout(), "{what}");
             }))?;
             Ok(ExitCode::SUCCESS)
         }
-        None => serve(arguments, file, &origin, config).map(|()| ExitCode::SUCCESS),
+        None => serve(arguments, configured).map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn serve(
-    arguments: &Arguments,
-    file: ConfigFile,
-    origin: &str,
-    mut config: Config,
-) -> anyhow::Result<()> {
+fn serve(arguments: &Arguments, configured: Configured) -> anyhow::Result<()> {
+    let Configured {
+        file,
+        origin,
+        mut config,
+    } = configured;
     if let Some(filter) = &arguments.log {
         config.log.filter.clone_from(filter);
     }

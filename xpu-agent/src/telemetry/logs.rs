@@ -33,7 +33,7 @@ impl LogFilter {
 ///
 /// # Errors
 /// When `filter` is not of the form `level` or `target=level,…`.
-pub(crate) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
+pub fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     let quiet = format!("opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off,{filter}");
     EnvFilter::try_new(quiet)
         .with_context(|| format!("`{filter}` is no log filter; write `info` or `target=debug`"))

@@ -124,6 +124,51 @@ fn check_config_opens_the_certificates() {
     assert!(bad.stdout.is_empty());
 }
 
+/// What systemd tries again, and what it leaves failed until somebody corrects it.
+#[test]
+fn what_has_to_be_corrected_first_ends_with_its_own_status() {
+    const UNIT: &str = include_str!("../../../netconf-examples/systemd/xpu-agent.service");
+    let files = tempfile::tempdir().unwrap();
+    let named = |name: &str, text: &str| {
+        let path = files.path().join(name).display().to_string();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let no_toml = named("no.toml", "[api");
+    let unknown = named("unknown.toml", "[api]\nport = 1\n");
+    let useless = named("useless.toml", "[api]\nunix = \"\"\ntcp = \"\"\n");
+    let good = named("good.toml", "");
+    let absent = files.path().join("absent.toml").display().to_string();
+    let final_ones = UNIT
+        .lines()
+        .find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    let final_ones: Vec<i32> = final_ones
+        .unwrap()
+        .split(' ')
+        .map(|it| it.parse().unwrap())
+        .collect();
+    for (arguments, status) in [
+        (["--config", &no_toml].as_slice(), 78),
+        (&["--config", &unknown], 78),
+        (&["--config", &useless], 78),
+        (&["--config", &absent], 78),
+        (&["--config", &useless, "--check-config"], 78),
+        (&["--config", &useless, "check"], 78),
+        (&["--config", &useless, "purge"], 78),
+        (&["--config", &good, "--no-such"], 2),
+        (&["--config", &good, "--log", "a=b=c"], 2),
+    ] {
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_xpu-agent"));
+        let ended = agent.args(arguments).output().unwrap();
+        assert_eq!(ended.status.code(), Some(status), "{arguments:?} {ended:?}");
+        assert!(!ended.stderr.is_empty(), "{arguments:?} does not say why");
+        assert!(
+            final_ones.contains(&status),
+            "the unit tries {status} again"
+        );
+    }
+}
+
 #[test]
 fn check_config_reads_the_map_of_ports() {
     let files = tempfile::tempdir().unwrap();
