@@ -14,7 +14,8 @@ const BACKLOG: i32 = 1024;
 /// IPv6 address counts only once no other machine is found to have it.
 ///
 /// # Errors
-/// The kernel's: the address is taken, or the family is missing.
+/// The kernel's: the address is taken, or the family is missing. A device that the address names
+/// (`[fe80::1%7]`) has to be there: the kernel looks for it whatever is set (`ENODEV`).
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
