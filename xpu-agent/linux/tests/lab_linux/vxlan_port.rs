@@ -87,3 +87,30 @@ fn another_port_is_free_of_somebodys_device() {
         assert!(sockets.contains(":8473"), "{sockets}");
     });
 }
+
+#[test]
+fn the_devices_stay_at_their_port_while_somebody_has_the_new_one() {
+    in_namespace(|| async {
+        let mut world = World::new();
+        command("ip link set flannel.1 up");
+        world.tenant();
+        let report = world.pass().await;
+        assert!(report.refusals.is_empty(), "{report:#?}");
+        let ours = || ["vxlan", "vxl3"].map(link);
+        let before = ours();
+        world.node.vxlan_port = 8472.try_into().unwrap();
+        let report = world.pass().await;
+        assert_eq!(ours(), before);
+        let [refusal] = &report.refusals[..] else {
+            panic!("{report:#?}");
+        };
+        assert!(refusal.contains("flannel.1"), "{refusal}");
+        command("ip link set flannel.1 down");
+        let report = world.pass().await;
+        assert!(report.refusals.is_empty(), "{report:#?}");
+        for link in ours() {
+            assert_eq!(link["linkinfo"]["info_data"]["port"], 8472, "{link}");
+            assert_eq!(link["operstate"], "UNKNOWN", "{link}");
+        }
+    });
+}

@@ -13,18 +13,16 @@ use super::{
     observed::Link,
 };
 
-/// Somebody's VXLAN device for which the kernel would not set our VXLAN device `ours` up; none if
-/// that is up.
+/// Somebody's VXLAN device for which the kernel would not set our VXLAN device `ours` up at `port`;
+/// none if it is up there.
 #[must_use]
 pub fn holder<'a>(
     links: &'a BTreeMap<IfName, Link>,
     ours: &IfName,
     port: NonZeroU16,
 ) -> Option<&'a IfName> {
-    if links
-        .get(ours)
-        .is_some_and(|link| link.is_ours() && link.up)
-    {
+    let ours = links.get(ours).filter(|link| link.is_ours());
+    if ours.and_then(open) == Some(port) {
         return None;
     }
     let has_port = |link: &Link| match link.kind {
@@ -34,6 +32,14 @@ pub fn holder<'a>(
     let mut holders = links.iter();
     let holder = holders.find(|(_, link)| link.up && !link.is_ours() && has_port(link));
     holder.map(|(name, _)| name)
+}
+
+/// The port at which a VXLAN device receives; none if it is down.
+pub(super) fn open(link: &Link) -> Option<NonZeroU16> {
+    match link.kind {
+        LinkKind::Vxlan(vxlan) if link.up => NonZeroU16::new(vxlan.port),
+        _ => None,
+    }
 }
 
 /// Whether a device receives as ours do.

@@ -38,16 +38,21 @@ impl Builder<'_> {
     }
 
     fn vxlan(&mut self, name: IfName, bridge: IfName, vtep: IpAddr) {
-        let params = VxlanParams::ours(vtep, self.inputs.node.vxlan_port);
         let port = self.require_port(&name);
+        // One that works where it is stays there until the configuration's port is free.
+        let kept = match &port {
+            Ok(()) => None,
+            Err(_) => self.observed.ours(&name).and_then(vxlan_port::open),
+        };
+        let params = VxlanParams::ours(vtep, kept.unwrap_or(self.inputs.node.vxlan_port));
         let link = WantedLink {
             mtu: Some(self.mtu),
             master: Some(bridge),
             port: Some(PortFlags::VXLAN),
             settings: self.no_ip(),
             comes_up: match port {
-                Ok(()) => ComesUp::WithPorts,
-                Err(_) => ComesUp::Held,
+                Err(_) if kept.is_none() => ComesUp::Held,
+                _ => ComesUp::WithPorts,
             },
             ..WantedLink::new(Mark::Node, LinkKind::Vxlan(params))
         };

@@ -45,6 +45,32 @@ fn somebodys_device_has_the_port(#[case] vxlan: VxlanParams, #[case] has: bool) 
 }
 
 #[test]
+fn ours_is_no_excuse_at_another_port() {
+    let ours = crate::ownership::l2_vxlan();
+    let (node, intent, frr) = (node(), tenant(), FrrFacts::Unmanaged);
+    let inputs = Inputs {
+        intent: &intent,
+        node: &node,
+        frr: &frr,
+    };
+    let mut kernel = with(VxlanParams {
+        port: 8472,
+        ..calico()
+    });
+    kernel.pass(&inputs).unwrap();
+    let links = &mut kernel.0.links;
+    assert!(links[&ours].up);
+    let other = 8472.try_into().unwrap();
+    assert_eq!(holder(links, &ours, other), Some(&named("vxlan.calico")));
+    assert_eq!(holder(links, &ours, VXLAN_PORT), None);
+    // Where ours is up, somebody's device that says the same came later and does not receive.
+    let mut theirs = link(LinkKind::Vxlan(calico()));
+    theirs.up = true;
+    links.insert(named("vxlan.calico"), theirs);
+    assert_eq!(holder(links, &ours, VXLAN_PORT), None);
+}
+
+#[test]
 fn a_port_that_somebody_has_is_refused_until_he_lets_go() {
     let (node, intent, frr) = (node(), tenant(), FrrFacts::Unmanaged);
     let inputs = Inputs {
@@ -104,4 +130,48 @@ fn another_port_of_the_configuration_makes_the_devices_anew() {
         };
         assert_eq!(vxlan.port, 8472, "{device}");
     }
+}
+
+#[test]
+fn the_devices_stay_at_their_port_while_somebody_has_the_new_one() {
+    let (node, intent, frr) = (node(), tenant(), FrrFacts::Unmanaged);
+    let inputs = |node| Inputs {
+        intent: &intent,
+        node,
+        frr: &frr,
+    };
+    let mut kernel = with(VxlanParams {
+        port: 8472,
+        ..calico()
+    });
+    kernel.pass(&inputs(&node)).unwrap();
+    let other = Node {
+        vxlan_port: 8472.try_into().unwrap(),
+        ..node.clone()
+    };
+    let other = inputs(&other);
+    assert_eq!(words(&kernel.pass(&other).unwrap().steps), [""; 0]);
+    let ports = |kernel: &Kernel| {
+        ["vxlan", "vxl3"].map(|device| {
+            let link = &kernel.0.links[&named(device)];
+            let LinkKind::Vxlan(vxlan) = &link.kind else {
+                panic!("{link:?}");
+            };
+            (link.up, vxlan.port)
+        })
+    };
+    assert_eq!(ports(&kernel), [(true, 4789); 2]);
+    let reported = report(&other, &kernel.observe(&other), &[]);
+    let [refusal] = &reported.refusals[..] else {
+        panic!("{reported:?}");
+    };
+    assert!(refusal.contains("vxlan.calico"), "{refusal}");
+    assert!(refusal.contains("has UDP port 8472"), "{refusal}");
+    assert!(!reported.wants_retry(), "{reported:?}");
+
+    kernel.0.links.remove(&named("vxlan.calico"));
+    kernel.pass(&other).unwrap();
+    assert_eq!(ports(&kernel), [(true, 8472); 2]);
+    let reported = report(&other, &kernel.observe(&other), &[]);
+    assert_eq!(reported.refusals, [""; 0]);
 }
