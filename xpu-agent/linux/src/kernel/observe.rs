@@ -23,7 +23,9 @@ use super::{
     Indexes, advertised,
     decode::{self, Names},
     fdb::{self, Known},
-    request, rules, sysctl,
+    request,
+    rules::{self, Others},
+    sysctl,
     tunnel::{TunnelMessage, Verb},
     vlandb::{GetVlans, Vlans},
 };
@@ -66,7 +68,8 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
     } = devices;
     addresses(rtnl, &names, &mut links)?;
     let (mut forwarding, mut vrf_first) = (BTreeSet::new(), BTreeSet::new());
-    let (mut own_rules, mut rules_in_way) = (BTreeSet::new(), BTreeSet::new());
+    let mut own_rules = BTreeSet::new();
+    let (mut rules_in_way, mut rules_beside) = (BTreeSet::new(), BTreeSet::new());
     for family in Family::of_kernel(has_ipv6) {
         if sysctl::is_forwarded(family).map_err(ObserveError::Settings)? {
             forwarding.insert(family);
@@ -78,9 +81,11 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
         if order.has_ours {
             own_rules.insert(family);
         }
-        if order.is_in_way {
-            rules_in_way.insert(family);
-        }
+        match order.others {
+            Others::Apart => false,
+            Others::Beside => rules_beside.insert(family),
+            Others::InWay => rules_in_way.insert(family),
+        };
     }
     Ok(Observed {
         vlans: vlans(rtnl, &names)?,
@@ -92,6 +97,7 @@ pub(super) fn observe(rtnl: &mut Rtnl, devices: Devices) -> Result<Observed, Obs
         vrf_first,
         own_rules,
         rules_in_way,
+        rules_beside,
         no_ipv6: !has_ipv6,
         no_untracked_na: !sysctl::has_untracked_na().map_err(ObserveError::Settings)?,
         rp_strict: sysctl::is_reverse_path_strict().map_err(ObserveError::Settings)?,

@@ -5,9 +5,12 @@
 //! VTEP for one, would reach the node past the Vrf, and a tenant could not use such an address.
 //!
 //! The kernel's documentation (networking/vrf.rst) says to move the table down. Then others' rules
-//! can come between the two, or before the node's own addresses. So both stand at 0, in the order
-//! in which they were added (`fib_nl_newrule`), and nobody's can come before or between. They say
-//! that they are the kernel's, since network managers delete rules that they don't know.
+//! can come between the two, or before the node's own addresses. So both stand at 0, where rules
+//! are asked in the order in which they were added (`fib_nl_newrule`): whatever comes later stands
+//! behind them. Before the VRFs is only what stood at 0 before the node's addresses, and between the
+//! two what somebody put there who has the table elsewhere (Cilium). What the agent adds says that
+//! it is the kernel's, since network managers delete rules that they don't know; somebody's own rule
+//! of the VRFs or of the table does as well, and stays as it is.
 
 mod message;
 mod order;
@@ -17,6 +20,7 @@ use netlink_packet_route::{RouteNetlinkMessage, rule::RuleMessage};
 use nix::errno::Errno;
 use xpu_plan::linux::Family;
 
+pub(super) use self::order::Others;
 use self::order::{Move, Order, Verb, judge, to_local_first, to_vrf_first};
 use super::request::address_family;
 use crate::sync::{Request, Rtnl, RtnlError};

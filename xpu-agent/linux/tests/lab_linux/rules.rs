@@ -124,6 +124,53 @@ fn an_older_agents_order_is_taken_over_and_back() {
     });
 }
 
+/// The kernel gives a rule without a priority one below the second's, or 0.
+#[test]
+fn a_rule_without_a_priority_stands_behind_ours_and_is_told() {
+    in_namespace(|| async {
+        let mut world = World::new();
+        world.tenant();
+        let report = world.pass().await;
+        assert!(report.notices.is_empty(), "{:?}", report.notices);
+        let first = || {
+            let rules = rules("-4").into_iter().take(3);
+            let place = |it: Value| json!([it[0], it[1]]);
+            rules.map(place).collect::<Vec<_>>()
+        };
+        let mut follower = Follower::new().unwrap();
+        command("ip rule add fwmark 7 table 77");
+        follower.changed().await.unwrap();
+        let report = world.pass().await;
+        assert_eq!(
+            first(),
+            [json!([0, "l3mdev"]), json!([0, "local"]), json!([0, "77"])]
+        );
+        let [notice] = &report.notices[..] else {
+            panic!("{:?}", report.notices);
+        };
+        assert!(notice.starts_with("IPv4: "), "{notice}");
+        assert!(notice.contains("without a priority"), "{notice}");
+
+        // This takes ours, which could only come behind what would then be before the node.
+        command("ip rule del pref 0");
+        follower.changed().await.unwrap();
+        let report = world.pass().await;
+        assert_eq!(first()[..2], [json!([0, "local"]), json!([0, "77"])]);
+        let [notice] = &report.notices[..] else {
+            panic!("{:?}", report.notices);
+        };
+        assert!(notice.contains("past their Vrf"), "{notice}");
+        command("ip rule add pref 5 fwmark 7 table 77");
+        command("ip rule del pref 0 fwmark 7 table 77");
+        let report = world.pass().await;
+        assert!(report.notices.is_empty(), "{:?}", report.notices);
+        assert_eq!(
+            first(),
+            [json!([0, "l3mdev"]), json!([0, "local"]), json!([5, "77"])]
+        );
+    });
+}
+
 /// The kernel would delete it in place of its own.
 #[test]
 fn somebodys_rule_of_the_table_local_stays_and_is_told() {

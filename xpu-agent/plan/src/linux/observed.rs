@@ -30,10 +30,13 @@ pub struct Observed {
     pub vrf_first: BTreeSet<Family>,
     /// The families that have a rule of ours, or of an older agent's.
     pub own_rules: BTreeSet<Family>,
-    /// The families whose rules can't be ordered: at the kernel's first priority somebody's rule
-    /// looks some packets up among the node's own addresses, and the kernel would delete it in
-    /// place of its own.
+    /// The families whose rules can't be ordered: somebody's rule at the kernel's first priority
+    /// would come before the node's own addresses, or the kernel would delete it in place of its
+    /// own.
     pub rules_in_way: BTreeSet<Family>,
+    /// The families with somebody's rule at the kernel's first priority, behind ours; it needs
+    /// none to be there.
+    pub rules_beside: BTreeSet<Family>,
     /// The kernel has no IPv6 (`ipv6.disable=1`).
     pub no_ipv6: bool,
     /// The kernel has no `accept_untracked_na` (before 5.19): a host that announces itself by an

@@ -155,9 +155,16 @@ impl Reporter<'_> {
         let rules = self.observed.rules_in_way.iter().map(|family| {
             format!(
                 "{family}: tenants reach the node's own addresses past their Vrf: a rule at {} \
-                 (`ip rule`), which is not this agent's, looks some packets up in the table local, \
-                 and the kernel's own can't be moved behind the VRFs without it; give it another \
-                 priority",
+                 (`ip rule`), which is not this agent's, would come before the table local or be \
+                 deleted in its place if that were moved behind the VRFs; give it another priority",
+                ownership::VRF_RULE
+            )
+        });
+        let beside = self.observed.rules_beside.iter().map(|family| {
+            format!(
+                "{family}: a rule at {} (`ip rule`), which is not this agent's, stands behind the \
+                 agent's: rules that are added without a priority get this one, and are asked in \
+                 the order in which they were added; give them priorities (`ip rule add … pref N`)",
                 ownership::VRF_RULE
             )
         });
@@ -169,6 +176,7 @@ impl Reporter<'_> {
                  minute later at most"
             )
         });
+        let rules = rules.chain(beside);
         rules.chain(routes).chain(self.strict_filter()).collect()
     }
 

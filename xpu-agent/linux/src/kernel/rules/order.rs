@@ -18,13 +18,30 @@ pub(in crate::kernel) struct Order {
     pub is_vrf_first: bool,
     /// A rule of this agent's is among them, or of an older one's.
     pub has_ours: bool,
-    /// Somebody's rule keeps VRFs from coming first.
-    pub is_in_way: bool,
+    /// Whether somebody else's matter to it.
+    pub others: Others,
+}
+
+/// Where others' rules stand, as far as it matters to the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kernel) enum Others {
+    /// Apart from ours, or before them on purpose.
+    Apart,
+    /// At the first priority behind ours, which is where rules without a priority come to stand
+    /// (`fib_default_rule_pref` in `net/core/fib_rules.c`).
+    Beside,
+    /// So that VRFs can't come first without harm to them or to the node.
+    InWay,
 }
 
 /// Judges a family's rules, in the order in which the kernel asks them.
 pub(super) fn judge(rules: &[RuleMessage], family: Family) -> Order {
     let moves = to_vrf_first(rules, family);
+    let others = match moves {
+        None => Others::InWay,
+        Some(_) if is_beside(rules, family) => Others::Beside,
+        Some(_) => Others::Apart,
+    };
     Order {
         is_vrf_first: moves.as_ref().is_some_and(Vec::is_empty),
         has_ours: [
@@ -34,8 +51,17 @@ pub(super) fn judge(rules: &[RuleMessage], family: Family) -> Order {
         ]
         .iter()
         .any(|ours| rules.iter().any(|rule| is_from(rule, ours))),
-        is_in_way: moves.is_none(),
+        others,
     }
+}
+
+/// Somebody's rule stands at the first priority behind that of the VRFs.
+fn is_beside(rules: &[RuleMessage], family: Family) -> bool {
+    let vrfs = l3mdev(family, VRF_RULE, RouteProtocol::Kernel);
+    let is_vrfs = |rule: &RuleMessage| is_same(rule, &vrfs);
+    let behind = rules.iter().skip_while(|rule| !is_vrfs(rule));
+    let mut beside = behind.take_while(|rule| priority(rule) == VRF_RULE);
+    beside.any(|rule| !is_vrfs(rule) && !is_local(rule, family))
 }
 
 /// What is done with a rule.
@@ -65,15 +91,25 @@ impl Move {
 }
 
 /// The way to VRFs first; none where somebody's rule is in it. After each step the node's addresses
-/// are looked up somewhere.
+/// are looked up somewhere, and before each rule before which they were.
 pub(super) fn to_vrf_first(rules: &[RuleMessage], family: Family) -> Option<Vec<Move>> {
     let mut moves = Vec::new();
     let vrfs = l3mdev(family, VRF_RULE, RouteProtocol::Kernel);
     let found = rules.iter().position(|rule| is_same(rule, &vrfs));
-    let place = found.unwrap_or_else(|| {
-        let behind = rules.iter().position(|rule| priority(rule) > VRF_RULE);
-        behind.unwrap_or(rules.len())
-    });
+    let end = rules.iter().position(|rule| priority(rule) > VRF_RULE);
+    let end = end.unwrap_or(rules.len());
+    let place = found.unwrap_or(end);
+    let is_somebodys = |rule: &RuleMessage| !is_local(rule, family) && !is_same(rule, &vrfs);
+    let first = rules.iter().take(place).position(|it| is_local(it, family));
+    if let Some(first) = first {
+        let mut behind = rules.iter().take(end).skip(place);
+        let last = behind.position(|rule| is_local(rule, family));
+        let last = last.map_or(end, |it| place + it);
+        // The first goes, so what is between would be asked before the node's addresses.
+        if rules.iter().take(last).skip(first).any(is_somebodys) {
+            return None;
+        }
+    }
     if found.is_none() {
         moves.push(Move::new("add the rule of the VRFs", Verb::Add, vrfs));
     }

@@ -395,6 +395,7 @@ impl Kernel {
         foreign.vrf_first.clear();
         foreign.own_rules.clear();
         foreign.rules_in_way.clear();
+        foreign.rules_beside.clear();
         foreign
     }
 

@@ -3,6 +3,8 @@ use rstest::rstest;
 
 use super::{super::message::rule, *};
 
+mod lists;
+
 const V4: Family = Family::V4;
 const KERNEL: RouteProtocol = RouteProtocol::Kernel;
 const BOOT: RouteProtocol = RouteProtocol::Boot;
@@ -22,6 +24,13 @@ fn vrfs(priority: u32, protocol: RouteProtocol) -> RuleMessage {
 fn marked(priority: u32, table: u8, protocol: RouteProtocol) -> RuleMessage {
     let mut rule = rule(V4, priority, protocol);
     rule.header.table = table;
+    rule.attributes.push(RuleAttribute::FwMark(7));
+    rule
+}
+
+/// Somebody's, of the VRFs, for packets with a mark.
+fn for_some_in_vrfs() -> RuleMessage {
+    let mut rule = vrfs(0, BOOT);
     rule.attributes.push(RuleAttribute::FwMark(7));
     rule
 }
@@ -80,8 +89,8 @@ fn run(rules: &mut Vec<RuleMessage>, moves: Vec<Move>) {
     vec![addresses(0, BOOT), addresses(0, KERNEL), vrfs(0, KERNEL)],
     vec![vrfs(0, KERNEL), addresses(0, KERNEL)])]
 #[case::somebody_put_it_there_by_hand(
-    vec![addresses(0, NONE), addresses(0, KERNEL), marked(0, 255, NONE)],
-    vec![marked(0, 255, NONE), vrfs(0, KERNEL), addresses(0, KERNEL)])]
+    vec![marked(0, 77, NONE), addresses(0, NONE), addresses(0, KERNEL)],
+    vec![marked(0, 77, NONE), vrfs(0, KERNEL), addresses(0, KERNEL)])]
 #[case::somebody_has_it_behind_too(
     vec![vrfs(0, KERNEL), addresses(0, KERNEL), addresses(0, BOOT)],
     vec![vrfs(0, KERNEL), addresses(0, KERNEL), addresses(0, BOOT)])]
@@ -101,9 +110,12 @@ fn run(rules: &mut Vec<RuleMessage>, moves: Vec<Move>) {
 #[case::another_local_before_an_older_agents(
     vec![addresses(100, BOOT), vrfs(1000, OLDER), addresses(1001, OLDER)],
     vec![vrfs(0, KERNEL), addresses(100, BOOT), vrfs(1000, KERNEL)])]
-#[case::foreign_for_some(
-    vec![addresses(0, KERNEL), marked(0, 255, BOOT), marked(500, 77, BOOT)],
-    vec![marked(0, 255, BOOT), vrfs(0, KERNEL), addresses(0, KERNEL), marked(500, 77, BOOT)])]
+#[case::foreign_later(
+    vec![addresses(0, KERNEL), marked(500, 77, BOOT)],
+    vec![vrfs(0, KERNEL), addresses(0, KERNEL), marked(500, 77, BOOT)])]
+#[case::foreign_behind_half_way(
+    vec![addresses(0, KERNEL), vrfs(0, KERNEL), addresses(0, KERNEL), marked(0, 77, BOOT)],
+    vec![vrfs(0, KERNEL), addresses(0, KERNEL), marked(0, 77, BOOT)])]
 #[case::foreign_for_some_before_the_kernels(
     vec![marked(0, 255, BOOT), addresses(0, KERNEL)],
     vec![marked(0, 255, BOOT), vrfs(0, KERNEL), addresses(0, KERNEL)])]
@@ -114,7 +126,7 @@ fn vrfs_come_first(#[case] mut rules: Vec<RuleMessage>, #[case] expected: Vec<Ru
     run(&mut rules, moves);
     assert_eq!(rules, expected);
     let order = judge(&rules, V4);
-    assert!(order.is_vrf_first && !order.is_in_way, "{order:?}");
+    assert!(order.is_vrf_first, "{order:?}");
 }
 
 #[rstest]
@@ -122,6 +134,9 @@ fn vrfs_come_first(#[case] mut rules: Vec<RuleMessage>, #[case] expected: Vec<Ru
 #[case::ordered(
     vec![vrfs(0, KERNEL), addresses(0, KERNEL), vrfs(1000, KERNEL)],
     vec![addresses(0, KERNEL), vrfs(1000, KERNEL)])]
+#[case::foreign_behind(
+    vec![vrfs(0, KERNEL), addresses(0, KERNEL), marked(0, 77, BOOT)],
+    vec![addresses(0, KERNEL), marked(0, 77, BOOT)])]
 #[case::half_way(
     vec![addresses(0, KERNEL), vrfs(0, KERNEL), addresses(0, KERNEL)],
     vec![addresses(0, KERNEL), addresses(0, KERNEL)])]
@@ -154,7 +169,49 @@ fn the_kernels_order_comes_back(
 fn somebodys_rule_is_not_taken_for_the_kernels(#[case] rules: Vec<RuleMessage>) {
     assert_eq!(to_vrf_first(&rules, V4), None);
     let order = judge(&rules, V4);
-    assert!(order.is_in_way && !order.is_vrf_first, "{order:?}");
+    assert!(!order.is_vrf_first, "{order:?}");
+    assert_eq!(order.others, Others::InWay);
+}
+
+/// It would be asked before the node's own addresses, and was asked behind them.
+#[rstest]
+#[case::of_another_table(vec![addresses(0, KERNEL), marked(0, 77, BOOT)])]
+#[case::of_the_table_local(vec![addresses(0, KERNEL), marked(0, 255, BOOT)])]
+#[case::of_some_in_vrfs(vec![addresses(0, KERNEL), for_some_in_vrfs(), vrfs(0, KERNEL)])]
+#[case::before_a_rule_of_the_vrfs(
+    vec![addresses(0, KERNEL), marked(0, 77, BOOT), vrfs(0, KERNEL), addresses(0, KERNEL)])]
+#[case::behind_the_first_step(vec![addresses(0, KERNEL), vrfs(0, KERNEL), marked(0, 77, BOOT)])]
+#[case::behind_the_first_step_and_before_the_second(
+    vec![addresses(0, KERNEL), vrfs(0, KERNEL), marked(0, 77, BOOT), addresses(0, KERNEL)])]
+fn somebodys_rule_does_not_come_before_the_nodes_addresses(#[case] rules: Vec<RuleMessage>) {
+    assert_eq!(to_vrf_first(&rules, V4), None);
+    let order = judge(&rules, V4);
+    assert!(!order.is_vrf_first, "{order:?}");
+    assert_eq!(order.others, Others::InWay);
+}
+
+#[rstest]
+#[case::nobodys(vec![vrfs(0, KERNEL), addresses(0, KERNEL), vrfs(1000, KERNEL)], Others::Apart)]
+#[case::somebodys_addresses(
+    vec![vrfs(0, KERNEL), addresses(0, KERNEL), addresses(0, BOOT)], Others::Apart)]
+#[case::at_a_priority_of_its_own(
+    vec![vrfs(0, KERNEL), addresses(0, KERNEL), marked(1, 77, BOOT)], Others::Apart)]
+#[case::before(vec![marked(0, 77, BOOT), vrfs(0, KERNEL), addresses(0, KERNEL)], Others::Apart)]
+#[case::behind(vec![vrfs(0, KERNEL), addresses(0, KERNEL), marked(0, 77, BOOT)], Others::Beside)]
+#[case::between(vec![vrfs(0, KERNEL), marked(0, 77, BOOT), addresses(100, BOOT)], Others::Beside)]
+fn somebodys_rule_at_the_first_priority_is_told(
+    #[case] rules: Vec<RuleMessage>,
+    #[case] others: Others,
+) {
+    let order = judge(&rules, V4);
+    assert_eq!(
+        order,
+        Order {
+            is_vrf_first: true,
+            has_ours: true,
+            others
+        }
+    );
 }
 
 #[test]

@@ -303,3 +303,29 @@ fn rules_are_not_ordered_around_somebodys() {
         "{reported:?}"
     );
 }
+
+#[test]
+fn rules_without_a_priority_beside_ours_are_told() {
+    let (node, intent, frr) = (node(), tenant(), FrrFacts::Unmanaged);
+    let inputs = Inputs {
+        intent: &intent,
+        node: &node,
+        frr: &frr,
+    };
+    let mut kernel = with_port();
+    kernel.pass(&inputs).unwrap();
+    let reported = |kernel: &Kernel| report(&inputs, &kernel.observe(&inputs), &[]);
+    assert_eq!(reported(&kernel).notices, [""; 0]);
+    kernel.0.rules_beside.insert(Family::V6);
+    assert_eq!(words(&kernel.pass(&inputs).unwrap().steps), [""; 0]);
+    let reported = reported(&kernel);
+    assert!(!reported.wants_retry(), "{reported:?}");
+    assert_eq!(
+        reported.notices,
+        [
+            "IPv6: a rule at 0 (`ip rule`), which is not this agent's, stands behind the agent's: \
+             rules that are added without a priority get this one, and are asked in the order in \
+             which they were added; give them priorities (`ip rule add … pref N`)"
+        ]
+    );
+}
