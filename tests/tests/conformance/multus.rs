@@ -282,7 +282,7 @@ fn a_failing_add_is_followed_by_del_and_leaves_nothing() -> Result<()> {
         "the runtime is told {said:?}"
     );
     let log = plugin_log();
-    let calls: Vec<_> = ["Add", "Del"]
+    let calls: Vec<_> = ["ADD", "DEL"]
         .iter()
         .map(|verb| log.lines().filter(|line| is_call(line, verb)).count())
         .collect();
